@@ -1,0 +1,5 @@
+//! Posting a result to its callback: signed, guarded, with a deadline over everything.
+
+pub mod guard;
+pub mod http;
+pub mod sign;

@@ -1,0 +1,14 @@
+//! What Spillway thinks in: jobs, tasks, routes, buckets. Pure: no I/O, no async, no clock.
+
+pub mod bucket;
+pub mod completion;
+pub mod id;
+pub mod job;
+pub mod limits;
+pub mod price;
+pub mod result;
+pub mod retry;
+pub mod route;
+pub mod schema;
+pub mod task;
+pub mod units;

@@ -1,0 +1,182 @@
+//! Durations, rates and sizes as people write them: `250ms`, `50/min`, `1MiB`.
+
+use std::fmt;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+/// A length of time: `250ms`, `2s`, `15m`, `72h`, `30d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+/// So many per second, minute, hour or day: `50/min`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// How many.
+    pub amount: u64,
+    /// In how long.
+    pub per: Duration,
+}
+
+/// A number of bytes: `64KiB`, `1MiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub usize);
+
+const SPAN_FORM: &str = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$";
+const RATE_FORM: &str = r"^[1-9][0-9]*/(s|sec|min|m|h|hour|d|day)$";
+const SIZE_FORM: &str = r"^[0-9]+(B|KiB|MiB|GiB)?$";
+
+impl Span {
+    /// From whole milliseconds.
+    pub const fn millis(ms: u64) -> Self {
+        Self(Duration::from_millis(ms))
+    }
+
+    /// From whole seconds.
+    pub const fn secs(s: u64) -> Self {
+        Self(Duration::from_secs(s))
+    }
+
+    /// Reads `250ms`, `1.5s`, `15m`, `72h`, `30d`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let at = text.find(|c: char| c.is_ascii_alphabetic())?;
+        let (number, unit) = text.split_at(at);
+        let unit = match unit {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3_600.0,
+            "d" => 86_400.0,
+            _ => return None,
+        };
+        let plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        let seconds = number.parse::<f64>().ok().filter(|_| plain)? * unit;
+        Duration::try_from_secs_f64(seconds).ok().map(Self)
+    }
+}
+
+impl Rate {
+    /// Reads `10/s`, `50/min`, `1000/h`, `14400/day`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (amount, unit) = text.split_once('/')?;
+        let amount = amount.parse().ok().filter(|n| *n > 0)?;
+        let per = match unit {
+            "s" | "sec" => 1,
+            "m" | "min" => 60,
+            "h" | "hour" => 3_600,
+            "d" | "day" => 86_400,
+            _ => return None,
+        };
+        Some(Self { amount, per: Duration::from_secs(per) })
+    }
+
+    /// Units per second.
+    #[expect(clippy::cast_precision_loss, reason = "rates are far below 2^53")]
+    pub fn per_second(self) -> f64 {
+        self.amount as f64 / self.per.as_secs_f64()
+    }
+}
+
+impl Size {
+    /// Reads `1048576`, `64KiB`, `1MiB`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(at);
+        let unit = match unit {
+            "" | "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return None,
+        };
+        number.parse::<usize>().ok()?.checked_mul(unit).map(Self)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.0.as_millis();
+        let unit = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")]
+            .into_iter()
+            .find(|(unit, _)| ms >= *unit && ms.is_multiple_of(*unit));
+        match unit {
+            Some((unit, name)) => write!(f, "{}{name}", ms / unit),
+            None => write!(f, "{ms}ms"),
+        }
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.per.as_secs() {
+            1 => "s",
+            60 => "min",
+            3_600 => "h",
+            _ => "day",
+        };
+        write!(f, "{}/{unit}", self.amount)
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")]
+            .into_iter()
+            .find(|(unit, _)| self.0 >= *unit && self.0.is_multiple_of(*unit));
+        match unit {
+            Some((unit, name)) => write!(f, "{}{name}", self.0 / unit),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+macro_rules! as_text {
+    ($name:ident, $form:ident, $what:literal) => {
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(from)?;
+                Self::parse(&text)
+                    .ok_or_else(|| D::Error::custom(format!("`{text}` is not {}", $what)))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": $form, "description": $what })
+            }
+        }
+    };
+}
+
+as_text!(Span, SPAN_FORM, "a duration such as 250ms, 2s, 15m, 72h or 30d");
+as_text!(Rate, RATE_FORM, "a rate such as 10/s, 50/min, 1000/h or 14400/day");
+as_text!(Size, SIZE_FORM, "a size such as 64KiB or 1MiB");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_write_units_and_read_them_back() {
+        assert_eq!(Span::parse("1.5s"), Some(Span::millis(1_500)));
+        assert_eq!(Span::parse("15m").map(|s| s.to_string()), Some("15m".to_owned()));
+        assert_eq!(Rate::parse("50/min").map(|r| r.to_string()), Some("50/min".to_owned()));
+        assert_eq!(Size::parse("1MiB"), Some(Size(1_048_576)));
+        for bad in ["", "s", "-1s", "1 s", "2 minutes", "infs", "1e3s"] {
+            assert_eq!(Span::parse(bad), None, "{bad}");
+        }
+        for bad in ["", "0/s", "x/min", "5", "5/week", "-5/s"] {
+            assert_eq!(Rate::parse(bad), None, "{bad}");
+        }
+    }
+}

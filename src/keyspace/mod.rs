@@ -1,0 +1,189 @@
+//! Our corner of Redis: connections with deadlines, the key prefix, and Lua scripts.
+//!
+//! Hot paths share multiplexed connections. A connection of one's own (blocking commands, `WAIT`,
+//! subscriptions) comes from [`Keyspace::own`] or [`Keyspace::subscribe`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use deadpool_redis::{Manager, Pool, Runtime};
+use redis::aio::{ConnectionManager, ConnectionManagerConfig, PubSub};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError};
+
+pub use redis::Script;
+
+/// How long Redis may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// To connect.
+    pub connect: Duration,
+    /// To answer one command.
+    pub response: Duration,
+}
+
+/// Why Redis did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyspaceError {
+    /// No connection, or no answer in time. Waiting may help.
+    #[error("Redis is not reachable: {0}")]
+    Unreachable(String),
+    /// Redis is out of memory (`maxmemory`).
+    #[error("Redis is out of memory")]
+    OutOfMemory,
+    /// Redis refused the command or answered what we do not understand.
+    #[error("Redis refused: {0}")]
+    Refused(String),
+}
+
+impl From<RedisError> for KeyspaceError {
+    fn from(error: RedisError) -> Self {
+        let code = error.code().unwrap_or_default();
+        if code == "OOM" {
+            return Self::OutOfMemory;
+        }
+        let passing = ["LOADING", "BUSY", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "TRYAGAIN"];
+        if error.is_io_error()
+            || error.is_timeout()
+            || error.is_connection_dropped()
+            || error.is_connection_refusal()
+            || error.is_unrecoverable_error()
+            || passing.contains(&code)
+        {
+            return Self::Unreachable(error.to_string());
+        }
+        Self::Refused(error.to_string())
+    }
+}
+
+/// Multiplexed connections kept open; several, because one saturates a core's socket work.
+const CONNECTIONS: usize = 4;
+
+/// A prefix in a Redis and the connections to it.
+#[derive(Clone)]
+pub struct Keyspace {
+    client: Client,
+    shared: Arc<[ConnectionManager]>,
+    turn: Arc<AtomicUsize>,
+    own: Pool,
+    prefix: Arc<str>,
+    timeouts: Timeouts,
+}
+
+impl Keyspace {
+    /// Connects. Every key will begin with `<prefix>:{0}:`; the braces keep all of them in one
+    /// slot of a cluster.
+    pub async fn open(url: &str, prefix: &str, timeouts: Timeouts) -> Result<Self, KeyspaceError> {
+        #[expect(clippy::disallowed_methods, reason = "this is where connections are made")]
+        let client = Client::open(url)?;
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(timeouts.connect))
+            .set_response_timeout(Some(timeouts.response))
+            .set_number_of_retries(1)
+            .set_max_delay(Duration::from_millis(200));
+        let mut shared = Vec::with_capacity(CONNECTIONS);
+        for _ in 0..CONNECTIONS {
+            shared.push(ConnectionManager::new_with_config(client.clone(), config.clone()).await?);
+        }
+        let manager = Manager::new(url)?;
+        let own = Pool::builder(manager)
+            .max_size(16)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(timeouts.connect))
+            .create_timeout(Some(timeouts.connect))
+            .recycle_timeout(Some(timeouts.response))
+            .build()
+            .map_err(|fault| KeyspaceError::Refused(fault.to_string()))?;
+        Ok(Self {
+            client,
+            shared: shared.into(),
+            turn: Arc::default(),
+            own,
+            prefix: format!("{prefix}:{{0}}:").into(),
+            timeouts,
+        })
+    }
+
+    /// What every key begins with. Scripts get it as `KEYS[1]` where they must find keys
+    /// themselves.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The full key of this name.
+    pub fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// How long Redis may take.
+    pub const fn timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
+    /// Runs a script that `prepare` has given its keys and arguments.
+    pub async fn run<T: FromRedisValue>(
+        &self,
+        invocation: &redis::ScriptInvocation<'_>,
+    ) -> Result<T, KeyspaceError> {
+        let mut connection = self.connection();
+        self.in_time(invocation.invoke_async(&mut connection)).await
+    }
+
+    /// Sends one command.
+    pub async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, KeyspaceError> {
+        let mut connection = self.connection();
+        self.in_time(command.query_async(&mut connection)).await
+    }
+
+    /// Sends several commands in one round trip.
+    pub async fn ask_all<T: FromRedisValue>(
+        &self,
+        commands: &Pipeline,
+    ) -> Result<T, KeyspaceError> {
+        let mut connection = self.connection();
+        self.in_time(commands.query_async(&mut connection)).await
+    }
+
+    /// A connection nobody else uses until it is dropped. The caller bounds what it waits for.
+    pub async fn own(&self) -> Result<deadpool_redis::Connection, KeyspaceError> {
+        self.own.get().await.map_err(|fault| KeyspaceError::Unreachable(fault.to_string()))
+    }
+
+    /// A connection for subscriptions.
+    pub async fn subscribe(&self) -> Result<PubSub, KeyspaceError> {
+        self.in_time(self.client.get_async_pubsub()).await
+    }
+
+    /// A plain connection of one's own with the usual deadlines, outside the pool.
+    pub async fn fresh(&self) -> Result<redis::aio::MultiplexedConnection, KeyspaceError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.timeouts.connect))
+            .set_response_timeout(Some(self.timeouts.response));
+        Ok(self.client.get_multiplexed_async_connection_with_config(&config).await?)
+    }
+
+    fn connection(&self) -> ConnectionManager {
+        let index = self.turn.fetch_add(1, Ordering::Relaxed) % self.shared.len();
+        #[expect(clippy::indexing_slicing, reason = "the index is taken modulo the length")]
+        self.shared[index].clone()
+    }
+
+    /// The connection's own deadlines cover connecting and answering; this one covers both
+    /// together with the reconnecting in between.
+    async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = Result<T, RedisError>>,
+    ) -> Result<T, KeyspaceError> {
+        let limit = self.timeouts.connect + self.timeouts.response;
+        match tokio::time::timeout(limit, answer).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(KeyspaceError::Unreachable(format!("no answer within {limit:?}"))),
+        }
+    }
+}
+
+/// A script out of a `.lua` file.
+#[expect(clippy::disallowed_methods, reason = "this is where scripts are loaded")]
+pub fn script(source: &str) -> Script {
+    Script::new(source)
+}

@@ -1,0 +1,17 @@
+#![doc = include_str!("README.md")]
+
+// Ground.
+pub mod clock;
+pub mod keyspace;
+pub mod lifecycle;
+pub mod telemetry;
+
+// Domain.
+pub mod domain;
+
+// Seams.
+pub mod callback;
+pub mod keys;
+pub mod limiter;
+pub mod provider;
+pub mod queue;

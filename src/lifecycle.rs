@@ -1,0 +1,65 @@
+//! Stopping: first softly (take nothing new, finish what is held), then hard. Every task of the
+//! service is started here, so that stopping can wait for it.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Starts tasks and stops them.
+#[derive(Clone, Debug, Default)]
+pub struct Lifecycle {
+    soft: CancellationToken,
+    hard: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Lifecycle {
+    /// Starts a task that stopping waits for and, past its patience, drops.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let hard = self.hard.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = hard.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// Whether to take nothing new.
+    pub fn is_draining(&self) -> bool {
+        self.soft.is_cancelled()
+    }
+
+    /// Completes once nothing new is to be taken.
+    pub async fn draining(&self) {
+        self.soft.cancelled().await;
+    }
+
+    /// Asks everything to take nothing new.
+    pub fn drain(&self) {
+        self.soft.cancel();
+    }
+
+    /// Drains, waits up to `patience` for what is held, then drops the rest. Whether all ended
+    /// by themselves.
+    pub async fn stop(&self, patience: Duration) -> bool {
+        self.soft.cancel();
+        self.tasks.close();
+        let finished = tokio::time::timeout(patience, self.tasks.wait()).await.is_ok();
+        self.hard.cancel();
+        if !finished {
+            self.tasks.wait().await;
+        }
+        finished
+    }
+
+    /// Sleeps, unless draining begins first. Whether the time passed in full.
+    pub async fn sleep(&self, time: Duration) -> bool {
+        tokio::select! {
+            () = self.soft.cancelled() => false,
+            () = tokio::time::sleep(time) => true,
+        }
+    }
+}

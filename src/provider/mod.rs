@@ -1,0 +1,125 @@
+//! A vendor's API. Each file but this one speaks one wire format.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::domain::completion::{Completion, Prompt};
+
+pub mod anthropic;
+pub mod duration;
+pub mod gemini;
+pub mod openai;
+pub mod scripted;
+pub mod wire;
+
+/// Asks a model.
+#[async_trait]
+pub trait Provider: Send + Sync + 'static {
+    /// One call. It ends within `timeout`, reads no more than the wire's cap, and follows no
+    /// redirect.
+    async fn complete(
+        &self,
+        model: &str,
+        prompt: &Prompt,
+        timeout: Duration,
+    ) -> Result<Completion, ProviderError>;
+
+    /// Whether the key is accepted, told without paying for an answer.
+    async fn check(&self, timeout: Duration) -> Result<(), ProviderError>;
+}
+
+/// A provider many hold.
+pub type SharedProvider = Arc<dyn Provider>;
+
+/// Why there is no answer. No part of it repeats a key.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct ProviderError {
+    /// What can be done about it.
+    pub class: ErrorClass,
+    /// The particular fault, in the words of [`codes`].
+    pub code: &'static str,
+    /// The HTTP status, when there was one.
+    pub status: Option<u16>,
+    /// When the provider said to come back.
+    pub retry_after: Option<Duration>,
+    /// What happened, for a person.
+    pub message: String,
+}
+
+/// What can be done about a provider's error (`providers.md` section 1.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorClass {
+    /// Ask again soon; after that another provider.
+    RetrySameKey,
+    /// The key's limit: leave it alone until the hint has passed.
+    CooldownKey,
+    /// The provider or model is in trouble.
+    FailoverProvider,
+    /// The request itself is at fault.
+    CallerError,
+    /// Declined for its content.
+    ContentRefused,
+    /// The key is not accepted or cannot pay.
+    AuthOrBilling,
+}
+
+impl ErrorClass {
+    /// The class' name, as in `providers.md`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RetrySameKey => "retry_same_key",
+            Self::CooldownKey => "cooldown_key",
+            Self::FailoverProvider => "failover_provider",
+            Self::CallerError => "caller_error",
+            Self::ContentRefused => "content_refused",
+            Self::AuthOrBilling => "auth_or_billing",
+        }
+    }
+}
+
+/// Words for particular faults.
+pub mod codes {
+    /// The rate limit.
+    pub const RATE_LIMITED: &str = "rate_limited";
+    /// Shared capacity, not our limit.
+    pub const OVERLOADED: &str = "overloaded";
+    /// The provider broke (5xx).
+    pub const SERVER_ERROR: &str = "server_error";
+    /// No answer in time.
+    pub const TIMED_OUT: &str = "timed_out";
+    /// No connection, or it broke.
+    pub const UNREACHABLE: &str = "unreachable";
+    /// The answer cannot be read: HTML, half a JSON, nothing.
+    pub const GARBLED: &str = "garbled";
+    /// The answer is larger than the cap.
+    pub const TOO_LARGE: &str = "answer_too_large";
+    /// The model's output did not validate at the provider (a tool call, forced JSON).
+    pub const MODEL_OUTPUT_INVALID: &str = "model_output_invalid";
+    /// The prompt is longer than the model's window.
+    pub const CONTEXT_LENGTH: &str = "context_length";
+    /// The request alone is larger than the key's whole limit.
+    pub const LARGER_THAN_LIMIT: &str = "larger_than_limit";
+    /// A parameter this model does not take.
+    pub const UNSUPPORTED_PARAMETER: &str = "unsupported_parameter";
+    /// More output asked for than the model gives.
+    pub const MAX_TOKENS: &str = "max_tokens";
+    /// The provider does not have the model, or not for this key.
+    pub const MODEL_NOT_FOUND: &str = "model_not_found";
+    /// The request body is too large.
+    pub const REQUEST_TOO_LARGE: &str = "request_too_large";
+    /// Another fault of the request.
+    pub const INVALID_REQUEST: &str = "invalid_request";
+    /// Declined for its content.
+    pub const REFUSED: &str = "refused";
+    /// The key is not accepted.
+    pub const BAD_KEY: &str = "bad_key";
+    /// The key may not use this.
+    pub const FORBIDDEN: &str = "forbidden";
+    /// No money or credit left, or a spend limit reached.
+    pub const INSUFFICIENT_QUOTA: &str = "insufficient_quota";
+    /// Not enough credit for this many output tokens.
+    pub const INSUFFICIENT_CREDITS: &str = "insufficient_credits_for_max_tokens";
+}

@@ -1,0 +1,436 @@
+//! A durable store of jobs. Every method is one atomic step.
+//!
+//! Work waits in *lines* (one for each lane and route, one for callbacks). Within a line every
+//! *flow* (a caller's workflow; a callback's host) gets its share by start-time fair queueing,
+//! whatever it has queued. An item leaves a line under a *lease*, and a lease ends by
+//! [`Queue::settle`] or, when its holder vanished, in [`Queue::sweep`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::domain::id::{GroupId, JobId};
+use crate::domain::job::{Flow, Group, Job, Line, Stage};
+use crate::domain::result::{DeliveryAttempt, JobResult, Status};
+
+pub mod embedded;
+pub mod redis;
+
+/// A durable store of jobs.
+#[async_trait]
+pub trait Queue: Send + Sync + 'static {
+    /// Stores jobs (and the group that holds them), all or none, or finds what was stored under
+    /// the same idempotency key.
+    async fn push(&self, batch: Batch) -> Result<Pushed, QueueError>;
+
+    /// Hands out up to `max` items of a line, in fair order. Each belongs to the caller until
+    /// `term` has passed.
+    async fn lease(
+        &self,
+        line: &Line,
+        max: usize,
+        term: Duration,
+    ) -> Result<Vec<Lease>, QueueError>;
+
+    /// Keeps leases alive for another `term`. Answers those that are lost: the item was
+    /// cancelled, ended, or may be held by another.
+    async fn renew(
+        &self,
+        leases: &[LeaseToken],
+        term: Duration,
+    ) -> Result<Vec<LeaseToken>, QueueError>;
+
+    /// Ends a lease. A late call still counts as long as nobody else has leased the item since:
+    /// a paid answer is not thrown away.
+    async fn settle(&self, lease: &LeaseToken, verdict: Verdict) -> Result<Settled, QueueError>;
+
+    /// Ends a job that has not ended, whoever holds it: to cancel it, to let it expire, or to
+    /// bury it.
+    async fn end(&self, id: &JobId, ending: Ending) -> Result<Ended, QueueError>;
+
+    /// Brings an ended job back: to be run again, or to be posted again.
+    async fn replay(&self, id: &JobId, what: Replay) -> Result<Replayed, QueueError>;
+
+    /// Brings an ended group back to be posted again. `false` when it has not ended or is not
+    /// known.
+    async fn replay_group(&self, id: &GroupId) -> Result<bool, QueueError>;
+
+    /// Does what the passing of time asks for, up to `max` items of each kind: makes due what
+    /// has come due, frees what its holder has lost, purges what is kept no longer.
+    async fn sweep(&self, max: usize) -> Result<Swept, QueueError>;
+
+    /// A job as it stands.
+    async fn find(&self, id: &JobId) -> Result<Option<Record>, QueueError>;
+
+    /// Several jobs as they stand, in the order asked for; those not known are left out.
+    async fn find_all(&self, ids: &[JobId]) -> Result<Vec<Record>, QueueError>;
+
+    /// A group as it stands.
+    async fn find_group(&self, id: &GroupId) -> Result<Option<GroupRecord>, QueueError>;
+
+    /// One page of a caller's jobs, the newest first.
+    async fn page(&self, filter: &Filter) -> Result<Page, QueueError>;
+
+    /// How much waits where.
+    async fn depths(&self) -> Result<Depths, QueueError>;
+
+    /// What an accepted job survives, as the store is set up now.
+    fn durability(&self) -> Durability;
+
+    /// Changes whenever something may have become ready. A hint: it may be lost or idle.
+    fn hints(&self) -> watch::Receiver<u64>;
+
+    /// Whether the store answers.
+    async fn ping(&self) -> Result<(), QueueError>;
+}
+
+/// A queue many hold.
+pub type SharedQueue = Arc<dyn Queue>;
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// It cannot be reached or did not answer in time; the step may or may not have happened.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// It has no room.
+    #[error("the store is full")]
+    Full,
+    /// It answers, but not as it should.
+    #[error("the store is broken: {0}")]
+    Broken(String),
+}
+
+/// Jobs to be stored together.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// The jobs, in order. Their ids sort in that order.
+    pub jobs: Vec<Job>,
+    /// The group that holds them.
+    pub group: Option<Group>,
+    /// Under which key a repetition is recognised.
+    pub dedup: Option<Dedup>,
+}
+
+/// An idempotency key's digest and what was asked under it.
+#[derive(Clone, Debug)]
+pub struct Dedup {
+    /// Digest of caller and key, in hexadecimal.
+    pub key: String,
+    /// Digest of the request, in hexadecimal.
+    pub fingerprint: String,
+    /// How long a repetition is recognised.
+    pub keep: Duration,
+}
+
+/// What came of a push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// Stored. Items that wait in the first job's line, the first job included.
+    Stored {
+        /// How many wait in the line.
+        position: u64,
+    },
+    /// The same request came before: the id (a job's or a group's) it was given then.
+    Repeated {
+        /// The id given then.
+        id: String,
+    },
+    /// Another request came before under the same key.
+    KeyReused,
+}
+
+/// An item in somebody's hands for a while.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// What proves the hold.
+    pub token: LeaseToken,
+    /// What is held.
+    pub item: Item,
+    /// How often a holder of this item vanished.
+    pub losses: u32,
+    /// For a delivery: how many tries went before.
+    pub tries: u32,
+    /// How often the item was replayed to be run again.
+    pub replays: u32,
+}
+
+/// Proof of a hold. The epoch fences off a holder that is too late.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseToken {
+    /// The item: a job's or a group's id.
+    pub id: String,
+    /// How many times the item had been leased when this lease began.
+    pub epoch: u64,
+}
+
+/// What is leased.
+#[derive(Clone, Debug)]
+pub enum Item {
+    /// A job, with its result once it has one (then its callback is due).
+    Job(Box<Job>, Option<Box<JobResult>>),
+    /// A group whose jobs have all ended: its callback is due.
+    Group(Box<Group>),
+}
+
+/// How a lease ends.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// The job ended.
+    Finish(Ending),
+    /// Back to its place in line after a pause. Counts neither as a loss nor as a try.
+    Back {
+        /// Not before this long from now.
+        after: Duration,
+    },
+    /// The callback was taken; nothing is left to do.
+    Delivered {
+        /// The attempt.
+        log: DeliveryAttempt,
+    },
+    /// The callback was not taken; try again after a pause.
+    Redeliver {
+        /// Not before this long from now.
+        after: Duration,
+        /// The attempt.
+        log: DeliveryAttempt,
+    },
+    /// The callback is given up and kept for replay.
+    Undeliverable {
+        /// The last attempt.
+        log: DeliveryAttempt,
+    },
+}
+
+/// A job's end: its result, and the callback that follows in the same step.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// The result, as it will be told; kept byte for byte.
+    pub result: Bytes,
+    /// Its status.
+    pub status: Status,
+    /// The callback that follows, if any.
+    pub delivery: Option<Delivery>,
+    /// The callback of the job's group, in case this job is the last of it to end.
+    pub group: Option<GroupDelivery>,
+    /// How long the job is kept once nothing is left to do.
+    pub keep: Duration,
+}
+
+/// A callback to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Its host's share of the line.
+    pub flow: Flow,
+    /// Not before this long from now.
+    pub after: Duration,
+}
+
+/// What follows when the last job of a group has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupDelivery {
+    /// The group.
+    pub id: GroupId,
+    /// Its callback; `None` when its caller polls.
+    pub delivery: Option<Delivery>,
+}
+
+/// What came of a settle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It counts.
+    Done,
+    /// It does not: the item was leased again, ended or is gone.
+    Stale,
+}
+
+/// What came of an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The job ended now.
+    Now,
+    /// It had ended before.
+    Before,
+    /// There is no such job.
+    Unknown,
+}
+
+/// What to do again with an ended job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// Run it again; the old result is dropped.
+    Run,
+    /// Post its result again.
+    Post(Delivery),
+}
+
+/// What came of a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replayed {
+    /// It is under way.
+    Done,
+    /// The job has not ended.
+    NotEnded,
+    /// There is no such job.
+    Unknown,
+}
+
+/// What a sweep did and what it leaves to the engine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Items that came due.
+    pub due: usize,
+    /// Items whose holder vanished, back in line.
+    pub freed: usize,
+    /// Jobs lost so often that they are to be ended as failed. Told again until they are.
+    pub lost: Vec<JobId>,
+    /// Jobs whose `deliver_by` passed before they ended. Told again until they have.
+    pub expired: Vec<JobId>,
+    /// Jobs and groups purged.
+    pub purged: usize,
+}
+
+/// A job as it stands.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The job.
+    pub job: Job,
+    /// Where it stands.
+    pub stage: Stage,
+    /// Its result, once it has one.
+    pub result: Option<JobResult>,
+    /// Attempts to post its result, the latest last.
+    pub deliveries: Vec<DeliveryAttempt>,
+}
+
+impl Record {
+    /// Where the job stands, for its caller.
+    pub fn status(&self) -> Status {
+        match (&self.result, self.stage) {
+            (Some(result), _) => result.status,
+            (None, Stage::Running) => Status::Running,
+            (None, _) => Status::Queued,
+        }
+    }
+
+    /// The one shape, whether or not the job has ended.
+    pub fn into_result(self) -> JobResult {
+        let status = self.status();
+        self.result.unwrap_or_else(|| JobResult::open(&self.job, status))
+    }
+}
+
+/// A group as it stands.
+#[derive(Clone, Debug)]
+pub struct GroupRecord {
+    /// The group.
+    pub group: Group,
+    /// Jobs that have not ended.
+    pub left: u64,
+    /// Where its callback stands: `Queued` while jobs are left.
+    pub stage: Stage,
+    /// Attempts to post its results, the latest last.
+    pub deliveries: Vec<DeliveryAttempt>,
+}
+
+/// Which of a caller's jobs to list.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Whose jobs.
+    pub caller: String,
+    /// Only with this status.
+    pub status: Option<Status>,
+    /// Only of this workflow.
+    pub workflow: Option<String>,
+    /// Only of this task.
+    pub task: Option<String>,
+    /// Only older than this job.
+    pub after: Option<JobId>,
+    /// The most to list.
+    pub limit: usize,
+}
+
+impl Filter {
+    /// Whether a job belongs on the page.
+    pub fn fits(&self, record: &Record) -> bool {
+        record.job.caller == self.caller
+            && self.status.is_none_or(|status| status == record.status())
+            && self.workflow.as_ref().is_none_or(|name| Some(name) == record.job.workflow.as_ref())
+            && self.task.as_ref().is_none_or(|name| *name == record.job.task)
+    }
+}
+
+/// One page of jobs.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The jobs, the newest first. There may be fewer than asked for although more follow: a
+    /// page looks through a bounded number of jobs.
+    pub jobs: Vec<Record>,
+    /// Where the next page begins; `None` when this is the last.
+    pub next: Option<JobId>,
+}
+
+/// How much waits where.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Depths {
+    /// Items ready in each line.
+    pub ready: Vec<(Line, u64)>,
+    /// Items in somebody's hands.
+    pub leased: u64,
+    /// Items waiting for their time to come.
+    pub delayed: u64,
+    /// Jobs that have not ended.
+    pub open: u64,
+    /// Callbacks given up.
+    pub dead: u64,
+    /// How long the oldest item that is due has been due without being handed out.
+    pub oldest_due: Duration,
+    /// Used part of the store's memory limit, when it has one.
+    pub memory: Option<f64>,
+}
+
+/// What an accepted job survives.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Not even a restart of the store.
+    Volatile,
+    /// A crash of the store's process; a power cut may cost the last second.
+    Appended,
+    /// A power cut.
+    Fsynced,
+    /// The loss of the store's primary machine.
+    Replicated,
+}
+
+impl Durability {
+    /// The level's name in the `Spillway-Durability` header.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Volatile => "volatile",
+            Self::Appended => "appended",
+            Self::Fsynced => "fsynced",
+            Self::Replicated => "replicated",
+        }
+    }
+}
+
+/// How often a job's worker may vanish before the job is given up.
+pub const MOST_LOSSES: u32 = 3;
+
+/// How many delivery attempts are kept.
+pub const KEPT_ATTEMPTS: usize = 20;

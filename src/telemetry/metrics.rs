@@ -1,0 +1,150 @@
+//! Every metric's name, in one place. The rest of the code calls these functions.
+
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Bounds of duration histograms, in seconds: from a loopback call to a long generation.
+const SECONDS: [f64; 14] =
+    [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0];
+
+/// Makes this process' metrics available; `None` when another recorder is installed already.
+pub fn install() -> Option<PrometheusHandle> {
+    let matcher = Matcher::Suffix("_seconds".to_owned());
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(matcher, &SECONDS).ok()?;
+    let handle = builder.install_recorder().ok()?;
+    describe();
+    Some(handle)
+}
+
+fn describe() {
+    use metrics::{
+        describe_counter as counter, describe_gauge as gauge, describe_histogram as histogram,
+    };
+    counter!("spillway_jobs_accepted_total", "Jobs accepted, by task and lane");
+    counter!("spillway_jobs_refused_total", "Submits refused, by problem code");
+    counter!("spillway_jobs_ended_total", "Jobs that ended, by task and status");
+    histogram!("spillway_job_queued_seconds", "From accept to the first attempt, by lane");
+    histogram!("spillway_job_total_seconds", "From accept to the end, by lane");
+    counter!("spillway_attempts_total", "Calls to providers, by account, model and outcome");
+    histogram!("gen_ai_client_operation_duration_seconds", "Time of a call to a provider");
+    counter!("gen_ai_client_token_usage_total", "Tokens used, by account, model and type");
+    gauge!("spillway_cost_usd_total", "Known cost of calls, by account and model");
+    counter!("spillway_fallbacks_total", "Jobs answered by another than the route's first step");
+    counter!("spillway_turns_total", "Turns asked for, by whether they were granted");
+    counter!("spillway_holds_total", "Buckets held or steps cooled, by name");
+    counter!("spillway_deliveries_total", "Callback attempts, by outcome");
+    gauge!("spillway_line_ready", "Items waiting in a line");
+    gauge!("spillway_jobs_running", "Jobs a worker holds");
+    gauge!("spillway_jobs_delayed", "Items waiting for their time to come");
+    gauge!("spillway_deliveries_dead", "Callbacks given up and kept for replay");
+    gauge!("spillway_oldest_due_seconds", "How long the oldest due item has been due");
+    gauge!("spillway_store_memory_ratio", "Used part of the store's memory limit");
+    counter!("spillway_leases_lost_total", "Jobs whose worker vanished");
+    counter!("spillway_store_errors_total", "Failed calls to the store, by operation");
+}
+
+/// A job was accepted.
+pub fn accepted(task: &str, lane: &'static str) {
+    counter!("spillway_jobs_accepted_total", "task" => task.to_owned(), "lane" => lane)
+        .increment(1);
+}
+
+/// A submit was refused.
+pub fn refused(code: &'static str) {
+    counter!("spillway_jobs_refused_total", "code" => code).increment(1);
+}
+
+/// A job ended.
+pub fn ended(task: &str, status: &'static str, lane: &'static str, total: Duration) {
+    counter!("spillway_jobs_ended_total", "task" => task.to_owned(), "status" => status)
+        .increment(1);
+    histogram!("spillway_job_total_seconds", "lane" => lane).record(total);
+}
+
+/// A job's first attempt began.
+pub fn started(lane: &'static str, queued: Duration) {
+    histogram!("spillway_job_queued_seconds", "lane" => lane).record(queued);
+}
+
+/// A job was answered by another than the route's first step.
+pub fn fell_back(route: &str) {
+    counter!("spillway_fallbacks_total", "route" => route.to_owned()).increment(1);
+}
+
+/// A call to a provider ended.
+pub fn attempted(account: &str, model: &str, outcome: &'static str, took: Duration) {
+    let (account, model) = (account.to_owned(), model.to_owned());
+    counter!(
+        "spillway_attempts_total",
+        "account" => account.clone(), "model" => model.clone(), "outcome" => outcome
+    )
+    .increment(1);
+    histogram!(
+        "gen_ai_client_operation_duration_seconds",
+        "account" => account, "gen_ai_request_model" => model
+    )
+    .record(took);
+}
+
+/// A call used tokens and, where the price is known, money.
+pub fn used(account: &str, model: &str, tokens: [(&'static str, u64); 3], cost_usd: Option<f64>) {
+    for (kind, count) in tokens {
+        counter!(
+            "gen_ai_client_token_usage_total",
+            "account" => account.to_owned(),
+            "gen_ai_request_model" => model.to_owned(),
+            "gen_ai_token_type" => kind
+        )
+        .increment(count);
+    }
+    if let Some(cost) = cost_usd {
+        // Counters are whole numbers; a gauge that only grows keeps the fractions of a cent.
+        gauge!("spillway_cost_usd_total", "account" => account.to_owned(), "model" => model.to_owned())
+            .increment(cost);
+    }
+}
+
+/// A turn was asked for.
+pub fn turn(granted: bool) {
+    counter!("spillway_turns_total", "granted" => if granted { "yes" } else { "no" }).increment(1);
+}
+
+/// A bucket is held or a step cooled.
+pub fn held(name: &str) {
+    counter!("spillway_holds_total", "name" => name.to_owned()).increment(1);
+}
+
+/// A callback was attempted.
+pub fn delivered(outcome: &'static str) {
+    counter!("spillway_deliveries_total", "outcome" => outcome).increment(1);
+}
+
+/// Leases whose worker vanished.
+pub fn leases_lost(count: u64) {
+    counter!("spillway_leases_lost_total").increment(count);
+}
+
+/// The store failed us.
+pub fn store_error(operation: &'static str) {
+    counter!("spillway_store_errors_total", "operation" => operation).increment(1);
+}
+
+/// How many items wait in a line.
+pub fn line_ready(line: &str, count: u64) {
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    gauge!("spillway_line_ready", "line" => line.to_owned()).set(count as f64);
+}
+
+/// The store's other counts.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+pub fn store(running: u64, delayed: u64, dead: u64, oldest_due: Duration, memory: Option<f64>) {
+    gauge!("spillway_jobs_running").set(running as f64);
+    gauge!("spillway_jobs_delayed").set(delayed as f64);
+    gauge!("spillway_deliveries_dead").set(dead as f64);
+    gauge!("spillway_oldest_due_seconds").set(oldest_due.as_secs_f64());
+    if let Some(memory) = memory {
+        gauge!("spillway_store_memory_ratio").set(memory);
+    }
+}
