@@ -15,3 +15,7 @@ pub mod keys;
 pub mod limiter;
 pub mod provider;
 pub mod queue;
+
+// Engine and entrance.
+pub mod engine;
+pub mod http;

@@ -21,6 +21,10 @@ pub trait KeyStore: Send + Sync + 'static {
 
     /// Removes a key. `false` when there is none of this id.
     async fn revoke(&self, id: &str) -> Result<bool, KeyStoreError>;
+
+    /// The secret callbacks are signed with when the settings name none: the one stored, or
+    /// `fresh`, which is then stored. All replicas get the same.
+    async fn signing_secret(&self, fresh: &str) -> Result<String, KeyStoreError>;
 }
 
 /// A key store many hold.

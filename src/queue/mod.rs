@@ -18,6 +18,7 @@ use crate::domain::result::{DeliveryAttempt, JobResult, Status};
 
 pub mod embedded;
 pub mod redis;
+pub mod settings;
 
 /// A durable store of jobs.
 #[async_trait]

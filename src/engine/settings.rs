@@ -1,0 +1,48 @@
+//! The operator's settings for running jobs.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::units::Span;
+
+/// `[engine]` in the settings.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Calls to providers this replica makes at the same time.
+    #[schemars(range(min = 1))]
+    pub concurrency: usize,
+    /// Callbacks this replica makes at the same time.
+    #[schemars(range(min = 1))]
+    pub delivery_concurrency: usize,
+    /// How long a worker holds a job without renewing; a vanished worker's jobs run again after
+    /// this long.
+    pub lease: Span,
+    /// How long an ended job and its result are kept.
+    pub retention: Span,
+    /// Open jobs beyond which new ones are refused with 503.
+    #[schemars(range(min = 1))]
+    pub max_backlog: u64,
+    /// Used part of the store's memory limit beyond which new jobs are refused with 503.
+    #[schemars(range(min = 0.1, max = 1.0))]
+    pub max_memory: f64,
+    /// How long a step that failed is not asked again; doubled with every failure in a row.
+    pub cooldown: Span,
+    /// How long an account whose key was refused is not asked again.
+    pub disabled: Span,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            concurrency: 256,
+            delivery_concurrency: 64,
+            lease: Span::secs(30),
+            retention: Span::secs(72 * 3_600),
+            max_backlog: 1_000_000,
+            max_memory: 0.8,
+            cooldown: Span::secs(2),
+            disabled: Span::secs(600),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! How the outside talks to us.
+
+pub mod settings;
