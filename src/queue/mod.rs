@@ -157,6 +157,8 @@ pub struct Lease {
     pub tries: u32,
     /// How often the item was replayed to be run again.
     pub replays: u32,
+    /// What the last holder noted when it put the item back.
+    pub progress: Option<Bytes>,
 }
 
 /// Proof of a hold. The epoch fences off a holder that is too late.
@@ -186,6 +188,8 @@ pub enum Verdict {
     Back {
         /// Not before this long from now.
         after: Duration,
+        /// What the next holder is to know; replaces what was noted before.
+        progress: Option<Bytes>,
     },
     /// The callback was taken; nothing is left to do.
     Delivered {
