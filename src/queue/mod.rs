@@ -134,6 +134,8 @@ pub enum Pushed {
     Stored {
         /// How many wait in the line.
         position: u64,
+        /// What these jobs survive.
+        durability: Durability,
     },
     /// The same request came before: the id (a job's or a group's) it was given then.
     Repeated {
