@@ -138,6 +138,8 @@ pub enum Pushed {
         /// How many are ready in the first job's line, with the first job and without the rest
         /// of its batch.
         position: u64,
+        /// What these jobs survive.
+        durability: Durability,
     },
     /// The same request came before: the id (a job's or a group's) it was given then.
     Repeated {
