@@ -10,7 +10,6 @@ use anyhow::{Context, Result, anyhow, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::ExposeSecret;
 
-use crate::callback::guard::Guard;
 use crate::callback::http::Poster;
 use crate::callback::sign::{self, Secret};
 use crate::clock::{SharedClock, SystemClock};
@@ -77,7 +76,6 @@ impl Service {
             listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let parts = Parts {
             poster: poster(config, &stores.keys, &clock).await?,
-            guard: Guard::new(config.callbacks.allow_networks.clone(), config.callbacks.allow_http),
             callbacks: callbacks(config),
             catalog: catalog(plan, &clock)?,
             queue: stores.queue,
@@ -191,7 +189,7 @@ async fn poster(config: &Config, keys: &SharedKeyStore, clock: &SharedClock) -> 
     let settings = &config.callbacks;
     let secret = match &settings.secret {
         Some(secret) => secret.clone(),
-        None => keys.signing_secret(&sign::generate(rand::random())).await?,
+        None => keys.signing_secret(&sign::generate(&mut rand::rng())).await?,
     };
     let secrets = std::iter::once(&secret).chain(&settings.old_secrets);
     let signing: Result<Vec<Secret>, _> = secrets.map(|text| Secret::parse(text)).collect();
@@ -229,7 +227,7 @@ async fn first_key(
     if !configured.is_empty() || !keys.list().await?.is_empty() {
         return Ok(None);
     }
-    let (key, record) = secret::generate("default", clock.now());
+    let (key, record) = secret::generate("default", clock.now(), &mut rand::rng());
     keys.add(record).await?;
     Ok(Some(key))
 }

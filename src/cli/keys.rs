@@ -39,7 +39,7 @@ pub(super) async fn run(
     let keys = app::open_keys(&config.store).await?;
     match command {
         Command::Create { caller } => {
-            let (key, record) = secret::generate(&caller, SystemClock.now());
+            let (key, record) = secret::generate(&caller, SystemClock.now(), &mut rand::rng());
             keys.add(record).await?;
             writeln!(out, "{key}")?;
         }
@@ -59,7 +59,7 @@ pub(super) async fn run(
         Command::SigningSecret => {
             let secret = match config.callbacks.secret {
                 Some(secret) => secret,
-                None => keys.signing_secret(&sign::generate(rand::random())).await?,
+                None => keys.signing_secret(&sign::generate(&mut rand::rng())).await?,
             };
             writeln!(out, "{secret}")?;
         }

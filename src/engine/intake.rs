@@ -233,9 +233,8 @@ impl Engine {
         jobs: &[(&str, Lane)],
         estimate: impl FnOnce(u64) -> Estimate,
     ) -> Result<Accepted, IntakeError> {
-        let durability = self.queue.durability();
         match pushed {
-            Pushed::Stored { position } => {
+            Pushed::Stored { position, durability } => {
                 for (task, lane) in jobs {
                     metrics::accepted(task, lane.as_str());
                 }
@@ -244,6 +243,7 @@ impl Engine {
                 Ok(Accepted { id, repeated: false, position, estimate, durability })
             }
             Pushed::Repeated { id } => {
+                let durability = self.queue.durability();
                 Ok(Accepted { id, repeated: true, position: None, estimate: None, durability })
             }
             Pushed::KeyReused => Err(IntakeError::KeyReused),
@@ -301,7 +301,7 @@ impl Engine {
 
     async fn check_callback(&self, callback: &Callback) -> Result<(), IntakeError> {
         check_headers(&callback.headers).map_err(IntakeError::CallbackHeaders)?;
-        self.guard.admit_resolved(&callback.url).await.map_err(IntakeError::Callback)?;
+        self.poster.guard().admit_resolved(&callback.url).await.map_err(IntakeError::Callback)?;
         Ok(())
     }
 

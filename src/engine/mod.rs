@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Semaphore;
 
-use crate::callback::guard::Guard;
 use crate::callback::http::Poster;
 use crate::clock::SharedClock;
 use crate::domain::id::IdSource;
@@ -55,8 +54,6 @@ pub struct Parts {
     pub catalog: Catalog,
     /// Posts results.
     pub poster: Poster,
-    /// Addresses callbacks may reach.
-    pub guard: Guard,
     /// How callbacks are retried and shaped.
     pub callbacks: Callbacks,
     /// The operator's settings.
@@ -79,7 +76,6 @@ pub struct Engine {
     lifecycle: Lifecycle,
     catalog: Catalog,
     poster: Poster,
-    guard: Guard,
     callbacks: Callbacks,
     settings: Settings,
     ids: IdSource,
@@ -113,7 +109,6 @@ impl Engine {
             lifecycle: parts.lifecycle,
             catalog: parts.catalog,
             poster: parts.poster,
-            guard: parts.guard,
             callbacks: parts.callbacks,
             settings: parts.settings,
         })

@@ -181,13 +181,17 @@ impl Engine {
     /// Makes a leased job ready to run, or ends it when it cannot be run.
     async fn take_up(&self, lease: Lease) -> Option<Run> {
         let lost = self.held.add(&lease.token);
-        let Item::Job(job, _) = lease.item else {
+        let Item::Job(mut job, _) = lease.item else {
             // A group never waits in a line to be run.
             self.settle_surely(&lease.token, back()).await;
             self.held.remove(&lease.token);
             return None;
         };
         let token = lease.token;
+        if lease.replays > 0 {
+            // Who replays a job wants it although its time has passed.
+            job.deliver_by = job.deliver_by.filter(|by| *by > self.clock.now());
+        }
         match self.prepare(&job) {
             Ok((task, prompt)) => {
                 let progress: Progress = lease

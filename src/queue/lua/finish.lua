@@ -25,7 +25,7 @@ end
 local function follow(item, flow, after)
   local state = cell .. 'm:' .. item
   call('HSET', state, 's', flow ~= '' and 'delivering' or 'done', 'k', keep)
-  call('HDEL', state, 'l', 't')
+  call('HDEL', state, 'l', 't', 'p')
   call('HINCRBY', state, 'e', 1)
   if flow ~= '' then
     call('HSET', state, 'n', 'deliver', 'f', flow)

@@ -1,6 +1,6 @@
 -- Hands out items of a line, in fair order: always the oldest of the flow with the smallest tag.
 -- ARGV[1] line   ARGV[2] the most items   ARGV[3] ms they are held
--- Returns for each {id, epoch, losses, tries, replays, text, result or nil}
+-- Returns for each {id, epoch, losses, tries, replays, progress, text, result or nil}
 assert(#ARGV == 3, 'lease: 3 arguments')
 local line, most, term = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local flows, expires, delivery = cell .. 'f:' .. line, now() + term, line == 'deliver'
@@ -18,13 +18,13 @@ local function hold(id, flow)
     return
   end
   local meta = cell .. 'm:' .. id
-  local was = call('HMGET', meta, 'e', 'l', 't', 'r')
+  local was = call('HMGET', meta, 'e', 'l', 't', 'r', 'p')
   local epoch = (was[1] or 0) + 1
   call('HSET', meta, 'e', epoch, 's', delivery and 'delivering' or 'running',
     'n', line, 'f', flow)
   call('ZADD', cell .. 'lease', expires, id)
   out[#out + 1] = {id, epoch, tonumber(was[2] or 0), tonumber(was[3] or 0),
-    tonumber(was[4] or 0), text, result}
+    tonumber(was[4] or 0), was[5] or '', text, result}
 end
 
 -- A few rounds more than asked for, in case some find nothing.

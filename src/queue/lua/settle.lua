@@ -1,8 +1,9 @@
 -- Ends a lease in any other way than by ending the job.
 -- ARGV[1] item   ARGV[2] epoch   ARGV[3] back, redeliver, delivered or undeliverable
 -- ARGV[4] ms before it is ready again   ARGV[5] the attempt or ''   ARGV[6] attempts to keep
+-- ARGV[7] what the next holder is to know, or ''
 -- Returns 1 done, 0 stale
-assert(#ARGV == 6, 'settle: 6 arguments')
+assert(#ARGV == 7, 'settle: 7 arguments')
 local id, epoch, verdict, after = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local meta = cell .. 'm:' .. id
 local was = call('HMGET', meta, 's', 'e', 'n', 'f', 'k')
@@ -18,6 +19,7 @@ if ARGV[5] ~= '' then
 end
 if verdict == 'back' or verdict == 'redeliver' then
   if stage == 'running' then call('HSET', meta, 's', 'queued') end
+  if ARGV[7] ~= '' then call('HSET', meta, 'p', ARGV[7]) end
   if verdict == 'redeliver' then call('HINCRBY', meta, 't', 1) end
   place(id, line, flow, after)
   return 1

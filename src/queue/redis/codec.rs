@@ -9,19 +9,21 @@ use super::super::{Item, Lease, LeaseToken, QueueError};
 use crate::domain::id::digest16;
 use crate::domain::job::{Group, Job};
 
-/// What the lease script tells of one item: id, epoch, losses, tries, replays, text and result.
-pub(super) type Held = (String, u64, u32, u32, u32, Vec<u8>, Option<Vec<u8>>);
+/// What the lease script tells of one item: id, epoch, losses, tries, replays, progress, text
+/// and result.
+pub(super) type Held = (String, u64, u32, u32, u32, Vec<u8>, Vec<u8>, Option<Vec<u8>>);
 
 /// A lease out of what the script told.
 pub(super) fn lease(held: Held) -> Result<Lease, QueueError> {
-    let (id, epoch, losses, tries, replays, text, result) = held;
+    let (id, epoch, losses, tries, replays, progress, text, result) = held;
     let item = if id.starts_with("grp_") {
         Item::Group(Box::new(read::<Group>(&id, &text)?))
     } else {
         let result = result.map(|result| read(&id, &result)).transpose()?;
         Item::Job(Box::new(read::<Job>(&id, &text)?), result.map(Box::new))
     };
-    Ok(Lease { token: LeaseToken { id, epoch }, item, losses, tries, replays })
+    let progress = (!progress.is_empty()).then(|| progress.into());
+    Ok(Lease { token: LeaseToken { id, epoch }, item, losses, tries, replays, progress })
 }
 
 /// Reads stored JSON; `what` names it in the error.

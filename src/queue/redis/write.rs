@@ -100,13 +100,17 @@ impl RedisQueue {
         lease: &LeaseToken,
         verdict: Verdict,
     ) -> Result<Settled, QueueError> {
+        let mut noted = None;
         let (name, after, log) = match verdict {
             Verdict::Finish(ending) => {
                 let held = Held { epoch: Some(lease.epoch), waits: None };
                 let code = self.ended(&lease.id, &held, &ending).await?;
                 return Ok(settled(code));
             }
-            Verdict::Back { after } => ("back", after, None),
+            Verdict::Back { after, progress } => {
+                noted = progress;
+                ("back", after, None)
+            }
             Verdict::Redeliver { after, log } => ("redeliver", after, Some(log)),
             Verdict::Delivered { log } => ("delivered", Duration::ZERO, Some(log)),
             Verdict::Undeliverable { log } => ("undeliverable", Duration::ZERO, Some(log)),
@@ -115,6 +119,7 @@ impl RedisQueue {
         let mut settle = call(&self.scripts.settle, &self.keyspace);
         settle.arg(&lease.id).arg(lease.epoch).arg(name).arg(codec::millis(after));
         settle.arg(log.unwrap_or_default()).arg(KEPT_ATTEMPTS);
+        settle.arg(noted.as_deref().unwrap_or_default());
         let code: i64 = self.keyspace.run(&settle).await?;
         self.hints.bump();
         Ok(settled(code))
