@@ -9,4 +9,5 @@
 
 mod architecture;
 mod contract;
+mod scripted;
 mod support;
