@@ -9,5 +9,6 @@
 
 mod architecture;
 mod contract;
+mod demo_parts;
 mod scripted;
 mod support;

@@ -14,15 +14,18 @@ use tokio::sync::oneshot;
 use crate::support::{eventually, http_client};
 
 /// A scripted provider that listens until it is dropped.
-struct Served {
-    model: Arc<Model>,
-    url: String,
+pub(crate) struct Served {
+    /// What it has seen.
+    pub(crate) model: Arc<Model>,
+    /// Where it listens.
+    pub(crate) url: String,
     client: reqwest::Client,
     _stop: oneshot::Sender<()>,
 }
 
 impl Served {
-    fn start(settings: Settings) -> Self {
+    /// Starts one that behaves so.
+    pub(crate) fn start(settings: Settings) -> Self {
         let listener = server::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let model = Arc::new(Model::new(settings, Arc::new(SystemClock)));
@@ -36,7 +39,8 @@ impl Served {
         Self { model, url, client: http_client(), _stop: stop }
     }
 
-    fn quick() -> Self {
+    /// Starts one without limits that answers at once.
+    pub(crate) fn quick() -> Self {
         Self::start(Settings { latency: Span::millis(0), ..Settings::default() })
     }
 
