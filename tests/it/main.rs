@@ -8,6 +8,7 @@
 )]
 
 mod architecture;
+mod callbacks_http;
 mod contract;
 mod demo_parts;
 mod scripted;
