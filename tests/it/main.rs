@@ -10,4 +10,6 @@
 mod architecture;
 mod callbacks_http;
 mod contract;
+mod demo_parts;
+mod scripted;
 mod support;
