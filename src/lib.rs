@@ -19,3 +19,6 @@ pub mod queue;
 // Engine and entrance.
 pub mod engine;
 pub mod http;
+
+// Assembly.
+pub mod config;

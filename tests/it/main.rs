@@ -8,5 +8,6 @@
 )]
 
 mod architecture;
+mod config;
 mod contract;
 mod support;
