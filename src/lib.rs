@@ -21,4 +21,6 @@ pub mod engine;
 pub mod http;
 
 // Assembly.
+pub mod app;
 pub mod cli;
+pub mod config;

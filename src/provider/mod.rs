@@ -12,6 +12,7 @@ pub mod duration;
 pub mod gemini;
 pub mod openai;
 pub mod scripted;
+pub mod settings;
 pub mod wire;
 
 /// Asks a model.

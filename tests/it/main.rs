@@ -8,8 +8,15 @@
 )]
 
 mod architecture;
+mod bad_input;
+mod callbacks;
 mod callbacks_http;
+mod cascade;
+mod config;
 mod contract;
 mod demo_parts;
+mod jobs;
+mod outage;
+mod replicas;
 mod scripted;
 mod support;
