@@ -9,4 +9,6 @@
 
 mod architecture;
 mod contract;
+mod recordings;
 mod support;
+mod wire;
