@@ -17,6 +17,8 @@ mod contract;
 mod demo_parts;
 mod jobs;
 mod outage;
+mod recordings;
 mod replicas;
 mod scripted;
 mod support;
+mod wire;
