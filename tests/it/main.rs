@@ -9,4 +9,5 @@
 
 mod architecture;
 mod contract;
+mod lua;
 mod support;
