@@ -26,6 +26,7 @@ pub mod schema;
 pub mod settings;
 pub mod show;
 
+pub use auto::NOTHING_TO_ASK;
 pub use fault::{Fault, Faults};
 pub use load::{Loaded, load};
 pub use resolve::{Account, Plan};

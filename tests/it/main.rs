@@ -16,6 +16,7 @@ mod config;
 mod contract;
 mod demo_parts;
 mod jobs;
+mod lua;
 mod outage;
 mod recordings;
 mod replicas;

@@ -34,7 +34,8 @@ pub use answer::Answer;
 pub use fault::{Fault, FaultRule};
 pub use stats::Stats;
 
-use model::{Call, Limited, Model, Outcome};
+pub use model::Model;
+use model::{Call, Limited, Outcome};
 
 /// `scripted` in an account's settings: how this provider behaves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
