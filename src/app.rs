@@ -126,7 +126,7 @@ pub async fn open(
 ) -> Result<Stores> {
     if let Some(folder) = settings.url.strip_prefix("embedded:") {
         let folder = PathBuf::from(folder);
-        let queue = EmbeddedQueue::open(&folder, Arc::clone(clock), lifecycle)?;
+        let queue = EmbeddedQueue::open(&folder, Arc::clone(clock))?;
         return Ok(Stores {
             queue: Arc::new(queue),
             limiter: Arc::new(LocalLimiter::new(Arc::clone(clock))),
@@ -150,13 +150,11 @@ pub async fn open_keys(settings: &StoreSettings) -> Result<SharedKeyStore> {
 }
 
 async fn keyspace(settings: &StoreSettings) -> Result<Keyspace> {
-    let timeouts = Timeouts {
-        connect: settings.connect_timeout.0,
-        response: settings.response_timeout.0,
-    };
-    Keyspace::open(&settings.url, &settings.prefix, timeouts).await.with_context(|| {
-        format!("store.url = \"{}\" cannot be opened", settings.redacted_url())
-    })
+    let timeouts =
+        Timeouts { connect: settings.connect_timeout.0, response: settings.response_timeout.0 };
+    Keyspace::open(&settings.url, &settings.prefix, timeouts)
+        .await
+        .with_context(|| format!("store.url = \"{}\" cannot be opened", settings.redacted_url()))
 }
 
 /// Speaks to an account's vendor.

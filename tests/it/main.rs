@@ -15,6 +15,7 @@ mod cascade;
 mod config;
 mod contract;
 mod demo_parts;
+mod docs;
 mod jobs;
 mod lua;
 mod outage;
