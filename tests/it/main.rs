@@ -10,4 +10,6 @@
 mod architecture;
 mod config;
 mod contract;
+mod recordings;
 mod support;
+mod wire;
