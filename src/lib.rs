@@ -21,4 +21,5 @@ pub mod engine;
 pub mod http;
 
 // Assembly.
+pub mod cli;
 pub mod config;

@@ -8,8 +8,11 @@
 )]
 
 mod architecture;
+mod callbacks_http;
 mod config;
 mod contract;
+mod demo_parts;
 mod recordings;
+mod scripted;
 mod support;
 mod wire;

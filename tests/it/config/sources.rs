@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret;
-use serde_json::Value;
 use spillway::config::{Loaded, TEMPLATE, load, schema};
 use tempfile::TempDir;
 

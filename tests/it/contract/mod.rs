@@ -1,1 +1,3 @@
 //! One suite for each seam, run on every implementation of it.
+
+mod keys;
