@@ -9,4 +9,5 @@
 
 mod architecture;
 mod contract;
+mod queue_embedded;
 mod support;
