@@ -212,9 +212,8 @@ fn callbacks(config: &Config) -> Callbacks {
 
 fn configured_keys(config: &Config) -> Vec<KeyRecord> {
     let keys = config.auth.keys.iter().enumerate();
-    keys.filter_map(|(index, entry)| {
-        let key = entry.key()?;
-        Some(secret::configured(index + 1, entry.caller(), key.expose_secret()))
+    keys.map(|(index, entry)| {
+        secret::configured(index + 1, entry.caller(), entry.key().expose_secret())
     })
     .collect()
 }

@@ -26,7 +26,6 @@ pub mod schema;
 pub mod settings;
 pub mod show;
 
-pub use auto::NOTHING_TO_ASK;
 pub use fault::{Fault, Faults};
 pub use load::{Loaded, environment, load, load_config};
 pub use resolve::{Account, Plan};

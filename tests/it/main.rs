@@ -19,6 +19,7 @@ mod docs;
 mod jobs;
 mod lua;
 mod outage;
+mod queue_embedded;
 mod recordings;
 mod replicas;
 mod scripted;

@@ -2,6 +2,7 @@
 
 pub(crate) mod receiver;
 pub(crate) mod redis;
+pub(crate) mod scripted;
 pub(crate) mod schema;
 pub(crate) mod spillway;
 
