@@ -48,14 +48,13 @@ impl Kind {
     pub(super) async fn open(self) -> Store {
         let lifecycle = Lifecycle::default();
         let (queue, folder): (Arc<dyn Queue>, Option<TempDir>) = match self {
-            Self::Redis => panic!("switch on the lines below once the store is written"),
-            // Self::Redis => {
-            //     let keyspace = crate::support::redis::RedisServer::shared().keyspace().await;
-            //     let settings = spillway::queue::settings::Settings::default();
-            //     let queue =
-            //         spillway::queue::redis::RedisQueue::open(keyspace, &settings, &lifecycle);
-            //     (Arc::new(queue.unwrap()), None)
-            // }
+            Self::Redis => {
+                let keyspace = crate::support::redis::RedisServer::shared().keyspace().await;
+                let settings = spillway::queue::settings::Settings::default();
+                let queue =
+                    spillway::queue::redis::RedisQueue::open(keyspace, &settings, &lifecycle);
+                (Arc::new(queue.await.unwrap()), None)
+            }
             Self::Embedded => {
                 let folder = tempfile::tempdir().unwrap();
                 let queue = EmbeddedQueue::open(folder.path(), Arc::new(SystemClock));
@@ -83,7 +82,7 @@ impl Store {
     /// Stores one job. How many wait in its line then.
     pub(super) async fn add(&self, job: &Job) -> u64 {
         match self.push(one(job)).await.unwrap() {
-            Pushed::Stored { position } => position,
+            Pushed::Stored { position, .. } => position,
             other => panic!("not stored: {other:?}"),
         }
     }
