@@ -152,8 +152,9 @@ impl Rounds {
         }
         let there = there.into_iter().chain(std::iter::repeat(false));
         for ((_, tell), there) in waiting.into_iter().zip(there) {
-            // Nobody listens any more when the push was given up.
-            drop(tell.send(there));
+            if tell.send(there).is_err() {
+                tracing::debug!("a push was given up while it waited for its level");
+            }
         }
     }
 
