@@ -9,4 +9,5 @@
 
 mod architecture;
 mod contract;
+mod queue_redis;
 mod support;
