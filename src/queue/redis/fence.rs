@@ -141,19 +141,24 @@ impl Rounds {
     }
 
     async fn round(&self, waiting: Vec<Waiting>) {
-        let there = self.wait(&waiting).await.unwrap_or_else(|fault| {
-            tracing::warn!(%fault, "could not wait for what store.durability asks for");
-            Vec::new()
-        });
-        let reached = !there.is_empty();
-        if self.reached.swap(reached, Ordering::Relaxed) && !reached {
-            tracing::warn!(wanted = self.wanted.level().as_str(), "Redis did not get that far");
-        }
-        let there = there.into_iter().chain(std::iter::repeat(false));
+        let answer = self.wait(&waiting).await;
+        self.note(&answer);
+        let there = answer.unwrap_or_default().into_iter().chain(std::iter::repeat(false));
         for ((_, tell), there) in waiting.into_iter().zip(there) {
             if tell.send(there).is_err() {
                 tracing::debug!("a push was given up while it waited for its level");
             }
+        }
+    }
+
+    /// Keeps in mind whether a round was in vain, and says so when that is new.
+    fn note(&self, answer: &Result<Vec<bool>, KeyspaceError>) {
+        let reached = answer.as_ref().is_ok_and(|there| !there.is_empty());
+        let reached_before = self.reached.swap(reached, Ordering::Relaxed);
+        if reached_before && !reached {
+            let wanted = self.wanted.level().as_str();
+            let fault = answer.as_ref().err().map(ToString::to_string);
+            tracing::warn!(wanted, fault, "jobs are stored, but Redis does no more for them");
         }
     }
 

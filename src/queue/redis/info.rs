@@ -66,25 +66,27 @@ impl Server {
             let refusal = format!("Redis {major}.{minor} is too old: 6.2 or newer is needed");
             return Err(QueueError::Broken(refusal));
         }
-        match self.policy.as_deref() {
-            Some("noeviction") => {}
-            None => tracing::warn!(
-                "cannot see Redis' maxmemory-policy: make sure that it is `noeviction`, or a \
-                 full Redis drops accepted jobs"
-            ),
-            Some(policy) if settings.allow_eviction => tracing::warn!(
-                policy,
-                "Redis may drop accepted jobs when it is full, as store.allow_eviction allows"
-            ),
-            Some(policy) => {
-                return Err(QueueError::Broken(format!(
-                    "Redis' maxmemory-policy is `{policy}`: it would drop accepted jobs when it \
-                     is full. Set `maxmemory-policy noeviction` in Redis, or `allow_eviction = \
-                     true` under [store] to start all the same"
-                )));
-            }
-        }
+        self.check_policy(settings)?;
         self.check_durability(settings)
+    }
+
+    fn check_policy(&self, settings: &Settings) -> Result<(), QueueError> {
+        let policy = self.policy.as_deref().unwrap_or("unknown");
+        if policy == "noeviction" {
+            return Ok(());
+        }
+        if settings.allow_eviction || self.policy.is_none() {
+            tracing::warn!(
+                policy,
+                "unless `maxmemory-policy` is `noeviction`, a full Redis drops accepted jobs"
+            );
+            return Ok(());
+        }
+        Err(QueueError::Broken(format!(
+            "Redis' maxmemory-policy is `{policy}`: it would drop accepted jobs when it is full. \
+             Set `maxmemory-policy noeviction` in Redis, or `allow_eviction = true` under [store] \
+             to start all the same"
+        )))
     }
 
     fn check_durability(&self, settings: &Settings) -> Result<(), QueueError> {

@@ -11,6 +11,7 @@ use spillway::domain::id::{GroupId, IdSource, JobId};
 use spillway::domain::job::{Flow, Group, Job, Lane, Line, Stage};
 use spillway::domain::result::{DeliveryAttempt, JobResult, Status};
 use spillway::lifecycle::Lifecycle;
+use spillway::queue::embedded::EmbeddedQueue;
 use spillway::queue::redis::RedisQueue;
 use spillway::queue::settings::Settings;
 use spillway::queue::{
@@ -56,13 +57,11 @@ impl Kind {
                 let queue = RedisQueue::open(keyspace, &settings, &lifecycle).await;
                 (Arc::new(queue.unwrap()), None)
             }
-            Self::Embedded => panic!("switch on the lines below once the store is written"),
-            // Self::Embedded => {
-            //     let folder = tempfile::tempdir().unwrap();
-            //     let clock = Arc::new(SystemClock);
-            //     let queue = EmbeddedQueue::open(folder.path(), clock, &lifecycle);
-            //     (Arc::new(queue.unwrap()), Some(folder))
-            // }
+            Self::Embedded => {
+                let folder = tempfile::tempdir().unwrap();
+                let queue = EmbeddedQueue::open(folder.path(), Arc::new(SystemClock));
+                (Arc::new(queue.unwrap()), Some(folder))
+            }
         };
         Store { queue, _lifecycle: lifecycle, _folder: folder }
     }
