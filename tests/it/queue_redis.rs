@@ -213,6 +213,21 @@ async fn a_level_that_redis_can_never_reach_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_syncs_each_second_is_waited_for_or_refused() {
+    let keyspace = RedisServer::shared().keyspace().await;
+    match open_with(keyspace, &asking(Durability::Fsynced)).await {
+        // Redis 7.2 or newer.
+        Ok(store) => {
+            let jobs: Vec<Job> = (0..100).map(|_| job("a", "w")).collect();
+            let levels = futures::future::join_all(jobs.iter().map(|job| store.add(job))).await;
+            assert_eq!(levels, [Durability::Fsynced; 100]);
+            assert_eq!(store.queue.durability(), Durability::Fsynced);
+        }
+        Err(refused) => assert!(refused.to_string().contains("appendfsync always"), "{refused}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_push_counts_as_replicated_only_when_a_replica_has_it() {
     let primary = RedisServer::start(&["--repl-diskless-sync-delay", "0"]);
     let store = open_brief(&primary, &asking(Durability::Replicated)).await;

@@ -81,32 +81,26 @@ impl Wanted {
     const fn level(self) -> Durability {
         match self {
             Self::Fsync => Durability::Fsynced,
-            Self::ReplicaFsync | Self::Replica => Durability::Replicated,
+            Self::Replica => Durability::Replicated,
         }
     }
 
     fn add_wait(self, ask: &mut Pipeline, patience: Duration) {
-        let (command, numbers): (_, &[u8]) = match self {
-            Self::Fsync => ("WAITAOF", &[1, 0]),
-            Self::ReplicaFsync => ("WAITAOF", &[0, 1]),
-            Self::Replica => ("WAIT", &[1]),
+        match self {
+            Self::Fsync => ask.cmd("WAITAOF").arg(1).arg(0),
+            Self::Replica => ask.cmd("WAIT").arg(1),
         };
-        ask.cmd(command);
-        for number in numbers {
-            ask.arg(*number);
-        }
         ask.arg(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX).max(1));
     }
 
     /// Whether what `WAIT` or `WAITAOF` answered is enough.
     fn is_met(self, answer: &redis::Value) -> bool {
-        let number = |value: Option<&redis::Value>| matches!(value, Some(redis::Value::Int(1..)));
-        match (self, answer) {
-            (Self::Replica, answer) => number(Some(answer)),
-            (Self::Fsync, redis::Value::Array(both)) => number(both.first()),
-            (Self::ReplicaFsync, redis::Value::Array(both)) => number(both.get(1)),
-            _ => false,
-        }
+        let count = match (self, answer) {
+            (Self::Fsync, redis::Value::Array(both)) => both.first(),
+            (Self::Fsync, _) => None,
+            (Self::Replica, count) => Some(count),
+        };
+        matches!(count, Some(redis::Value::Int(1..)))
     }
 }
 
