@@ -52,7 +52,8 @@ async fn a_batch_is_stored_in_order_and_told_its_first_position(#[case] kind: Ki
     store.add(&job()).await;
     let (group, jobs) = group_of(30);
     let batch = Batch { jobs: jobs.clone(), group: Some(group), dedup: None };
-    assert!(matches!(store.push(batch).await.unwrap(), Pushed::Stored { position: 2, .. }));
+    let pushed = store.push(batch).await.unwrap();
+    assert!(matches!(pushed, Pushed::Stored { position: 2, .. }), "{pushed:?}");
     assert_eq!(store.ready(&line()).await, 31);
     let taken = store.take_all(&line()).await;
     assert_eq!(taken[1..], ids(&jobs)[..]);

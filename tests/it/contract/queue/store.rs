@@ -12,12 +12,15 @@ use spillway::domain::job::{Flow, Group, Job, Lane, Line, Stage};
 use spillway::domain::result::{DeliveryAttempt, JobResult, Status};
 use spillway::lifecycle::Lifecycle;
 use spillway::queue::embedded::EmbeddedQueue;
+use spillway::queue::redis::RedisQueue;
+use spillway::queue::settings::Settings;
 use spillway::queue::{
     Batch, Delivery, Ending, Item, Lease, LeaseToken, Pushed, Queue, Record, Settled, Verdict,
 };
 use tempfile::TempDir;
 
 use crate::support::eventually;
+use crate::support::redis::RedisServer;
 
 /// A term no test outlasts.
 pub(super) const LONG: Duration = Duration::from_secs(600);
@@ -49,11 +52,10 @@ impl Kind {
         let lifecycle = Lifecycle::default();
         let (queue, folder): (Arc<dyn Queue>, Option<TempDir>) = match self {
             Self::Redis => {
-                let keyspace = crate::support::redis::RedisServer::shared().keyspace().await;
-                let settings = spillway::queue::settings::Settings::default();
-                let queue =
-                    spillway::queue::redis::RedisQueue::open(keyspace, &settings, &lifecycle);
-                (Arc::new(queue.await.unwrap()), None)
+                let keyspace = RedisServer::shared().keyspace().await;
+                let settings = Settings::default();
+                let queue = RedisQueue::open(keyspace, &settings, &lifecycle).await;
+                (Arc::new(queue.unwrap()), None)
             }
             Self::Embedded => {
                 let folder = tempfile::tempdir().unwrap();
