@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::auto::NOTHING_TO_ASK;
 use super::check::{check_http_url, fits_a_header};
 use super::document::Document;
 use super::fault::{Faults, instead};
@@ -78,6 +79,11 @@ fn check_name(key: &str, name: &str, faults: &mut Faults) {
 }
 
 fn accounts(document: &Document, faults: &mut Faults) -> Vec<Account> {
+    if document.entries("accounts").next().is_none()
+        && document.root.get("accounts").is_none_or(Value::is_object)
+    {
+        faults.add("accounts", NOTHING_TO_ASK);
+    }
     let mut found = Vec::new();
     for (name, entry) in document.entries("accounts") {
         let key = joined("accounts", name);

@@ -167,11 +167,6 @@ impl Spillway {
     pub(crate) fn ended(&mut self) -> bool {
         self.process.wait().unwrap().success()
     }
-
-    /// The process' number.
-    pub(crate) fn pid(&self) -> u32 {
-        self.process.id()
-    }
 }
 
 impl Drop for Spillway {
