@@ -1,3 +1,155 @@
-//! What happens to a job.
+//! What happens to a job, from accept to its callback. Read in file order: `intake` accepts it,
+//! `pump` takes it out of its line and gets its turn, `cascade` walks its route, `finish` records
+//! its end, `deliver` posts its result, and `upkeep` does what the passing of time asks for.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Semaphore;
+
+use crate::callback::http::Poster;
+use crate::clock::SharedClock;
+use crate::domain::id::IdSource;
+use crate::domain::retry::Schedule;
+use crate::lifecycle::Lifecycle;
+use crate::limiter::SharedLimiter;
+use crate::queue::SharedQueue;
+
+pub mod catalog;
+mod cascade;
+mod deliver;
+pub mod estimate;
+mod finish;
+pub mod groups;
+mod held;
+pub mod intake;
+mod judge;
+mod learned;
+mod place;
+mod pump;
 pub mod settings;
+mod turn;
+mod upkeep;
+pub mod view;
+mod wait;
+
+use catalog::Catalog;
+use estimate::Load;
+use held::Held;
+use learned::Learned;
+use settings::Settings;
+use wait::Waiters;
+
+/// What an engine is made of. `app` picks the parts.
+pub struct Parts {
+    /// Where jobs are kept.
+    pub queue: SharedQueue,
+    /// Who says whose turn it is.
+    pub limiter: SharedLimiter,
+    /// The time.
+    pub clock: SharedClock,
+    /// Starts and stops tasks.
+    pub lifecycle: Lifecycle,
+    /// Tasks, routes and accounts.
+    pub catalog: Catalog,
+    /// Posts results.
+    pub poster: Poster,
+    /// How callbacks are retried and shaped.
+    pub callbacks: Callbacks,
+    /// The operator's settings.
+    pub settings: Settings,
+}
+
+/// How callbacks are retried and shaped.
+pub struct Callbacks {
+    /// Pauses between tries.
+    pub schedule: Schedule,
+    /// What one host takes; made into a pool for each host.
+    pub per_host: crate::domain::limits::LimitSettings,
+}
+
+/// Runs jobs. One for each replica.
+pub struct Engine {
+    queue: SharedQueue,
+    limiter: SharedLimiter,
+    clock: SharedClock,
+    lifecycle: Lifecycle,
+    catalog: Catalog,
+    poster: Poster,
+    callbacks: Callbacks,
+    settings: Settings,
+    ids: IdSource,
+    running: Arc<Semaphore>,
+    posting: Arc<Semaphore>,
+    held: Held,
+    waiters: Waiters,
+    learned: Learned,
+    load: Load,
+    calls: AtomicU64,
+}
+
+/// An engine many hold.
+pub type SharedEngine = Arc<Engine>;
+
+impl Engine {
+    /// An engine that does nothing yet.
+    pub fn new(parts: Parts) -> SharedEngine {
+        Arc::new(Self {
+            running: Arc::new(Semaphore::new(parts.settings.concurrency)),
+            posting: Arc::new(Semaphore::new(parts.settings.delivery_concurrency)),
+            held: Held::default(),
+            waiters: Waiters::default(),
+            learned: Learned::default(),
+            load: Load::default(),
+            ids: IdSource::default(),
+            calls: AtomicU64::new(0),
+            queue: parts.queue,
+            limiter: parts.limiter,
+            clock: parts.clock,
+            lifecycle: parts.lifecycle,
+            catalog: parts.catalog,
+            poster: parts.poster,
+            callbacks: parts.callbacks,
+            settings: parts.settings,
+        })
+    }
+
+    /// Starts the loops: one pump for each line, deliveries, upkeep.
+    pub fn start(self: &Arc<Self>) {
+        pump::start(self);
+        deliver::start(self);
+        upkeep::start(self);
+        held::start(self);
+    }
+
+    /// Where jobs are kept.
+    pub fn queue(&self) -> &SharedQueue {
+        &self.queue
+    }
+
+    /// Who says whose turn it is.
+    pub fn limiter(&self) -> &SharedLimiter {
+        &self.limiter
+    }
+
+    /// Tasks, routes and accounts.
+    pub const fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The time.
+    pub fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+
+    /// Whether the service is stopping.
+    pub fn is_draining(&self) -> bool {
+        self.lifecycle.is_draining()
+    }
+
+    /// Names a turn; unique among replicas.
+    fn turn_id(&self) -> String {
+        let count = self.calls.fetch_add(1, Ordering::Relaxed);
+        format!("{}{count:x}", self.ids.plain(self.clock.now()))
+    }
+}

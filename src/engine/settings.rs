@@ -26,8 +26,11 @@ pub struct Settings {
     /// Used part of the store's memory limit beyond which new jobs are refused with 503.
     #[schemars(range(min = 0.1, max = 1.0))]
     pub max_memory: f64,
-    /// How long a step that failed is not asked again; doubled with every failure in a row.
+    /// How long a step that keeps failing is not asked again; doubled with every failure in a row.
     pub cooldown: Span,
+    /// Failed calls (rate limits not counted) after which a job is given up.
+    #[schemars(range(min = 1))]
+    pub max_attempts: u32,
     /// How long an account whose key was refused is not asked again.
     pub disabled: Span,
 }
@@ -42,6 +45,7 @@ impl Default for Settings {
             max_backlog: 1_000_000,
             max_memory: 0.8,
             cooldown: Span::secs(2),
+            max_attempts: 12,
             disabled: Span::secs(600),
         }
     }

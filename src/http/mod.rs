@@ -1,3 +1,126 @@
-//! How the outside talks to us.
+//! How the outside talks to us: the table of endpoints, on one page. The table serves the
+//! requests and makes the OpenAPI document, so the two cannot differ.
 
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::http::Method;
+use actix_web::{App, HttpServer, Route, web};
+use metrics_exporter_prometheus::PrometheusHandle;
+
+pub mod auth;
+mod body;
+mod groups;
+mod health;
+mod jobs;
+pub mod openapi;
+mod prefer;
+pub mod problem;
 pub mod settings;
+mod submission;
+mod what_is;
+
+use crate::engine::SharedEngine;
+use auth::Authenticator;
+use problem::{Kind, Problem};
+use settings::Settings;
+
+/// What the handlers work with.
+pub struct State {
+    /// Does the work.
+    pub engine: SharedEngine,
+    /// Knows the callers' keys.
+    pub auth: Authenticator,
+    /// The operator's settings.
+    pub settings: Settings,
+    /// This process' metrics; `None` when another recorder is installed.
+    pub metrics: Option<PrometheusHandle>,
+}
+
+/// One endpoint: how it is reached, what serves it, how it is described.
+pub(crate) struct Endpoint {
+    pub(crate) method: Method,
+    pub(crate) path: &'static str,
+    pub(crate) route: Route,
+    pub(crate) doc: openapi::Operation,
+}
+
+/// The table of endpoints.
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    let row = |method: Method, path, route: Route, doc| {
+        let route = route.method(method.clone());
+        Endpoint { method, path, route, doc }
+    };
+    let (get, post, delete) = (|| Method::GET, || Method::POST, || Method::DELETE);
+    let to = web::route;
+    vec![
+        row(post(), "/v1/jobs", to().to(jobs::submit), jobs::submit_doc()),
+        row(get(), "/v1/jobs", to().to(jobs::list), jobs::list_doc()),
+        row(get(), "/v1/jobs/{id}", to().to(jobs::get), jobs::get_doc()),
+        row(delete(), "/v1/jobs/{id}", to().to(jobs::cancel), jobs::cancel_doc()),
+        row(post(), "/v1/jobs/{id}/replay", to().to(jobs::replay), jobs::replay_doc()),
+        row(get(), "/v1/jobs/{id}/deliveries", to().to(jobs::deliveries), jobs::deliveries_doc()),
+        row(post(), "/v1/groups", to().to(groups::submit), groups::submit_doc()),
+        row(get(), "/v1/groups/{id}", to().to(groups::get), groups::get_doc()),
+        row(delete(), "/v1/groups/{id}", to().to(groups::cancel), groups::cancel_doc()),
+        row(post(), "/v1/groups/{id}/replay", to().to(groups::replay), groups::replay_doc()),
+        row(get(), "/v1/groups/{id}/deliveries", to().to(groups::deliveries), groups::deliveries_doc()),
+        row(get(), "/v1/me", to().to(what_is::me), what_is::me_doc()),
+        row(get(), "/v1/tasks", to().to(what_is::tasks), what_is::tasks_doc()),
+        row(get(), "/v1/routes", to().to(what_is::routes), what_is::routes_doc()),
+        row(get(), "/v1/limits", to().to(what_is::limits), what_is::limits_doc()),
+        row(get(), "/health/live", to().to(health::live), health::live_doc()),
+        row(get(), "/health/ready", to().to(health::ready), health::ready_doc()),
+        row(get(), "/metrics", to().to(health::metrics), health::metrics_doc()),
+        row(get(), "/openapi.json", to().to(openapi::serve), openapi::serve_doc()),
+    ]
+}
+
+/// Serves on these sockets until the server is stopped.
+pub fn serve(listeners: Vec<TcpListener>, state: State) -> std::io::Result<Server> {
+    let settings = state.settings.clone();
+    let state = web::Data::from(Arc::new(state));
+    let mut server = HttpServer::new(move || {
+        App::new().app_data(state.clone()).configure(configure)
+    })
+    .client_request_timeout(settings.header_timeout.0)
+    .client_disconnect_timeout(Duration::from_secs(1))
+    .keep_alive(Duration::from_secs(75))
+    .backlog(4_096)
+    .shutdown_timeout(settings.drain_timeout.0.as_secs())
+    .disable_signals();
+    if let Some(workers) = settings.workers {
+        server = server.workers(workers.max(1));
+    }
+    for listener in listeners {
+        server = server.listen(listener)?;
+    }
+    Ok(server.run())
+}
+
+fn configure(app: &mut web::ServiceConfig) {
+    let mut paths: Vec<(&'static str, Vec<Endpoint>)> = Vec::new();
+    for endpoint in endpoints() {
+        match paths.iter_mut().find(|(path, _)| *path == endpoint.path) {
+            Some((_, same)) => same.push(endpoint),
+            None => paths.push((endpoint.path, vec![endpoint])),
+        }
+    }
+    for (path, same) in paths {
+        let allowed: Vec<String> = same.iter().map(|e| e.method.to_string()).collect();
+        let mut resource = web::resource(path);
+        for endpoint in same {
+            resource = resource.route(endpoint.route);
+        }
+        app.service(resource.default_service(web::to(move || {
+            let detail = format!("This path takes {}.", allowed.join(", "));
+            std::future::ready(Err::<&str, _>(Problem::new(Kind::MethodNotAllowed, detail)))
+        })));
+    }
+    app.default_service(web::to(|| {
+        let detail = "There is nothing at this path; /openapi.json lists what there is.";
+        std::future::ready(Err::<&str, _>(Problem::new(Kind::NotFound, detail)))
+    }));
+}

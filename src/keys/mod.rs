@@ -1,5 +1,6 @@
 //! Callers' API keys. Only their digests are stored.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -41,6 +42,13 @@ pub struct KeyRecord {
     pub digest: String,
     /// When it was made.
     pub created_at: DateTime<Utc>,
+}
+
+impl KeyRecord {
+    /// Orders records by age, the oldest first.
+    fn by_age(&self, other: &Self) -> Ordering {
+        (self.created_at, &self.id).cmp(&(other.created_at, &other.id))
+    }
 }
 
 /// Why the keys could not be read or written.

@@ -3,10 +3,12 @@
 //! Hot paths share multiplexed connections. A connection of one's own (blocking commands, `WAIT`,
 //! subscriptions) comes from [`Keyspace::own`] or [`Keyspace::subscribe`].
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use deadpool_redis::{Manager, Pool, Runtime};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig, PubSub};
 use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError};
@@ -36,19 +38,31 @@ pub enum KeyspaceError {
     Refused(String),
 }
 
+/// Refusals that pass: Redis is loading, busy, has just lost its role or cannot write for now.
+const PASSING: [&str; 8] = [
+    "LOADING",
+    "BUSY",
+    "MASTERDOWN",
+    "READONLY",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "MISCONF",
+    "NOREPLICAS",
+];
+
 impl From<RedisError> for KeyspaceError {
     fn from(error: RedisError) -> Self {
         let code = error.code().unwrap_or_default();
-        if code == "OOM" {
+        // Redis before 7 wraps what stopped a script into an error of its own.
+        if code == "OOM" || error.detail().is_some_and(|text| text.contains("-OOM ")) {
             return Self::OutOfMemory;
         }
-        let passing = ["LOADING", "BUSY", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "TRYAGAIN"];
         if error.is_io_error()
             || error.is_timeout()
             || error.is_connection_dropped()
             || error.is_connection_refusal()
             || error.is_unrecoverable_error()
-            || passing.contains(&code)
+            || PASSING.contains(&code)
         {
             return Self::Unreachable(error.to_string());
         }
@@ -63,7 +77,8 @@ const CONNECTIONS: usize = 4;
 #[derive(Clone)]
 pub struct Keyspace {
     client: Client,
-    shared: Arc<[ConnectionManager]>,
+    config: ConnectionManagerConfig,
+    shared: Arc<[ArcSwap<ConnectionManager>]>,
     turn: Arc<AtomicUsize>,
     own: Pool,
     prefix: Arc<str>,
@@ -83,9 +98,15 @@ impl Keyspace {
             .set_max_delay(Duration::from_millis(200));
         let mut shared = Vec::with_capacity(CONNECTIONS);
         for _ in 0..CONNECTIONS {
-            shared.push(ConnectionManager::new_with_config(client.clone(), config.clone()).await?);
+            let manager =
+                ConnectionManager::new_with_config(client.clone(), config.clone()).await?;
+            shared.push(ArcSwap::from_pointee(manager));
         }
-        let manager = Manager::new(url)?;
+        // Whoever has a connection of his own waits on it for as long as he likes.
+        let patient = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(timeouts.connect))
+            .set_response_timeout(None);
+        let manager = Manager::new_with_config(url, patient)?;
         let own = Pool::builder(manager)
             .max_size(16)
             .runtime(Runtime::Tokio1)
@@ -96,6 +117,7 @@ impl Keyspace {
             .map_err(|fault| KeyspaceError::Refused(fault.to_string()))?;
         Ok(Self {
             client,
+            config,
             shared: shared.into(),
             turn: Arc::default(),
             own,
@@ -125,14 +147,17 @@ impl Keyspace {
         &self,
         invocation: &redis::ScriptInvocation<'_>,
     ) -> Result<T, KeyspaceError> {
-        let mut connection = self.connection();
-        self.in_time(invocation.invoke_async(&mut connection)).await
+        self.with(async |mut shared| invocation.invoke_async(&mut shared).await).await
+    }
+
+    /// Loads a script, so that its first run needs no second round trip.
+    pub async fn load(&self, script: &Script) -> Result<(), KeyspaceError> {
+        self.with(async |mut shared| script.load_async(&mut shared).await.map(drop)).await
     }
 
     /// Sends one command.
     pub async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, KeyspaceError> {
-        let mut connection = self.connection();
-        self.in_time(command.query_async(&mut connection)).await
+        self.with(async |mut shared| command.query_async(&mut shared).await).await
     }
 
     /// Sends several commands in one round trip.
@@ -140,8 +165,7 @@ impl Keyspace {
         &self,
         commands: &Pipeline,
     ) -> Result<T, KeyspaceError> {
-        let mut connection = self.connection();
-        self.in_time(commands.query_async(&mut connection)).await
+        self.with(async |mut shared| commands.query_async(&mut shared).await).await
     }
 
     /// A connection nobody else uses until it is dropped. The caller bounds what it waits for.
@@ -151,7 +175,7 @@ impl Keyspace {
 
     /// A connection for subscriptions.
     pub async fn subscribe(&self) -> Result<PubSub, KeyspaceError> {
-        self.in_time(self.client.get_async_pubsub()).await
+        Ok(self.in_time(self.client.get_async_pubsub()).await?)
     }
 
     /// A plain connection of one's own with the usual deadlines, outside the pool.
@@ -162,10 +186,29 @@ impl Keyspace {
         Ok(self.client.get_multiplexed_async_connection_with_config(&config).await?)
     }
 
-    fn connection(&self) -> ConnectionManager {
+    /// Uses one of the shared connections.
+    async fn with<T>(
+        &self,
+        ask: impl AsyncFnOnce(ConnectionManager) -> Result<T, RedisError>,
+    ) -> Result<T, KeyspaceError> {
         let index = self.turn.fetch_add(1, Ordering::Relaxed) % self.shared.len();
         #[expect(clippy::indexing_slicing, reason = "the index is taken modulo the length")]
-        self.shared[index].clone()
+        let slot = &self.shared[index];
+        let used = slot.load_full();
+        let answer = self.in_time(ask(ConnectionManager::clone(&used))).await;
+        if answer.as_ref().is_err_and(Late::is_silence) {
+            self.replace(slot, &used);
+        }
+        Ok(answer?)
+    }
+
+    /// A connection that gave no answer may be dead without a sign: the next call makes a new
+    /// one. Calls that still wait on it keep it until they are done.
+    fn replace(&self, slot: &ArcSwap<ConnectionManager>, used: &Arc<ConnectionManager>) {
+        match ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone()) {
+            Ok(fresh) => drop(slot.compare_and_swap(used, Arc::new(fresh))),
+            Err(fault) => tracing::warn!(%fault, "cannot prepare a connection to Redis"),
+        }
     }
 
     /// The connection's own deadlines cover connecting and answering; this one covers both
@@ -173,11 +216,36 @@ impl Keyspace {
     async fn in_time<T>(
         &self,
         answer: impl Future<Output = Result<T, RedisError>>,
-    ) -> Result<T, KeyspaceError> {
+    ) -> Result<T, Late> {
         let limit = self.timeouts.connect + self.timeouts.response;
         match tokio::time::timeout(limit, answer).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(KeyspaceError::Unreachable(format!("no answer within {limit:?}"))),
+            Ok(answer) => answer.map_err(Late::Redis),
+            Err(_) => Err(Late::All(limit)),
+        }
+    }
+}
+
+/// Why an answer did not come.
+enum Late {
+    Redis(RedisError),
+    All(Duration),
+}
+
+impl Late {
+    /// Whether Redis kept silent, rather than said no.
+    fn is_silence(&self) -> bool {
+        match self {
+            Self::Redis(fault) => fault.is_timeout(),
+            Self::All(_) => true,
+        }
+    }
+}
+
+impl From<Late> for KeyspaceError {
+    fn from(late: Late) -> Self {
+        match late {
+            Late::Redis(fault) => fault.into(),
+            Late::All(limit) => Self::Unreachable(format!("no answer within {limit:?}")),
         }
     }
 }

@@ -24,11 +24,11 @@ pub mod settings;
 #[async_trait]
 pub trait Queue: Send + Sync + 'static {
     /// Stores jobs (and the group that holds them), all or none, or finds what was stored under
-    /// the same idempotency key.
+    /// the same idempotency key, or under the same ids by a step whose answer was lost.
     async fn push(&self, batch: Batch) -> Result<Pushed, QueueError>;
 
     /// Hands out up to `max` items of a line, in fair order. Each belongs to the caller until
-    /// `term` has passed.
+    /// `term` has passed. A lease that ran out is given to others only after a sweep noticed it.
     async fn lease(
         &self,
         line: &Line,
@@ -36,31 +36,34 @@ pub trait Queue: Send + Sync + 'static {
         term: Duration,
     ) -> Result<Vec<Lease>, QueueError>;
 
-    /// Keeps leases alive for another `term`. Answers those that are lost: the item was
-    /// cancelled, ended, or may be held by another.
+    /// Keeps leases alive for another `term` from now. Answers those that are lost: they were
+    /// settled, the item has ended, or a sweep put it back in line for others.
     async fn renew(
         &self,
         leases: &[LeaseToken],
         term: Duration,
     ) -> Result<Vec<LeaseToken>, QueueError>;
 
-    /// Ends a lease. A late call still counts as long as nobody else has leased the item since:
-    /// a paid answer is not thrown away.
+    /// Ends a lease, once. A late call still counts as long as nobody else has leased the item
+    /// since: a paid answer is not thrown away.
     async fn settle(&self, lease: &LeaseToken, verdict: Verdict) -> Result<Settled, QueueError>;
 
     /// Ends a job that has not ended, whoever holds it: to cancel it, to let it expire, or to
     /// bury it.
     async fn end(&self, id: &JobId, ending: Ending) -> Result<Ended, QueueError>;
 
-    /// Brings an ended job back: to be run again, or to be posted again.
+    /// Brings an ended job back: to be run again, or to be posted again. Whoever posts its
+    /// result at the moment loses it. Losses and tries count from here; a group that is still
+    /// open waits for a job that is run again, one that has ended does not.
     async fn replay(&self, id: &JobId, what: Replay) -> Result<Replayed, QueueError>;
 
-    /// Brings an ended group back to be posted again. `false` when it has not ended or is not
-    /// known.
+    /// Brings an ended group back to be posted again, at once. `false` when it has not ended, is
+    /// not known or never had a callback.
     async fn replay_group(&self, id: &GroupId) -> Result<bool, QueueError>;
 
     /// Does what the passing of time asks for, up to `max` items of each kind: makes due what
-    /// has come due, frees what its holder has lost, purges what is kept no longer.
+    /// has come due, frees what its holder has lost, purges what is kept no longer. Jobs of a
+    /// group are kept until the group is over, too, and then for their whole time.
     async fn sweep(&self, max: usize) -> Result<Swept, QueueError>;
 
     /// A job as it stands.
@@ -130,10 +133,13 @@ pub struct Dedup {
 /// What came of a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pushed {
-    /// Stored. Items that wait in the first job's line, the first job included.
+    /// Stored.
     Stored {
-        /// How many wait in the line.
+        /// How many are ready in the first job's line, with the first job and without the rest
+        /// of its batch.
         position: u64,
+        /// What these jobs survive.
+        durability: Durability,
     },
     /// The same request came before: the id (a job's or a group's) it was given then.
     Repeated {
@@ -151,20 +157,23 @@ pub struct Lease {
     pub token: LeaseToken,
     /// What is held.
     pub item: Item,
-    /// How often a holder of this item vanished.
+    /// How often a holder of this item vanished since it was stored, ended or replayed.
     pub losses: u32,
-    /// For a delivery: how many tries went before.
+    /// For a delivery: how many tries went before since its job ended or it was replayed.
     pub tries: u32,
     /// How often the item was replayed to be run again.
     pub replays: u32,
+    /// What the last holder noted when it put the item back.
+    pub progress: Option<Bytes>,
 }
 
-/// Proof of a hold. The epoch fences off a holder that is too late.
+/// Proof of a hold. The epoch fences off a holder that is too late: it grows when the item is
+/// leased, settled, ended or replayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseToken {
     /// The item: a job's or a group's id.
     pub id: String,
-    /// How many times the item had been leased when this lease began.
+    /// The item's epoch when this lease began.
     pub epoch: u64,
 }
 
@@ -177,15 +186,18 @@ pub enum Item {
     Group(Box<Group>),
 }
 
-/// How a lease ends.
+/// How a lease ends. Zero for a pause means at once, without a sweep in between.
 #[derive(Clone, Debug)]
 pub enum Verdict {
     /// The job ended.
     Finish(Ending),
-    /// Back to its place in line after a pause. Counts neither as a loss nor as a try.
+    /// Back to its place in line, the oldest of a flow first, after a pause. Counts neither as a
+    /// loss nor as a try.
     Back {
         /// Not before this long from now.
         after: Duration,
+        /// What the next holder is to know; replaces what was noted before.
+        progress: Option<Bytes>,
     },
     /// The callback was taken; nothing is left to do.
     Delivered {
@@ -217,7 +229,8 @@ pub struct Ending {
     pub delivery: Option<Delivery>,
     /// The callback of the job's group, in case this job is the last of it to end.
     pub group: Option<GroupDelivery>,
-    /// How long the job is kept once nothing is left to do.
+    /// How long the job is kept once nothing is left to do, its callback taken or given up; for
+    /// the last job of a group, also the group.
     pub keep: Duration,
 }
 
@@ -244,7 +257,8 @@ pub struct GroupDelivery {
 pub enum Settled {
     /// It counts.
     Done,
-    /// It does not: the item was leased again, ended or is gone.
+    /// It does not: the lease was settled before, the item was leased again, ended or is gone,
+    /// or the verdict does not fit it (a run is not delivered, a delivery does not finish).
     Stale,
 }
 
@@ -262,9 +276,9 @@ pub enum Ended {
 /// What to do again with an ended job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Replay {
-    /// Run it again; the old result is dropped.
+    /// Run it again; the old result and its delivery attempts are dropped.
     Run,
-    /// Post its result again.
+    /// Post its result again; the old attempts stay known.
     Post(Delivery),
 }
 
@@ -286,9 +300,10 @@ pub struct Swept {
     pub due: usize,
     /// Items whose holder vanished, back in line.
     pub freed: usize,
-    /// Jobs lost so often that they are to be ended as failed. Told again until they are.
+    /// Jobs lost so often that they are to be ended as failed. Told again until they are, and
+    /// not handed out; a late settle still counts.
     pub lost: Vec<JobId>,
-    /// Jobs whose `deliver_by` passed before they ended. Told again until they have.
+    /// Jobs whose `deliver_by` passed before they ended, held or not. Told again until they have.
     pub expired: Vec<JobId>,
     /// Jobs and groups purged.
     pub purged: usize,
@@ -303,7 +318,7 @@ pub struct Record {
     pub stage: Stage,
     /// Its result, once it has one.
     pub result: Option<JobResult>,
-    /// Attempts to post its result, the latest last.
+    /// The last attempts to post its result, the latest last.
     pub deliveries: Vec<DeliveryAttempt>,
 }
 
@@ -329,11 +344,11 @@ impl Record {
 pub struct GroupRecord {
     /// The group.
     pub group: Group,
-    /// Jobs that have not ended.
+    /// Jobs that have not ended; stays zero once the last has.
     pub left: u64,
     /// Where its callback stands: `Queued` while jobs are left.
     pub stage: Stage,
-    /// Attempts to post its results, the latest last.
+    /// The last attempts to post its results, the latest last.
     pub deliveries: Vec<DeliveryAttempt>,
 }
 
@@ -430,7 +445,8 @@ impl Durability {
     }
 }
 
-/// How often a job's worker may vanish before the job is given up.
+/// How often a job's worker may vanish before the job is given up. A delivery is not given up
+/// for it.
 pub const MOST_LOSSES: u32 = 3;
 
 /// How many delivery attempts are kept.

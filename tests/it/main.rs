@@ -8,5 +8,6 @@
 )]
 
 mod architecture;
+mod callbacks_http;
 mod contract;
 mod support;

@@ -1,1 +1,4 @@
 //! One suite for each seam, run on every implementation of it.
+
+mod keys;
+mod queue;

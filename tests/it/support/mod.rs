@@ -1,6 +1,9 @@
 //! What tests share: real servers that they start themselves.
 
+pub(crate) mod receiver;
 pub(crate) mod redis;
+pub(crate) mod schema;
+pub(crate) mod spillway;
 
 use std::time::{Duration, Instant};
 

@@ -35,7 +35,18 @@ impl RedisServer {
     /// The server all tests share that do no harm to it.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<RedisServer> = OnceLock::new();
-        SHARED.get_or_init(|| Self::start(&[]))
+        SHARED.get_or_init(|| {
+            // The kernel ends a server with the thread that started it, and a test's thread ends
+            // with the test: this one stays.
+            let (started, server) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                started.send(Self::start(&[])).unwrap();
+                loop {
+                    std::thread::park();
+                }
+            });
+            server.recv().unwrap()
+        })
     }
 
     /// Where it listens.

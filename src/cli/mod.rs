@@ -1,0 +1,100 @@
+//! The command line.
+
+mod check;
+pub mod demo;
+mod keys;
+mod scripted;
+mod serve;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Loaded};
+use crate::telemetry;
+
+/// Takes bursts of language-model jobs, runs them at the rate the providers bear, and posts each
+/// result to its callback.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// The settings file; default spillway.toml in the working folder, if there is one.
+    #[arg(long, global = true, env = "SPILLWAY_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the service.
+    Serve,
+    /// Shows what the settings come to, and tries the store and the accounts.
+    Check(check::Options),
+    /// Makes, lists and revokes callers' API keys.
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Shows the product at work, with no key, no network and no Redis.
+    Demo(demo::Options),
+    /// Serves the built-in provider over HTTP, to try things against.
+    Scripted(scripted::Options),
+    /// Prints the OpenAPI document.
+    Openapi,
+}
+
+/// Runs a command; what goes wrong is told on standard error.
+pub fn run(cli: Cli) -> ExitCode {
+    // Both reqwest and redis take the process' provider; a second install changes nothing.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::debug!("a crypto provider was installed before");
+    }
+    let mut out = std::io::stdout();
+    let done = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(command(cli, &mut out)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            // Nothing is left to do when standard error is closed.
+            let _told = writeln!(std::io::stderr(), "spillway: {fault:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn command(cli: Cli, out: &mut (impl Write + Send)) -> Result<()> {
+    match cli.command {
+        Command::Serve => serve::run(load(cli.config)?, out).await,
+        Command::Check(options) if options.template => {
+            Ok(out.write_all(config::TEMPLATE.as_bytes())?)
+        }
+        Command::Check(options) => check::run(load(cli.config)?, &options, out).await,
+        Command::Keys(command) => keys::run(command, load_config_only(cli.config)?, out).await,
+        Command::Demo(options) => demo::run(options, out).await,
+        Command::Scripted(options) => scripted::run(options, out).await,
+        Command::Openapi => {
+            let document = crate::http::openapi::document();
+            Ok(writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?)
+        }
+    }
+}
+
+fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+fn load(file: Option<PathBuf>) -> Result<Loaded> {
+    let loaded = config::load(file, &environment())?;
+    let log = &loaded.config.log;
+    telemetry::start_logging(log.format, &log.level);
+    Ok(loaded)
+}

@@ -1,0 +1,358 @@
+//! Walking a job's route: one attempt after another until one answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+use super::Engine;
+use super::catalog::Stop;
+use super::finish::Answer;
+use super::judge::{
+    Judged, another_may_serve, attempt, backoff, falls_through, judge, metered, no_step, outcome_of,
+    refused, rejected, used,
+};
+use super::place::{Departure, Placement};
+use crate::domain::completion::{Completion, Prompt, Usage};
+use crate::domain::job::Job;
+use crate::domain::limits::Cost;
+use crate::domain::result::{Attempt, JobError, Outcome, Status, millis_between};
+use crate::domain::route::Step;
+use crate::domain::task::Task;
+use crate::provider::ProviderError;
+use crate::queue::{LeaseToken, Verdict};
+use crate::telemetry::metrics;
+
+/// A job in this replica's hands.
+pub(super) struct Run {
+    pub(super) job: Box<Job>,
+    pub(super) lease: LeaseToken,
+    pub(super) lost: CancellationToken,
+    pub(super) task: Arc<Task>,
+    pub(super) prompt: Prompt,
+    pub(super) input_tokens: u64,
+    pub(super) output_tokens: u64,
+    pub(super) progress: Progress,
+}
+
+/// What a job has been through. Kept with it when it goes back into its line.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Progress {
+    /// Every call so far.
+    pub(super) attempts: Vec<Attempt>,
+    /// What they used together.
+    pub(super) usage: Option<Usage>,
+    /// What they cost together, as far as known.
+    pub(super) cost_usd: f64,
+    /// Whether some call's cost is not known.
+    pub(super) unknown_cost: bool,
+    /// Failed calls that waiting does not excuse.
+    pub(super) failures: u32,
+    /// From accept to the first attempt.
+    pub(super) queued_ms: Option<u64>,
+    /// Steps that can never serve this job.
+    pub(super) unservable: Vec<String>,
+    /// The best answer so far that did not fit the schema.
+    pub(super) best: Option<String>,
+}
+
+/// Attempts kept on a receipt; rate-limited ones beyond this are dropped, the oldest first.
+const KEPT_ATTEMPTS: usize = 50;
+
+/// The longest pause before a job that every step has failed is tried again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The longest hold a provider's hint can cause. A longer hint is asked about again then.
+const LONGEST_HOLD: Duration = Duration::from_secs(3_600);
+
+/// Failures of a step in a row that are forgiven before it is cooled.
+const FORGIVEN: u32 = 2;
+
+/// What an attempt means for the job.
+enum Next {
+    End(Box<Answer>),
+    Fail(JobError),
+    Step,
+    Stop,
+}
+
+/// Walks the route from this departure on. The permit is held until the job leaves our hands.
+pub(super) async fn walk(
+    engine: Arc<Engine>,
+    mut run: Run,
+    departure: Departure,
+    permit: OwnedSemaphorePermit,
+) {
+    let mut tried = Vec::new();
+    let mut departure = departure;
+    loop {
+        match engine.attempt(&mut run, &departure).await {
+            Next::End(answer) => break engine.finish_answered(&run, *answer).await,
+            Next::Fail(error) => break engine.finish_without(&run, Status::Failed, error).await,
+            Next::Stop => break,
+            Next::Step => {}
+        }
+        tried.push(departure.stop.step.name());
+        if let Some(error) = run.given_up(engine.settings.max_attempts) {
+            break engine.finish_without(&run, Status::Failed, error).await;
+        }
+        match engine.place(&run, &tried, Duration::ZERO).await {
+            Ok(Placement::Go(next)) => departure = *next,
+            Ok(Placement::Later(after)) => break engine.put_back(&run, after).await,
+            Ok(Placement::Nowhere) => break engine.after_last_step(&run).await,
+            Err(fault) => {
+                tracing::warn!(%fault, job.id = %run.job.id, "no turn could be asked for");
+                break engine.put_back(&run, engine.settings.cooldown.0).await;
+            }
+        }
+    }
+    engine.held.remove(&run.lease);
+    drop(permit);
+}
+
+impl Run {
+    /// Failed too often?
+    fn given_up(&self, most: u32) -> Option<JobError> {
+        (self.progress.failures >= most).then(|| JobError {
+            code: "providers_failed".to_owned(),
+            message: format!(
+                "All {} attempts failed; the last: {}",
+                self.progress.attempts.len(),
+                self.last()
+            ),
+            retryable: true,
+            hint: Some("Replay the job once the providers are well again.".to_owned()),
+        })
+    }
+
+    /// The last attempt in words.
+    pub(super) fn last(&self) -> String {
+        self.progress.attempts.last().map_or_else(
+            || "there was none".to_owned(),
+            |last| {
+                let said = last.message.as_deref().unwrap_or(last.outcome.as_str());
+                format!("{}/{} said: {said}", last.account, last.model)
+            },
+        )
+    }
+
+    /// Adds a call to the receipt.
+    fn charge(&mut self, usage: Option<Usage>, cost_usd: Option<f64>) {
+        let progress = &mut self.progress;
+        if let Some(usage) = usage {
+            progress.usage = Some(progress.usage.unwrap_or_default().plus(usage));
+        }
+        match cost_usd {
+            Some(cost) => progress.cost_usd += cost,
+            None => progress.unknown_cost = true,
+        }
+    }
+
+    fn note(&mut self, attempt: Attempt) {
+        self.progress.attempts.push(attempt);
+        while self.progress.attempts.len() > KEPT_ATTEMPTS {
+            let limited = |attempt: &Attempt| attempt.outcome == Outcome::RateLimited;
+            let oldest = self.progress.attempts.iter().position(limited).unwrap_or(0);
+            self.progress.attempts.remove(oldest);
+        }
+    }
+}
+
+impl Engine {
+    /// One call to a provider.
+    async fn attempt(&self, run: &mut Run, departure: &Departure) -> Next {
+        let Departure { stop, ask, wait } = departure;
+        if let Some(error) = self.over_budget(run, stop) {
+            self.settle_turn(ask, Some(Cost::default())).await;
+            return Next::Fail(error);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(*wait) => {}
+            () = run.lost.cancelled() => {
+                self.settle_turn(ask, Some(Cost::default())).await;
+                return Next::Stop;
+            }
+        }
+        let started = self.clock.now();
+        if run.progress.queued_ms.is_none() {
+            let queued = millis_between(run.job.created_at, started);
+            run.progress.queued_ms = Some(queued);
+            metrics::started(run.job.lane.as_str(), Duration::from_millis(queued));
+        }
+        let left = run.job.deliver_by.map(|by| (by - started).to_std().unwrap_or_default());
+        let timeout = left.map_or(run.task.timeout, |left| left.min(run.task.timeout));
+        let call = stop.provider.complete(&stop.step.model, &run.prompt, timeout);
+        let answer = tokio::select! {
+            answer = call => answer,
+            () = run.lost.cancelled() => {
+                tracing::info!(job.id = %run.job.id, "lease lost, call cancelled");
+                self.settle_turn(ask, None).await;
+                return Next::Stop;
+            }
+        };
+        let took = Duration::from_millis(millis_between(started, self.clock.now()));
+        self.settle_turn(ask, used(&answer)).await;
+        match answer {
+            Ok(completion) => self.answered(run, stop, completion, took),
+            Err(error) => self.failed(run, stop, &error, took).await,
+        }
+    }
+
+    /// What to make of an answer.
+    fn answered(&self, run: &mut Run, stop: &Stop, answer: Completion, took: Duration) -> Next {
+        let step = &stop.step;
+        self.learned.answered(&step.name(), &run.task.name, answer.usage.as_ref(), took);
+        let names = (step.provider.as_str(), step.model.as_str());
+        let priced = |usage| self.catalog.prices().cost(names, usage, self.clock.now());
+        let cost_usd = answer.cost_usd.or_else(|| answer.usage.as_ref().and_then(priced));
+        run.charge(answer.usage, cost_usd);
+        metered(step, answer.usage.as_ref(), cost_usd);
+        let judged = judge(run, &answer);
+        let (outcome, message) = match &judged {
+            Judged::Good(_) => (Outcome::Answered, None),
+            Judged::Refused(why) => (Outcome::Refused, Some(why.clone())),
+            Judged::Unfit(why) => (Outcome::InvalidOutput, Some(why.clone())),
+        };
+        metrics::attempted(&step.account, &step.model, outcome.as_str(), took);
+        let attempt = Attempt { cost_usd, message, ..attempt(step, outcome, Some(200), took) };
+        run.note(attempt);
+        match judged {
+            Judged::Good(data) => {
+                let fell_back = self.is_fallback(run, step);
+                Next::End(Box::new(Answer { step: step.clone(), completion: answer, data, fell_back }))
+            }
+            Judged::Refused(why) => Next::Fail(refused(why)),
+            Judged::Unfit(_) => {
+                run.progress.best = Some(answer.text);
+                run.progress.failures += 1;
+                Next::Step
+            }
+        }
+    }
+
+    /// What to make of an error.
+    async fn failed(
+        &self,
+        run: &mut Run,
+        stop: &Stop,
+        error: &ProviderError,
+        took: Duration,
+    ) -> Next {
+        let (step, outcome) = (&stop.step, outcome_of(error));
+        metrics::attempted(&step.account, &step.model, outcome.as_str(), took);
+        tracing::info!(
+            job.id = %run.job.id, account = step.account, model = step.model,
+            outcome = outcome.as_str(), status = error.status, code = error.code,
+            duration_ms = took.as_millis(), "attempt failed: {}", error.message
+        );
+        run.note(Attempt {
+            retry_after_ms: error
+                .retry_after
+                .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            message: Some(error.message.clone()),
+            ..attempt(step, outcome, error.status, took)
+        });
+        self.cool(stop, error, outcome).await;
+        if outcome != Outcome::RateLimited {
+            run.progress.failures += 1;
+        }
+        if falls_through(outcome) {
+            return Next::Step;
+        }
+        if outcome == Outcome::Rejected && another_may_serve(error) {
+            run.progress.unservable.push(step.name());
+            return Next::Step;
+        }
+        Next::Fail(match outcome {
+            Outcome::Refused => refused(error.message.clone()),
+            _ => rejected(error),
+        })
+    }
+
+    /// Keeps everybody off a step that cannot serve now.
+    async fn cool(&self, stop: &Stop, error: &ProviderError, outcome: Outcome) {
+        let name = stop.step.name();
+        match outcome {
+            Outcome::RateLimited => {
+                let unhinted = backoff(Duration::from_secs(1), self.learned.failed(&name));
+                let hold = error.retry_after.unwrap_or(unhinted).min(LONGEST_HOLD);
+                self.shut(&stop.limit_gates(), hold, "the provider answered 429").await;
+            }
+            Outcome::Unauthorized => {
+                tracing::error!(
+                    account = stop.step.account, status = error.status,
+                    "account disabled: {}", error.message
+                );
+                let time = self.settings.disabled.0;
+                self.shut(&[stop.account_gate()], time, "the provider refused the key").await;
+            }
+            Outcome::Overloaded | Outcome::TimedOut | Outcome::Unreachable | Outcome::Garbled => {
+                let failures = self.learned.failed(&name);
+                let hinted = error.retry_after.map(|wait| wait.min(LONGEST_PAUSE));
+                let cooled = failures
+                    .checked_sub(FORGIVEN)
+                    .filter(|beyond| *beyond > 0)
+                    .map(|beyond| backoff(self.settings.cooldown.0, beyond));
+                if let Some(time) = hinted.max(cooled) {
+                    self.shut(&[stop.step_gate()], time, outcome.as_str()).await;
+                }
+            }
+            Outcome::Answered | Outcome::InvalidOutput | Outcome::Rejected | Outcome::Refused => {}
+        }
+    }
+
+    /// Every step was tried or cannot serve: pause, or fail when none ever can.
+    async fn after_last_step(&self, run: &Run) {
+        let route = self.catalog.route(&run.job.route);
+        let steps = route.map(|route| self.steps(route, run.job.provider.as_ref()));
+        let hopeless = steps.is_none_or(|steps| {
+            steps.iter().all(|step| run.progress.unservable.contains(&step.name()))
+        });
+        if hopeless {
+            let error = no_step(run);
+            self.finish_without(run, Status::Failed, error).await;
+        } else {
+            let pause = backoff(self.settings.cooldown.0, run.progress.failures / 2);
+            self.put_back(run, pause).await;
+        }
+    }
+
+    /// Back into its line, with what it has been through.
+    pub(super) async fn put_back(&self, run: &Run, after: Duration) {
+        let after = after.clamp(Duration::from_millis(5), LONGEST_PAUSE);
+        let progress = serde_json::to_vec(&run.progress).ok().map(Into::into);
+        self.settle_surely(&run.lease, Verdict::Back { after, progress }).await;
+    }
+
+    /// Whether another than the first step the job could have had answered.
+    fn is_fallback(&self, run: &Run, step: &Step) -> bool {
+        let first = self
+            .catalog
+            .route(&run.job.route)
+            .and_then(|route| self.steps(route, run.job.provider.as_ref()).first().map(|s| s.name()));
+        first.is_some_and(|first| first != step.name())
+    }
+
+    /// Whether the next call may cost more than the job allows.
+    fn over_budget(&self, run: &Run, stop: &Stop) -> Option<JobError> {
+        let most = run.job.max_cost_usd?;
+        let usage = Usage {
+            input_tokens: run.input_tokens,
+            output_tokens: run.output_tokens,
+            ..Usage::default()
+        };
+        let names = (stop.step.provider.as_str(), stop.step.model.as_str());
+        let next = self.catalog.prices().cost(names, &usage, self.clock.now()).unwrap_or(0.0);
+        (run.progress.cost_usd + next > most).then(|| JobError {
+            code: "max_cost_reached".to_owned(),
+            message: format!(
+                "The next call may cost {next:.6} USD; {:.6} of at most {most} USD are spent.",
+                run.progress.cost_usd
+            ),
+            retryable: false,
+            hint: Some("Raise max_cost_usd, or choose a cheaper task or route.".to_owned()),
+        })
+    }
+}

@@ -1,0 +1,134 @@
+//! What a caller is told at the door: when a job will start and what it will cost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use chrono::{DateTime, Utc};
+
+use super::Engine;
+use crate::domain::completion::Usage;
+use crate::domain::job::{Lane, Line, ProviderChoice};
+use crate::domain::limits::Cost;
+use crate::domain::route::Step;
+use crate::domain::task::Task;
+use crate::queue::Depths;
+
+/// What waits in the store, as counted last.
+#[derive(Default)]
+pub(super) struct Load {
+    depths: ArcSwap<Depths>,
+    put_back: AtomicUsize,
+}
+
+impl Load {
+    pub(super) fn set(&self, depths: Depths) {
+        self.depths.store(Arc::new(depths));
+    }
+
+    /// Lines with items in them.
+    pub(super) fn lines(&self) -> Vec<Line> {
+        self.depths.load().ready.iter().map(|(line, _)| line.clone()).collect()
+    }
+
+    /// Jobs that have not ended.
+    pub(super) fn open(&self) -> u64 {
+        self.depths.load().open
+    }
+
+    /// Used part of the store's memory limit.
+    pub(super) fn memory(&self) -> Option<f64> {
+        self.depths.load().memory
+    }
+
+    /// Items ready in this route's lines of this lane and more urgent ones.
+    fn before(&self, lane: Lane, route: &str) -> u64 {
+        let depths = self.depths.load();
+        let waits = |line: &Line| {
+            matches!(line, Line::Run { lane: other, route: name } if *other <= lane && name == route)
+        };
+        depths.ready.iter().filter(|(line, _)| waits(line)).map(|(_, count)| count).sum()
+    }
+
+    /// Counts deliveries put back one after another.
+    pub(super) fn put_back(&self, more: usize) -> usize {
+        self.put_back.fetch_add(more, Ordering::Relaxed) + more
+    }
+
+    /// Some delivery departed.
+    pub(super) fn put_back_none(&self) {
+        self.put_back.store(0, Ordering::Relaxed);
+    }
+}
+
+/// What a caller is told at the door.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// When the job will start.
+    pub start_at: DateTime<Utc>,
+    /// What it will cost at its first step; `None` when the price is not known.
+    pub cost_usd: Option<f64>,
+}
+
+/// What an estimate is made for.
+pub(super) struct Asked<'a> {
+    pub(super) task: &'a Task,
+    pub(super) lane: Lane,
+    pub(super) route: &'a str,
+    pub(super) provider: Option<&'a ProviderChoice>,
+    pub(super) input_bytes: usize,
+}
+
+impl Engine {
+    /// Reckons with the buckets' rates: what waits before the job, taken to be like it, leaves
+    /// through all steps it may use.
+    pub(super) fn estimate(&self, asked: &Asked<'_>, position: Option<u64>) -> Estimate {
+        let now = self.clock.now();
+        let system = asked.task.system.as_deref().map_or(0, str::len);
+        let input = u64::try_from((asked.input_bytes + system) / 4 + 1).unwrap_or(u64::MAX);
+        let output = self.learned.output_tokens(asked.task);
+        let steps = self
+            .catalog
+            .route(asked.route)
+            .map(|route| self.steps(route, asked.provider))
+            .unwrap_or_default();
+        let before = position
+            .map_or_else(|| self.load.before(asked.lane, asked.route), |own| own.saturating_sub(1));
+        let cost = Cost::call(input, output);
+        let per_second: f64 = steps.iter().map(|step| self.per_second(step, &cost)).sum();
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+        let seconds = if per_second > 0.0 { before as f64 / per_second } else { 0.0 };
+        let wait = chrono::Duration::from_std(Duration::from_secs_f64(seconds.min(3e7)));
+        Estimate {
+            start_at: now + wait.unwrap_or_default(),
+            cost_usd: steps.first().and_then(|step| self.price(step, input, output)),
+        }
+    }
+
+    /// How many such calls a second leave through a step.
+    fn per_second(&self, step: &Step, cost: &Cost) -> f64 {
+        /// A step without limits is taken to bear this many calls a second.
+        const UNLIMITED: f64 = 1_000.0;
+        let Some(stop) = self.catalog.stop(step) else {
+            return 0.0;
+        };
+        stop.pools
+            .iter()
+            .map(|pool| cost.drain_time(pool).as_secs_f64())
+            .filter(|seconds| *seconds > 0.0)
+            .map(|seconds| 1.0 / seconds)
+            .fold(UNLIMITED, f64::min)
+    }
+
+    fn price(&self, step: &Step, input_tokens: u64, output_tokens: u64) -> Option<f64> {
+        let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
+        let names = (step.provider.as_str(), step.model.as_str());
+        self.catalog.prices().cost(names, &usage, self.clock.now())
+    }
+
+    /// What a call of a thousand tokens either way costs at a step, to compare steps by.
+    pub(super) fn price_of_thousand(&self, step: &Step) -> Option<f64> {
+        self.price(step, 1_000, 1_000)
+    }
+}

@@ -1,0 +1,181 @@
+//! A job's end: its result, and the callback that follows in the same step.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::Engine;
+use super::cascade::Run;
+use crate::domain::completion::Completion;
+use crate::domain::job::{Callback, Job};
+use crate::domain::result::{JobError, JobResult, Status};
+use crate::domain::route::Step;
+use crate::queue::{Delivery, Ended, Ending, GroupDelivery, LeaseToken, QueueError, Settled, Verdict};
+use crate::telemetry::metrics;
+
+/// An answer that ends a job.
+pub(super) struct Answer {
+    pub(super) step: Step,
+    pub(super) completion: Completion,
+    pub(super) data: Option<Value>,
+    pub(super) fell_back: bool,
+}
+
+/// How long to go on trying to record what cannot be recorded. Past a lease the job may run again
+/// elsewhere, but a late record still counts as long as it has not.
+const RECORD_FOR: Duration = Duration::from_secs(600);
+
+impl Engine {
+    /// Records an answer.
+    pub(super) async fn finish_answered(&self, run: &Run, answer: Answer) {
+        if answer.fell_back {
+            metrics::fell_back(&run.job.route);
+        }
+        let text = match &answer.data {
+            Some(data) => run.task.text_of(data),
+            None => answer.completion.text.clone(),
+        };
+        let model = if answer.completion.model.is_empty() {
+            answer.step.model
+        } else {
+            answer.completion.model
+        };
+        let result = JobResult {
+            text: Some(text),
+            data: answer.data,
+            finish: Some(answer.completion.finish),
+            tool_calls: answer.completion.tool_calls,
+            provider: Some(answer.step.provider),
+            model: Some(model),
+            fell_back: answer.fell_back,
+            ..self.receipt(run, Status::Succeeded)
+        };
+        self.record(run, result.ended(Status::Succeeded, self.clock.now(), None)).await;
+    }
+
+    /// Records that there is no answer.
+    pub(super) async fn finish_without(&self, run: &Run, status: Status, error: JobError) {
+        let text = run.progress.best.clone();
+        let result = JobResult { text, ..self.receipt(run, status) };
+        self.record(run, result.ended(status, self.clock.now(), Some(error))).await;
+    }
+
+    /// The result's part that tells what the job has been through.
+    fn receipt(&self, run: &Run, status: Status) -> JobResult {
+        let mut result = JobResult::open(&run.job, status);
+        let progress = &run.progress;
+        result.attempts.clone_from(&progress.attempts);
+        result.usage = progress.usage;
+        result.cost_usd = (!progress.unknown_cost).then_some(progress.cost_usd);
+        result.timing.queued_ms = progress.queued_ms;
+        let total = crate::domain::result::millis_between(run.job.created_at, self.clock.now());
+        result.timing.running_ms = progress.queued_ms.map(|queued| total.saturating_sub(queued));
+        result
+    }
+
+    async fn record(&self, run: &Run, result: JobResult) {
+        let ending = self.ending(&run.job, &result).await;
+        if self.settle_surely(&run.lease, Verdict::Finish(ending)).await == Some(Settled::Done) {
+            self.told(&run.job, &result);
+        }
+    }
+
+    /// Ends a job whoever holds it: to cancel it, to let it expire, to bury it.
+    pub(super) async fn end(
+        &self,
+        job: &Job,
+        status: Status,
+        error: JobError,
+    ) -> Result<Ended, QueueError> {
+        let result = JobResult::open(job, status).ended(status, self.clock.now(), Some(error));
+        let ending = self.ending(job, &result).await;
+        let ended = self.queue.end(&job.id, ending).await?;
+        if ended == Ended::Now {
+            self.held.lose(job.id.as_str());
+            self.told(job, &result);
+        }
+        Ok(ended)
+    }
+
+    fn told(&self, job: &Job, result: &JobResult) {
+        let total = Duration::from_millis(result.timing.total_ms.unwrap_or_default());
+        metrics::ended(&job.task, result.status.as_str(), job.lane.as_str(), total);
+        tracing::info!(
+            job.id = %job.id, task.name = job.task, status = result.status.as_str(),
+            duration_ms = result.timing.total_ms, "job ended"
+        );
+        self.waiters.wake(&job.id);
+    }
+
+    /// What is recorded when a job ends with this result.
+    async fn ending(&self, job: &Job, result: &JobResult) -> Ending {
+        let group = match &job.group {
+            Some(id) => Some(GroupDelivery {
+                id: id.clone(),
+                delivery: self.group_callback(id).await.as_ref().map(due),
+            }),
+            None => None,
+        };
+        Ending {
+            result: serde_json::to_vec(result).map_or_else(|_| Bytes::new(), Bytes::from),
+            status: result.status,
+            delivery: job.callback.as_ref().map(due),
+            group,
+            keep: self.settings.retention.0,
+        }
+    }
+
+    /// The callback of a group that exists; asked for until the store answers.
+    async fn group_callback(&self, id: &crate::domain::id::GroupId) -> Option<Callback> {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            match self.queue.find_group(id).await {
+                Ok(found) => return found.and_then(|record| record.group.callback),
+                Err(fault) => {
+                    metrics::store_error("find_group");
+                    tracing::warn!(%fault, group.id = %id, "a group could not be read");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(2));
+                }
+            }
+        }
+    }
+
+    /// Ends a lease, through outages of the store. `None` when the store did not come back.
+    pub(super) async fn settle_surely(
+        &self,
+        lease: &LeaseToken,
+        verdict: Verdict,
+    ) -> Option<Settled> {
+        let deadline = tokio::time::Instant::now() + RECORD_FOR;
+        let mut pause = Duration::from_millis(50);
+        loop {
+            match self.queue.settle(lease, verdict.clone()).await {
+                Ok(settled) => {
+                    if settled == Settled::Stale {
+                        tracing::warn!(id = lease.id, "came too late: another holds it or it ended");
+                    }
+                    return Some(settled);
+                }
+                Err(fault) => {
+                    metrics::store_error("settle");
+                    tracing::warn!(%fault, id = lease.id, "could not be settled, trying again");
+                    if tokio::time::Instant::now() >= deadline {
+                        return None;
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(1));
+                }
+            }
+        }
+    }
+}
+
+/// A callback that is due.
+pub(super) fn due(callback: &Callback) -> Delivery {
+    Delivery {
+        flow: callback.flow(),
+        after: callback.min_delay.map(|delay| delay.0).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,214 @@
+//! Judging a provider's answer or error: what it is worth, and what follows for the job.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::cascade::Run;
+use crate::domain::completion::{Completion, Finish, Usage};
+use crate::domain::limits::Cost;
+use crate::domain::result::{Attempt, JobError, Outcome};
+use crate::domain::route::Step;
+use crate::domain::schema::Schema;
+use crate::provider::{ErrorClass, ProviderError, codes};
+use crate::telemetry::metrics;
+
+/// What an answer is worth.
+pub(super) enum Judged {
+    /// Usable, with its data when the task has an output schema.
+    Good(Option<Value>),
+    /// The model or a filter declined.
+    Refused(String),
+    /// It does not fit the task's output schema.
+    Unfit(String),
+}
+
+/// Judges an answer.
+pub(super) fn judge(run: &Run, answer: &Completion) -> Judged {
+    if matches!(answer.finish, Finish::Refusal | Finish::ContentFilter) {
+        let said = if answer.text.is_empty() { "no reason was given" } else { &answer.text };
+        return Judged::Refused(format!("The model declined: {said}"));
+    }
+    let schema = match &run.task.output {
+        Some(schema) if answer.tool_calls.is_empty() => schema,
+        _ if answer.text.is_empty() && answer.tool_calls.is_empty() => {
+            return Judged::Unfit("The answer is empty.".to_owned());
+        }
+        _ => return Judged::Good(None),
+    };
+    match read(schema, &answer.text) {
+        Ok(data) => Judged::Good(Some(data)),
+        Err(fault) if answer.finish == Finish::Length => {
+            Judged::Unfit(format!("The answer was cut at its output cap. {fault}"))
+        }
+        Err(fault) => Judged::Unfit(fault),
+    }
+}
+
+/// The answer as data, read leniently (models wrap JSON in code fences) and held to the schema
+/// strictly.
+fn read(schema: &Schema, text: &str) -> Result<Value, String> {
+    let bare = unfenced(text);
+    let data: Value = serde_json::from_str(bare)
+        .map_err(|fault| format!("The answer is not JSON: {fault}"))?;
+    let violations = schema.violations(&data);
+    if violations.is_empty() {
+        return Ok(data);
+    }
+    let told: Vec<String> =
+        violations.iter().take(5).map(|v| format!("{}: {}", v.pointer, v.detail)).collect();
+    Err(format!("The answer does not fit the task's output schema. {}", told.join("; ")))
+}
+
+/// The inside of a code fence, or the text itself.
+fn unfenced(text: &str) -> &str {
+    let text = text.trim();
+    let Some(inside) = text.strip_prefix("```").and_then(|rest| rest.strip_suffix("```")) else {
+        return text;
+    };
+    // The opening line may name a language.
+    inside.split_once('\n').map_or(inside, |(_, rest)| rest).trim()
+}
+
+/// What an error is called on the receipt.
+pub(super) fn outcome_of(error: &ProviderError) -> Outcome {
+    match error.code {
+        codes::TIMED_OUT => return Outcome::TimedOut,
+        codes::UNREACHABLE => return Outcome::Unreachable,
+        codes::GARBLED | codes::TOO_LARGE => return Outcome::Garbled,
+        codes::MODEL_OUTPUT_INVALID => return Outcome::InvalidOutput,
+        _ => {}
+    }
+    match error.class {
+        ErrorClass::CooldownKey => Outcome::RateLimited,
+        ErrorClass::RetrySameKey | ErrorClass::FailoverProvider => Outcome::Overloaded,
+        ErrorClass::CallerError => Outcome::Rejected,
+        ErrorClass::ContentRefused => Outcome::Refused,
+        ErrorClass::AuthOrBilling => Outcome::Unauthorized,
+    }
+}
+
+/// Whether the job goes on to its next step at once.
+pub(super) const fn falls_through(outcome: Outcome) -> bool {
+    !matches!(outcome, Outcome::Answered | Outcome::Rejected | Outcome::Refused)
+}
+
+/// A request that this step can never serve, but another may: the fault is not the caller's.
+pub(super) fn another_may_serve(error: &ProviderError) -> bool {
+    [
+        codes::MODEL_NOT_FOUND,
+        codes::CONTEXT_LENGTH,
+        codes::LARGER_THAN_LIMIT,
+        codes::REQUEST_TOO_LARGE,
+        codes::MAX_TOKENS,
+        codes::UNSUPPORTED_PARAMETER,
+    ]
+    .contains(&error.code)
+}
+
+/// What to settle a turn with: what the provider reports; after an error the call alone, unless
+/// the call may have been worked on unseen.
+pub(super) fn used(answer: &Result<Completion, ProviderError>) -> Option<Cost> {
+    match answer {
+        Ok(answer) => {
+            answer.usage.map(|usage| Cost::call(usage.input_tokens, usage.output_tokens))
+        }
+        Err(error) if matches!(error.code, codes::TIMED_OUT | codes::GARBLED) => None,
+        Err(_) => Some(Cost::call(0, 0)),
+    }
+}
+
+/// A line of the receipt.
+pub(super) fn attempt(step: &Step, outcome: Outcome, status: Option<u16>, took: Duration) -> Attempt {
+    Attempt {
+        provider: step.provider.clone(),
+        account: step.account.clone(),
+        model: step.model.clone(),
+        outcome,
+        status,
+        retry_after_ms: None,
+        ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        cost_usd: None,
+        message: None,
+    }
+}
+
+/// Counts an answer's tokens and cost.
+pub(super) fn metered(step: &Step, usage: Option<&Usage>, cost_usd: Option<f64>) {
+    if let Some(usage) = usage {
+        let tokens = [
+            ("input", usage.input_tokens),
+            ("cached_input", usage.cached_input_tokens),
+            ("output", usage.output_tokens),
+        ];
+        metrics::used(&step.account, &step.model, tokens, cost_usd);
+    }
+}
+
+/// A pause doubled with every failure after the first, up to a minute, give or take a fifth.
+pub(super) fn backoff(base: Duration, failures: u32) -> Duration {
+    let doubled = base.saturating_mul(1 << failures.saturating_sub(1).min(6));
+    doubled.min(Duration::from_secs(60)).mul_f64(0.8 + 0.4 * rand::random::<f64>())
+}
+
+/// The model or a filter declined.
+pub(super) fn refused(message: String) -> JobError {
+    JobError {
+        code: "refused".to_owned(),
+        message,
+        retryable: false,
+        hint: Some("Change the input; asking again will be declined again.".to_owned()),
+    }
+}
+
+/// The provider will not serve this request.
+pub(super) fn rejected(error: &ProviderError) -> JobError {
+    JobError {
+        code: error.code.to_owned(),
+        message: format!("The provider rejected the request: {}", error.message),
+        retryable: false,
+        hint: Some("Change the input or the task; the same request will fail again.".to_owned()),
+    }
+}
+
+/// No step of the route can serve the job.
+pub(super) fn no_step(run: &Run) -> JobError {
+    JobError {
+        code: "no_step".to_owned(),
+        message: format!(
+            "No step of route `{}` can serve this job; the last: {}",
+            run.job.route,
+            run.last()
+        ),
+        retryable: false,
+        hint: Some("Check the route's models and the job's `provider` object.".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_answer_is_read_leniently_and_held_strictly() {
+        let schema = Schema::compile(json!({
+            "type": "object", "required": ["tags"], "additionalProperties": false,
+            "properties": { "tags": { "type": "array", "items": { "type": "string" } } },
+        }))
+        .unwrap();
+        for text in ["{\"tags\":[]}", "```json\n{\"tags\":[]}\n```", " ```\n{\"tags\":[]}```"] {
+            assert_eq!(read(&schema, text), Ok(json!({ "tags": [] })), "{text}");
+        }
+        assert!(read(&schema, "{\"tags\":[1]}").unwrap_err().contains("#/tags/0"));
+        assert!(read(&schema, "Sure! Here you go").unwrap_err().contains("not JSON"));
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        let base = Duration::from_secs(2);
+        assert!(backoff(base, 1) <= Duration::from_millis(2_400));
+        assert!(backoff(base, 40) <= Duration::from_secs(72));
+        assert!(backoff(base, 40) >= Duration::from_secs(48));
+    }
+}

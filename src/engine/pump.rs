@@ -1,0 +1,256 @@
+//! Takes jobs out of a line in fair order, gets each its turn, and sends it on its way.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Engine;
+use super::cascade::{Progress, Run, walk};
+use super::place::Placement;
+use crate::domain::job::{Job, Lane, Line};
+use crate::domain::result::{JobError, Status};
+use crate::queue::{Item, Lease, QueueError, Verdict};
+use crate::telemetry::metrics;
+
+/// A job whose turn comes within this time is kept in hand; one whose turn is farther away goes
+/// back into its line.
+const IN_HAND: Duration = Duration::from_secs(1);
+
+/// Jobs put back one after another before the pump pauses: it looks past a job that must wait
+/// for a step of its own, but does not churn through a line that must wait as a whole.
+const LOOK_PAST: u32 = 8;
+
+/// The longest a pump sleeps without looking.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// Starts a pump for each lane and route, and for lines in the store whose route is gone.
+pub(super) fn start(engine: &Arc<Engine>) {
+    let mut lines: BTreeSet<Line> = BTreeSet::new();
+    for route in engine.catalog.routes() {
+        for lane in Lane::ALL {
+            lines.insert(Line::Run { lane, route: route.name.clone() });
+        }
+    }
+    for line in lines.clone() {
+        spawn(engine, line);
+    }
+    let engine = Arc::clone(engine);
+    engine.lifecycle.clone().spawn(async move {
+        while engine.lifecycle.sleep(Duration::from_secs(5)).await {
+            for line in engine.load.lines() {
+                if line != Line::Deliver && lines.insert(line.clone()) {
+                    spawn(&engine, line);
+                }
+            }
+        }
+    });
+}
+
+fn spawn(engine: &Arc<Engine>, line: Line) {
+    let pump = Pump { engine: Arc::clone(engine), line, put_back: 0 };
+    engine.lifecycle.spawn(pump.run());
+}
+
+struct Pump {
+    engine: Arc<Engine>,
+    line: Line,
+    put_back: u32,
+}
+
+/// How a step of the pump went.
+enum Stepped {
+    /// Look again at once.
+    Moved,
+    /// Nothing is in the line.
+    Empty,
+    /// It makes no sense to look again before this.
+    Pause(Duration),
+}
+
+impl Pump {
+    async fn run(mut self) {
+        let mut hints = self.engine.queue.hints();
+        let mut failures = 0u32;
+        while !self.engine.is_draining() {
+            let Some(permit) = self.permit().await else {
+                return;
+            };
+            match self.step(permit).await {
+                Ok(Stepped::Moved) => failures = 0,
+                Ok(Stepped::Pause(time)) => {
+                    failures = 0;
+                    self.engine.lifecycle.sleep(time).await;
+                }
+                Ok(Stepped::Empty) => {
+                    failures = 0;
+                    tokio::select! {
+                        () = self.engine.lifecycle.draining() => {}
+                        () = tokio::time::sleep(IDLE) => {}
+                        changed = hints.changed() => if changed.is_err() {
+                            self.engine.lifecycle.sleep(IDLE).await;
+                        }
+                    }
+                }
+                Err(fault) => {
+                    failures += 1;
+                    metrics::store_error("lease");
+                    tracing::warn!(%fault, line = self.line.name(), "the pump pauses");
+                    let pause = Duration::from_millis(100 << failures.min(4));
+                    self.engine.lifecycle.sleep(pause.min(IDLE * 2)).await;
+                }
+            }
+        }
+    }
+
+    /// Leave to make one more call; `None` when draining.
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            () = self.engine.lifecycle.draining() => None,
+            permit = Arc::clone(&self.engine.running).acquire_owned() => permit.ok(),
+        }
+    }
+
+    async fn step(&mut self, permit: OwnedSemaphorePermit) -> Result<Stepped, QueueError> {
+        let leases = self.engine.queue.lease(&self.line, 1, self.engine.settings.lease.0).await?;
+        let Some(lease) = leases.into_iter().next() else {
+            return Ok(Stepped::Empty);
+        };
+        let Some(run) = self.engine.take_up(lease).await else {
+            return Ok(Stepped::Moved);
+        };
+        Ok(self.depart(run, permit).await)
+    }
+
+    /// Gets a job its turn, keeping it in hand while that is near.
+    async fn depart(&mut self, run: Run, permit: OwnedSemaphorePermit) -> Stepped {
+        loop {
+            let age = (self.engine.clock.now() - run.job.created_at).to_std().unwrap_or_default();
+            let patience = self
+                .engine
+                .catalog
+                .route(&run.job.route)
+                .map_or(Duration::ZERO, |route| route.patience(run.job.lane).saturating_sub(age));
+            let placed = self.engine.place(&run, &[], patience).await;
+            match placed {
+                Ok(Placement::Go(departure)) => {
+                    self.put_back = 0;
+                    let engine = Arc::clone(&self.engine);
+                    self.engine.lifecycle.spawn(walk(engine, run, *departure, permit));
+                    return Stepped::Moved;
+                }
+                Ok(Placement::Later(wait)) if wait <= IN_HAND => {
+                    let rested = tokio::select! {
+                        rested = self.engine.lifecycle.sleep(wait) => rested,
+                        () = run.lost.cancelled() => false,
+                    };
+                    if !rested {
+                        return self.give_back(&run, Duration::ZERO).await;
+                    }
+                }
+                Ok(Placement::Later(wait)) => return self.give_back(&run, wait).await,
+                Ok(Placement::Nowhere) => {
+                    let error = super::judge::no_step(&run);
+                    self.engine.finish_without(&run, Status::Failed, error).await;
+                    self.engine.held.remove(&run.lease);
+                    return Stepped::Moved;
+                }
+                Err(fault) => {
+                    metrics::store_error("turn");
+                    tracing::warn!(%fault, line = self.line.name(), "no turn could be asked for");
+                    return self.give_back(&run, self.engine.settings.cooldown.0).await;
+                }
+            }
+        }
+    }
+
+    async fn give_back(&mut self, run: &Run, wait: Duration) -> Stepped {
+        self.engine.put_back(run, wait).await;
+        self.engine.held.remove(&run.lease);
+        self.put_back += 1;
+        if self.put_back < LOOK_PAST || wait.is_zero() {
+            return Stepped::Moved;
+        }
+        self.put_back = 0;
+        Stepped::Pause(wait.min(IN_HAND))
+    }
+}
+
+impl Engine {
+    /// Makes a leased job ready to run, or ends it when it cannot be run.
+    async fn take_up(&self, lease: Lease) -> Option<Run> {
+        let lost = self.held.add(&lease.token);
+        let Item::Job(mut job, _) = lease.item else {
+            // A group never waits in a line to be run.
+            self.settle_surely(&lease.token, back()).await;
+            self.held.remove(&lease.token);
+            return None;
+        };
+        let token = lease.token;
+        if lease.replays > 0 {
+            // Who replays a job wants it although its time has passed.
+            job.deliver_by = job.deliver_by.filter(|by| *by > self.clock.now());
+        }
+        match self.prepare(&job) {
+            Ok((task, prompt)) => {
+                let progress: Progress = lease
+                    .progress
+                    .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+                    .unwrap_or_default();
+                Some(Run {
+                    input_tokens: u64::from(prompt.estimated_input_tokens()),
+                    output_tokens: self.learned.output_tokens(&task),
+                    job,
+                    lease: token,
+                    lost,
+                    task,
+                    prompt,
+                    progress,
+                })
+            }
+            Err((status, error)) => {
+                if let Err(fault) = self.end(&job, status, error).await {
+                    metrics::store_error("end");
+                    tracing::warn!(%fault, job.id = %job.id, "a job could not be ended");
+                    self.settle_surely(&token, back()).await;
+                }
+                self.held.remove(&token);
+                None
+            }
+        }
+    }
+
+    /// The job's task and prompt, or why it ends here.
+    fn prepare(&self, job: &Job) -> Result<PreparedJob, (Status, JobError)> {
+        if job.deliver_by.is_some_and(|by| by <= self.clock.now()) {
+            return Err((Status::Expired, super::upkeep::expired()));
+        }
+        let failed = |code: &str, message: String, hint: &str| {
+            let (code, hint) = (code.to_owned(), Some(hint.to_owned()));
+            (Status::Failed, JobError { code, message, retryable: true, hint })
+        };
+        let Some(task) = self.catalog.task(&job.task) else {
+            let message = format!("The task `{}` is not in the settings any more.", job.task);
+            return Err(failed("unknown_task", message, "Declare it again and replay the job."));
+        };
+        if self.catalog.route(&job.route).is_none() {
+            let message = format!("The route `{}` is not in the settings any more.", job.route);
+            return Err(failed("unknown_route", message, "Declare it again and replay the job."));
+        }
+        let prompt = serde_json::from_str(job.input.get())
+            .map_err(|fault| fault.to_string())
+            .and_then(|input| task.prompt(&input))
+            .map_err(|fault| {
+                let message = format!("No prompt can be made of the input: {fault}");
+                failed("invalid_input", message, "Check the task's template against its input.")
+            })?;
+        Ok((Arc::clone(task), prompt))
+    }
+}
+
+type PreparedJob = (Arc<crate::domain::task::Task>, crate::domain::completion::Prompt);
+
+const fn back() -> Verdict {
+    Verdict::Back { after: Duration::from_secs(1), progress: None }
+}

@@ -1,0 +1,146 @@
+//! Reading a request's body: capped while reading, in time, UTF-8, not too deep; JSON or a form.
+
+use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use actix_web::{HttpRequest, web};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use indexmap::IndexMap;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::problem::{Kind, Problem};
+use super::settings::Settings;
+
+/// A body's fields as they came; a field given twice counts as given last.
+pub(super) type Fields = IndexMap<String, Box<RawValue>>;
+
+/// A body as it came and its fields.
+pub(super) struct Body {
+    pub(super) bytes: Bytes,
+    pub(super) fields: Fields,
+}
+
+/// Reads a body whole and takes it apart.
+pub(super) async fn read(
+    request: &HttpRequest,
+    payload: web::Payload,
+    settings: &Settings,
+) -> Result<Body, Problem> {
+    let bytes = read_bytes(request, payload, settings).await?;
+    let kind = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+    let text = std::str::from_utf8(&bytes).map_err(|fault| {
+        let detail = format!(
+            "The body is not UTF-8: the byte at offset {} is not. Send it as UTF-8.",
+            fault.valid_up_to()
+        );
+        Problem::new(Kind::NotUtf8, detail)
+    })?;
+    let fields = match kind.as_deref() {
+        Some("application/x-www-form-urlencoded") => form(text),
+        Some("multipart/form-data") => {
+            let detail = "Send application/json or application/x-www-form-urlencoded.";
+            return Err(Problem::new(Kind::MediaType, detail));
+        }
+        // Platforms often send JSON under another name or none.
+        _ => json(text, settings.max_depth)?,
+    };
+    Ok(Body { bytes, fields })
+}
+
+async fn read_bytes(
+    request: &HttpRequest,
+    mut payload: web::Payload,
+    settings: &Settings,
+) -> Result<Bytes, Problem> {
+    let most = settings.max_body.0;
+    let too_large = || {
+        let detail = format!("The body may have {most} bytes at the most.");
+        Problem::new(Kind::TooLarge, detail)
+    };
+    let told = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<usize>().ok());
+    if told.is_some_and(|length| length > most) {
+        return Err(too_large());
+    }
+    let reading = async {
+        let mut body = BytesMut::with_capacity(told.unwrap_or(1_024).min(64 * 1_024));
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk.map_err(|fault| {
+                Problem::new(Kind::NotJson, format!("The body could not be read: {fault}"))
+            })?;
+            if body.len() + chunk.len() > most {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    };
+    tokio::time::timeout(settings.body_timeout.0, reading).await.unwrap_or_else(|_| {
+        let detail = format!("The body must arrive within {}.", settings.body_timeout);
+        Err(Problem::new(Kind::SlowBody, detail))
+    })
+}
+
+/// The fields of a JSON object.
+pub(super) fn json(text: &str, max_depth: usize) -> Result<Fields, Problem> {
+    if depth(text) > max_depth {
+        let detail = format!("The body may be nested {max_depth} levels deep at the most.");
+        return Err(Problem::new(Kind::TooDeep, detail));
+    }
+    let text = text.trim_start_matches('\u{feff}');
+    serde_json::from_str::<Fields>(text).map_err(|fault| {
+        let object = text.trim_start().starts_with('{');
+        let hint = if object {
+            "If you build the JSON in a no-code tool, quotes and line breaks inside values must be \
+             escaped; application/x-www-form-urlencoded needs no escaping."
+        } else {
+            "Send a JSON object such as {\"task\":\"tag\",\"input\":\"some text\"}."
+        };
+        Problem::new(Kind::NotJson, format!("The body is not a JSON object: {fault}. {hint}"))
+    })
+}
+
+/// The fields of a form. Values are texts; where an object is wanted, the text is read as JSON.
+fn form(text: &str) -> Fields {
+    url::form_urlencoded::parse(text.as_bytes())
+        .filter_map(|(name, value)| Some((name.into_owned(), to_raw_value(&value).ok()?)))
+        .collect()
+}
+
+/// How deep brackets nest outside strings. Checked before parsing, in one pass.
+fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_counts_brackets_outside_strings() {
+        assert_eq!(depth(r#"{"a":[{"b":"[[[\"{"}]}"#), 3);
+        assert_eq!(depth("1"), 0);
+        assert_eq!(json("[]", 9).unwrap_err().to_string().contains("JSON object"), true);
+        assert!(json(&"[".repeat(1_000_000), 64).is_err());
+    }
+}

@@ -1,0 +1,126 @@
+//! Groups: many jobs in one request, results together.
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use super::jobs::{Deliveries, Receipt, receipt, refuse_if_stopping, submitter, unknown};
+use super::openapi::Operation;
+use super::prefer::Preference;
+use super::problem::{Kind, Problem};
+use super::{State, body, submission};
+use crate::domain::id::GroupId;
+use crate::engine::groups::GroupResult;
+
+pub(super) fn submit_doc() -> Operation {
+    Operation::new(
+        "Submit a group",
+        "All jobs are stored or none. One callback when the last has ended, results in order.",
+    )
+    .body("group")
+    .header("Idempotency-Key", "Recognises a repetition of this request.")
+    .answer::<Receipt>(202, "Accepted")
+}
+
+pub(super) async fn submit(
+    state: Data<State>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let caller = state.auth.caller(&request).await?;
+    refuse_if_stopping(&state)?;
+    let prefer = Preference::of(&request, &state.settings);
+    let body = body::read(&request, payload, &state.settings).await?;
+    let from = submitter(&state, &request, &caller.name, &body.bytes)?;
+    let most = state.settings.max_group;
+    let (submission, warnings) = submission::group(body.fields, prefer.strict, most)?;
+    let accepted = state.engine.submit_group(from, submission).await?;
+    // A group is not waited for: it is polled, or comes by its callback.
+    let prefer = Preference { wait: None, ..prefer };
+    Ok(receipt(&state, &request, accepted, ("group", "running"), prefer, warnings))
+}
+
+pub(super) fn get_doc() -> Operation {
+    Operation::new("Get a group", "Its jobs' results, in the order given.")
+        .answer::<GroupResult>(200, "The group")
+}
+
+pub(super) async fn get(
+    state: Data<State>,
+    request: HttpRequest,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let (id, _) = own(&state, &request, &id).await?;
+    let found = state.engine.group_result(&id).await?;
+    Ok(HttpResponse::Ok().json(found.ok_or_else(|| unknown(id.as_str()))?))
+}
+
+pub(super) fn cancel_doc() -> Operation {
+    Operation::new("Cancel a group", "Withdraws its jobs that have not ended.")
+        .answer::<GroupResult>(200, "The group")
+}
+
+pub(super) async fn cancel(
+    state: Data<State>,
+    request: HttpRequest,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let (id, caller) = own(&state, &request, &id).await?;
+    state.engine.cancel_group(&caller, &id).await?;
+    let found = state.engine.group_result(&id).await?;
+    Ok(HttpResponse::Ok().json(found.ok_or_else(|| unknown(id.as_str()))?))
+}
+
+pub(super) fn replay_doc() -> Operation {
+    Operation::new("Post a group's results again", "Once all of its jobs have ended.")
+        .answer::<GroupResult>(202, "The group")
+}
+
+pub(super) async fn replay(
+    state: Data<State>,
+    request: HttpRequest,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let (id, caller) = own(&state, &request, &id).await?;
+    let record = state.engine.find_group(&caller, &id).await?;
+    if record.is_some_and(|record| record.group.callback.is_none()) {
+        return Err(Problem::new(Kind::NoCallback, "The group has no callback to post to."));
+    }
+    if !state.engine.queue().replay_group(&id).await? {
+        let detail = "Only a group whose jobs have all ended can be replayed.";
+        return Err(Problem::new(Kind::NotEnded, detail));
+    }
+    let found = state.engine.group_result(&id).await?;
+    let group = found.ok_or_else(|| unknown(id.as_str()))?;
+    Ok(HttpResponse::build(StatusCode::ACCEPTED).json(group))
+}
+
+pub(super) fn deliveries_doc() -> Operation {
+    Operation::new("Attempts to post a group's results", "The latest last.")
+        .answer::<Deliveries>(200, "The attempts")
+}
+
+pub(super) async fn deliveries(
+    state: Data<State>,
+    request: HttpRequest,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let (id, caller) = own(&state, &request, &id).await?;
+    let found = state.engine.group_deliveries(&caller, &id).await?;
+    let (stage, attempts) = found.ok_or_else(|| unknown(id.as_str()))?;
+    Ok(HttpResponse::Ok().json(Deliveries { object: "list", stage: stage.as_str(), attempts }))
+}
+
+/// The caller's own group.
+async fn own(
+    state: &State,
+    request: &HttpRequest,
+    id: &str,
+) -> Result<(GroupId, String), Problem> {
+    let caller = state.auth.caller(request).await?;
+    let group = GroupId::parse(id).ok_or_else(|| unknown(id))?;
+    if state.engine.find_group(&caller.name, &group).await?.is_none() {
+        return Err(unknown(id));
+    }
+    Ok((group, caller.name))
+}

@@ -1,0 +1,386 @@
+//! Submit, get, list, cancel, replay.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::LOCATION;
+use actix_web::web::{Data, Path, Query};
+use actix_web::{HttpRequest, HttpResponse, web};
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::openapi::Operation;
+use super::prefer::Preference;
+use super::problem::{Kind, Problem};
+use super::{State, body, submission};
+use crate::domain::id::{JobId, digest, hex};
+use crate::domain::result::{DeliveryAttempt, JobResult, Status};
+use crate::engine::intake::{Accepted, Submitter};
+use crate::engine::view::{Again, What};
+use crate::queue::{Dedup, Ended, Filter};
+
+/// The answer to a submit.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Receipt {
+    /// The job or group.
+    pub(super) id: String,
+    /// `job` or `group`.
+    pub(super) object: &'static str,
+    /// Never one of the final ones.
+    pub(super) status: &'static str,
+    /// Where to ask how it stands.
+    pub(super) status_url: String,
+    /// Its place in its line, itself included.
+    pub(super) queue_position: Option<u64>,
+    /// When it will start, by the buckets' arithmetic.
+    pub(super) estimated_start_at: Option<DateTime<Utc>>,
+    /// What it will cost at its first step; `null` when the price is not known.
+    pub(super) estimated_cost_usd: Option<f64>,
+    /// What was ignored or read differently.
+    pub(super) warnings: Vec<String>,
+}
+
+/// A page of jobs.
+#[derive(Serialize, JsonSchema)]
+struct List {
+    object: &'static str,
+    data: Vec<JobResult>,
+    /// Give it as `after` to get the next page; `null` on the last.
+    next: Option<String>,
+}
+
+/// Attempts to post a result.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Deliveries {
+    pub(super) object: &'static str,
+    /// `queued`, `running`, `delivering`, `done` or `dead`.
+    pub(super) stage: &'static str,
+    /// The attempts, the latest last.
+    pub(super) attempts: Vec<DeliveryAttempt>,
+}
+
+pub(super) fn submit_doc() -> Operation {
+    Operation::new("Submit a job", "Answers 202 once the job is stored.")
+        .body("submission")
+        .header("Idempotency-Key", "Recognises a repetition of this request.")
+        .header("Prefer", "`wait=20` holds the request for the result; `handling=strict` refuses unknown fields.")
+        .answer::<Receipt>(202, "Accepted")
+        .answer::<JobResult>(200, "The result, when `Prefer: wait` was given and it came in time")
+}
+
+pub(super) async fn submit(
+    state: Data<State>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let caller = state.auth.caller(&request).await?;
+    refuse_if_stopping(&state)?;
+    let prefer = Preference::of(&request, &state.settings);
+    let body = body::read(&request, payload, &state.settings).await?;
+    let from = submitter(&state, &request, &caller.name, &body.bytes)?;
+    let (submission, warnings) = submission::job(body.fields, prefer.strict)?;
+    let accepted = state.engine.submit(from, submission).await?;
+    if let Some((id, time)) = JobId::parse(&accepted.id).zip(prefer.wait) {
+        let record = state.engine.wait_for(&id, time).await?;
+        if let Some(record) = record.filter(|record| record.stage.has_ended()) {
+            let mut response = HttpResponse::Ok();
+            note(&mut response, &accepted, prefer);
+            return Ok(response.json(record.into_result()));
+        }
+    }
+    let status = if accepted.repeated { "running" } else { "queued" };
+    Ok(receipt(&state, &request, accepted, ("job", status), prefer, warnings))
+}
+
+/// The answer to a submit that was accepted.
+pub(super) fn receipt(
+    state: &State,
+    request: &HttpRequest,
+    accepted: Accepted,
+    (object, status): (&'static str, &'static str),
+    prefer: Preference,
+    warnings: Vec<String>,
+) -> HttpResponse {
+    let path = format!("/v1/{object}s/{}", accepted.id);
+    let mut response = HttpResponse::Accepted();
+    response.insert_header((LOCATION, path.as_str()));
+    note(&mut response, &accepted, prefer);
+    response.json(Receipt {
+        object,
+        status,
+        status_url: format!("{}{path}", base_url(state, request)),
+        queue_position: accepted.position,
+        estimated_start_at: accepted.estimate.map(|estimate| estimate.start_at),
+        estimated_cost_usd: accepted.estimate.and_then(|estimate| estimate.cost_usd),
+        warnings,
+        id: accepted.id,
+    })
+}
+
+fn note(response: &mut actix_web::HttpResponseBuilder, accepted: &Accepted, prefer: Preference) {
+    response.insert_header(("spillway-durability", accepted.durability.as_str()));
+    if accepted.repeated {
+        response.insert_header(("idempotency-replayed", "true"));
+    }
+    if let Some(applied) = prefer.applied() {
+        response.insert_header(("preference-applied", applied));
+    }
+}
+
+fn base_url(state: &State, request: &HttpRequest) -> String {
+    state.settings.public_url.as_ref().map_or_else(
+        || {
+            let connection = request.connection_info();
+            format!("{}://{}", connection.scheme(), connection.host())
+        },
+        |url| url.trim_end_matches('/').to_owned(),
+    )
+}
+
+pub(super) fn refuse_if_stopping(state: &State) -> Result<(), Problem> {
+    if state.engine.is_draining() {
+        let detail = "This replica is stopping; another, or its successor, takes the job.";
+        return Err(Problem::new(Kind::Stopping, detail).retry_after(Duration::from_secs(5)));
+    }
+    Ok(())
+}
+
+/// Who submits, under which idempotency key.
+pub(super) fn submitter(
+    state: &State,
+    request: &HttpRequest,
+    caller: &str,
+    body: &[u8],
+) -> Result<Submitter, Problem> {
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let given = request.headers().contains_key("idempotency-key");
+    let key = header("idempotency-key").and_then(idempotency_key);
+    if given && key.is_none() {
+        let detail = "An Idempotency-Key has 1 to 255 visible ASCII characters, quoted or bare.";
+        return Err(Problem::new(Kind::BadIdempotencyKey, detail));
+    }
+    let dedup = key.map(|key| {
+        let mut print = digest(&[request.method().as_str(), request.path()]).to_vec();
+        print.extend_from_slice(body);
+        Dedup {
+            key: hex(&digest(&[caller, key])),
+            fingerprint: hex(&sha256(&print)),
+            keep: state.settings.idempotency.0,
+        }
+    });
+    let traceparent = header("traceparent").filter(|text| text.len() <= 64).map(str::to_owned);
+    Ok(Submitter { caller: caller.to_owned(), dedup, traceparent })
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).into()
+}
+
+/// The draft's header is a quoted string; most clients send it bare.
+fn idempotency_key(value: &str) -> Option<&str> {
+    let value = value.trim();
+    let bare = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
+    let visible = bare.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    (visible && !bare.is_empty() && bare.len() <= 255).then_some(bare)
+}
+
+pub(super) fn get_doc() -> Operation {
+    Operation::new("Get a job", "The result, or how the job stands.")
+        .query("wait", "Hold the request up to so many seconds for the job's end.")
+        .answer::<JobResult>(200, "The job")
+}
+
+#[derive(Deserialize)]
+pub(super) struct Waiting {
+    wait: Option<String>,
+}
+
+pub(super) async fn get(
+    state: Data<State>,
+    request: HttpRequest,
+    id: Path<String>,
+    query: Query<Waiting>,
+) -> Result<HttpResponse, Problem> {
+    let caller = state.auth.caller(&request).await?;
+    let id = job_id(&id)?;
+    let Some(record) = state.engine.find(&caller.name, &id).await? else {
+        return Err(unknown(id.as_str()));
+    };
+    let Some(wait) = seconds("wait", query.wait.as_deref())? else {
+        return Ok(HttpResponse::Ok().json(record.into_result()));
+    };
+    let time = Duration::from_secs(wait).min(state.settings.max_wait.0);
+    let record = state.engine.wait_for(&id, time).await?.ok_or_else(|| unknown(id.as_str()))?;
+    Ok(HttpResponse::Ok().json(record.into_result()))
+}
+
+/// A query's whole number.
+fn seconds(name: &str, value: Option<&str>) -> Result<Option<u64>, Problem> {
+    value
+        .filter(|value| !value.is_empty())
+        .map(|value| {
+            value.parse().map_err(|_| {
+                Problem::new(Kind::BadQuery, format!("`{name}` must be a whole number."))
+            })
+        })
+        .transpose()
+}
+
+pub(super) fn list_doc() -> Operation {
+    Operation::new("List jobs", "Your jobs, the newest first.")
+        .query("status", "Only jobs of this status.")
+        .query("workflow", "Only jobs of this workflow.")
+        .query("task", "Only jobs of this task.")
+        .query("after", "The `next` of the page before.")
+        .query("limit", "How many, at most 100; default 20.")
+        .answer::<List>(200, "A page of jobs")
+}
+
+#[derive(Deserialize)]
+pub(super) struct ListQuery {
+    status: Option<String>,
+    workflow: Option<String>,
+    task: Option<String>,
+    after: Option<String>,
+    limit: Option<String>,
+}
+
+pub(super) async fn list(
+    state: Data<State>,
+    request: HttpRequest,
+    query: Query<ListQuery>,
+) -> Result<HttpResponse, Problem> {
+    let caller = state.auth.caller(&request).await?;
+    let query = query.into_inner();
+    let bad = |detail: String| Problem::new(Kind::BadQuery, detail);
+    let some = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let status = some(query.status)
+        .map(|text| {
+            let names: Vec<_> = Status::ALL.iter().map(|status| status.as_str()).collect();
+            Status::parse(&text)
+                .ok_or_else(|| bad(format!("`status` must be one of {}.", names.join(", "))))
+        })
+        .transpose()?;
+    let after = some(query.after)
+        .map(|text| {
+            JobId::parse(&text).ok_or_else(|| bad("`after` must be the `next` of a page.".to_owned()))
+        })
+        .transpose()?;
+    let limit = seconds("limit", query.limit.as_deref())?.unwrap_or(20).clamp(1, 100);
+    let filter = Filter {
+        caller: caller.name,
+        status,
+        workflow: some(query.workflow),
+        task: some(query.task),
+        after,
+        limit: usize::try_from(limit).unwrap_or(20),
+    };
+    let page = state.engine.queue().page(&filter).await?;
+    Ok(HttpResponse::Ok().json(List {
+        object: "list",
+        data: page.jobs.into_iter().map(|record| record.into_result()).collect(),
+        next: page.next.map(|id| id.to_string()),
+    }))
+}
+
+pub(super) fn cancel_doc() -> Operation {
+    Operation::new("Cancel a job", "At any stage before its end. Its callback is told.")
+        .answer::<JobResult>(200, "The job, cancelled")
+}
+
+pub(super) async fn cancel(
+    state: Data<State>,
+    request: HttpRequest,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let caller = state.auth.caller(&request).await?;
+    let id = job_id(&id)?;
+    match state.engine.cancel(&caller.name, &id).await? {
+        None => Err(unknown(id.as_str())),
+        Some((Ended::Before, record)) if record.status() != Status::Cancelled => {
+            let detail = format!("The job has ended before: it {}.", record.status().as_str());
+            Err(Problem::new(Kind::AlreadyEnded, detail))
+        }
+        Some((_, record)) => Ok(HttpResponse::Ok().json(record.into_result())),
+    }
+}
+
+pub(super) fn replay_doc() -> Operation {
+    Operation::new(
+        "Replay a job",
+        "Runs again what did not succeed, posts again what did; `what` says otherwise.",
+    )
+    .query("what", "`run` or `post`.")
+    .answer::<JobResult>(202, "The job, under way again")
+}
+
+#[derive(Deserialize)]
+pub(super) struct ReplayQuery {
+    what: Option<String>,
+}
+
+pub(super) async fn replay(
+    state: Data<State>,
+    request: HttpRequest,
+    id: Path<String>,
+    query: Query<ReplayQuery>,
+) -> Result<HttpResponse, Problem> {
+    let caller = state.auth.caller(&request).await?;
+    let id = job_id(&id)?;
+    let what = match query.what.as_deref() {
+        None | Some("") => None,
+        Some("run") => Some(What::Run),
+        Some("post") => Some(What::Post),
+        Some(_) => {
+            return Err(Problem::new(Kind::BadQuery, "`what` must be `run` or `post`."));
+        }
+    };
+    match state.engine.replay(&caller.name, &id, what).await? {
+        Again::Unknown => Err(unknown(id.as_str())),
+        Again::NotEnded => {
+            Err(Problem::new(Kind::NotEnded, "Only a job that has ended can be replayed."))
+        }
+        Again::NoCallback => {
+            let detail = "The job has no callback to post to; `?what=run` runs it again.";
+            Err(Problem::new(Kind::NoCallback, detail))
+        }
+        Again::Runs | Again::Posts => {
+            let found = state.engine.find(&caller.name, &id).await?;
+            let record = found.ok_or_else(|| unknown(id.as_str()))?;
+            Ok(HttpResponse::build(StatusCode::ACCEPTED).json(record.into_result()))
+        }
+    }
+}
+
+pub(super) fn deliveries_doc() -> Operation {
+    Operation::new("Attempts to post a job's result", "The latest last.")
+        .answer::<Deliveries>(200, "The attempts")
+}
+
+pub(super) async fn deliveries(
+    state: Data<State>,
+    request: HttpRequest,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let caller = state.auth.caller(&request).await?;
+    let id = job_id(&id)?;
+    let found = state.engine.find(&caller.name, &id).await?;
+    let record = found.ok_or_else(|| unknown(id.as_str()))?;
+    Ok(HttpResponse::Ok().json(Deliveries {
+        object: "list",
+        stage: record.stage.as_str(),
+        attempts: record.deliveries,
+    }))
+}
+
+fn job_id(text: &str) -> Result<JobId, Problem> {
+    JobId::parse(text).ok_or_else(|| unknown(text))
+}
+
+pub(super) fn unknown(id: &str) -> Problem {
+    let shown: String = id.chars().take(64).collect();
+    let detail = format!("You have no job or group `{shown}`, or it is kept no longer.");
+    Problem::new(Kind::NotFound, detail)
+}

@@ -1,0 +1,209 @@
+//! The OpenAPI document, made from the table of endpoints and the types they answer with.
+
+use std::collections::BTreeMap;
+
+use actix_web::HttpResponse;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::problem::Kind;
+use super::{Endpoint, endpoints};
+
+type MakeSchema = fn(&mut SchemaGenerator) -> Value;
+
+/// How an endpoint is described.
+pub(crate) struct Operation {
+    summary: &'static str,
+    description: &'static str,
+    parameters: Vec<(&'static str, &'static str, &'static str)>,
+    body: Option<&'static str>,
+    answers: Vec<(u16, &'static str, Option<MakeSchema>)>,
+    needs_key: bool,
+}
+
+impl Operation {
+    pub(super) fn new(summary: &'static str, description: &'static str) -> Self {
+        Self {
+            summary,
+            description,
+            parameters: Vec::new(),
+            body: None,
+            answers: Vec::new(),
+            needs_key: true,
+        }
+    }
+
+    /// The body is described by this file under `schemas/`.
+    pub(super) fn body(mut self, schema: &'static str) -> Self {
+        self.body = Some(schema);
+        self
+    }
+
+    pub(super) fn header(mut self, name: &'static str, what: &'static str) -> Self {
+        self.parameters.push(("header", name, what));
+        self
+    }
+
+    pub(super) fn query(mut self, name: &'static str, what: &'static str) -> Self {
+        self.parameters.push(("query", name, what));
+        self
+    }
+
+    pub(super) fn answer<T: JsonSchema>(mut self, status: u16, what: &'static str) -> Self {
+        self.answers.push((status, what, Some(|maker| maker.subschema_for::<T>().to_value())));
+        self
+    }
+
+    pub(super) fn text(mut self, status: u16, what: &'static str) -> Self {
+        self.answers.push((status, what, None));
+        self
+    }
+
+    /// Needs no key.
+    pub(super) const fn open(mut self) -> Self {
+        self.needs_key = false;
+        self
+    }
+}
+
+pub(super) fn serve_doc() -> Operation {
+    Operation::new("This document", "Needs no key.").open().text(200, "OpenAPI 3.1")
+}
+
+pub(super) async fn serve() -> HttpResponse {
+    HttpResponse::Ok().json(document())
+}
+
+/// The document.
+pub fn document() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+    });
+    let mut maker = settings.into_generator();
+    let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    for endpoint in endpoints() {
+        let method = endpoint.method.as_str().to_lowercase();
+        paths.entry(endpoint.path).or_default().insert(method, operation(&endpoint, &mut maker));
+    }
+    let mut schemas: Map<String, Value> = maker.take_definitions(true).into_iter().collect();
+    schemas.insert("Submission".to_owned(), schema(include_str!("../../schemas/submission.json")));
+    schemas.insert("Group".to_owned(), schema(include_str!("../../schemas/group.json")));
+    schemas.insert("Problem".to_owned(), problem());
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Spillway",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Takes bursts of language-model jobs, runs them at the rate the \
+                            providers bear, and posts each result to its callback.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "bearer": { "type": "http", "scheme": "bearer" },
+                "apiKey": { "type": "apiKey", "in": "header", "name": "X-Api-Key" },
+            },
+        },
+    })
+}
+
+fn operation(endpoint: &Endpoint, maker: &mut SchemaGenerator) -> Value {
+    let doc = &endpoint.doc;
+    let in_path = endpoint.path.contains("{id}").then(|| {
+        json!({ "in": "path", "name": "id", "required": true, "schema": { "type": "string" } })
+    });
+    let told = doc.parameters.iter().map(|(place, name, what)| {
+        json!({ "in": place, "name": name, "description": what, "schema": { "type": "string" } })
+    });
+    let mut answers: Map<String, Value> = doc
+        .answers
+        .iter()
+        .map(|(status, what, make)| {
+            let mut answer = json!({ "description": what });
+            if let Some(make) = make {
+                let content = json!({ "application/json": { "schema": make(maker) } });
+                answer["content"] = content;
+            }
+            (status.to_string(), answer)
+        })
+        .collect();
+    let problem = json!({ "$ref": "#/components/schemas/Problem" });
+    answers.insert(
+        "default".to_owned(),
+        json!({
+            "description": "A problem (RFC 9457)",
+            "content": { "application/problem+json": { "schema": problem } },
+        }),
+    );
+    let mut operation = json!({
+        "operationId": operation_id(endpoint),
+        "summary": doc.summary,
+        "description": doc.description,
+        "parameters": in_path.into_iter().chain(told).collect::<Vec<_>>(),
+        "responses": answers,
+    });
+    if doc.needs_key {
+        operation["security"] = json!([{ "bearer": [] }, { "apiKey": [] }]);
+    }
+    if let Some(body) = doc.body {
+        let name = if body == "group" { "Group" } else { "Submission" };
+        let schema = json!({ "$ref": format!("#/components/schemas/{name}") });
+        operation["requestBody"] = json!({
+            "required": true,
+            "content": {
+                "application/json": { "schema": schema },
+                "application/x-www-form-urlencoded": { "schema": schema },
+            },
+        });
+    }
+    operation
+}
+
+fn operation_id(endpoint: &Endpoint) -> String {
+    let path: Vec<&str> = endpoint
+        .path
+        .split(['/', '{', '}', '.'])
+        .filter(|piece| !piece.is_empty() && *piece != "v1")
+        .collect();
+    format!("{}_{}", endpoint.method.as_str().to_lowercase(), path.join("_"))
+}
+
+/// A schema file; it is checked by a test, and an unreadable one would describe anything.
+fn schema(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or(Value::Bool(true))
+}
+
+/// Every problem a caller can get, by its stable code.
+fn problem() -> Value {
+    let rows: Vec<_> = Kind::ALL.iter().map(|kind| kind.row()).collect();
+    let codes: Vec<&str> = rows.iter().map(|(_, code, _)| *code).collect();
+    let told: Vec<String> = rows
+        .iter()
+        .map(|(status, code, title)| format!("- `{code}` ({}): {title}", status.as_u16()))
+        .collect();
+    json!({
+        "type": "object",
+        "description": format!("What went wrong. Codes are stable:\n{}", told.join("\n")),
+        "required": ["type", "title", "status", "code", "detail"],
+        "properties": {
+            "type": { "type": "string" },
+            "title": { "type": "string" },
+            "status": { "type": "integer" },
+            "code": { "type": "string", "enum": codes },
+            "detail": { "type": "string", "description": "What to do, for a person." },
+            "errors": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["pointer", "detail"],
+                    "properties": {
+                        "pointer": { "type": "string", "description": "JSON Pointer of the place." },
+                        "detail": { "type": "string" },
+                    },
+                },
+            },
+        },
+    })
+}

@@ -1,0 +1,253 @@
+//! Every error a caller can see, in one table: status, code, title.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+
+use crate::domain::schema::Violation;
+use crate::engine::intake::IntakeError;
+use crate::queue::QueueError;
+use crate::telemetry::metrics;
+
+/// What went wrong, for the caller. RFC 9457 on the wire.
+#[derive(Debug)]
+pub struct Problem {
+    kind: Kind,
+    detail: String,
+    errors: Vec<Violation>,
+    retry_after: Option<Duration>,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+macro_rules! kinds {
+    ($($name:ident, $status:ident, $code:literal, $title:literal;)*) => {
+        /// The kinds of problem.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind {
+            $(#[doc = $title] $name,)*
+        }
+
+        impl Kind {
+            /// All kinds.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Its status, code and title.
+            pub const fn row(self) -> (StatusCode, &'static str, &'static str) {
+                match self {
+                    $(Self::$name => (StatusCode::$status, $code, $title),)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    NotJson, BAD_REQUEST, "not_json", "The body is not JSON";
+    NotUtf8, BAD_REQUEST, "not_utf8", "The body is not UTF-8";
+    TooDeep, BAD_REQUEST, "too_deep", "The body is nested too deeply";
+    InvalidRequest, UNPROCESSABLE_ENTITY, "invalid_request", "The request has faults";
+    UnknownFields, UNPROCESSABLE_ENTITY, "unknown_fields", "The request has unknown fields";
+    BadIdempotencyKey, BAD_REQUEST, "bad_idempotency_key", "The Idempotency-Key cannot be read";
+    BadQuery, BAD_REQUEST, "bad_query", "The query cannot be read";
+    Unauthorized, UNAUTHORIZED, "unauthorized", "No valid API key";
+    NotFound, NOT_FOUND, "not_found", "Not found";
+    MethodNotAllowed, METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed";
+    SlowBody, REQUEST_TIMEOUT, "slow_body", "The body did not arrive in time";
+    TooLarge, PAYLOAD_TOO_LARGE, "too_large", "The body is too large";
+    MediaType, UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body's type is not supported";
+    UnknownTask, UNPROCESSABLE_ENTITY, "unknown_task", "No such task";
+    InvalidInput, UNPROCESSABLE_ENTITY, "invalid_input", "The input does not fit the task's schema";
+    InvalidCallback, UNPROCESSABLE_ENTITY, "invalid_callback", "The callback is refused";
+    PastDeadline, UNPROCESSABLE_ENTITY, "deliver_by_past", "deliver_by has passed";
+    UnreachableDeadline, UNPROCESSABLE_ENTITY, "deliver_by_unreachable", "deliver_by cannot be met";
+    NoStep, UNPROCESSABLE_ENTITY, "no_step", "No step of the route is left";
+    OverBudget, UNPROCESSABLE_ENTITY, "over_budget", "The job would cost more than it may";
+    KeyReused, UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Same key, different request";
+    AlreadyEnded, CONFLICT, "already_ended", "The job has ended";
+    NotEnded, CONFLICT, "not_ended", "The job has not ended";
+    NoCallback, CONFLICT, "no_callback", "The job has no callback";
+    Busy, SERVICE_UNAVAILABLE, "backlog_full", "Too much waits already";
+    StoreUnavailable, SERVICE_UNAVAILABLE, "store_unavailable", "The store is not available";
+    StoreFull, SERVICE_UNAVAILABLE, "store_full", "The store is full";
+    Stopping, SERVICE_UNAVAILABLE, "stopping", "The service is stopping";
+    Internal, INTERNAL_SERVER_ERROR, "internal", "Something broke on our side";
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    code: &'a str,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [Violation],
+}
+
+impl Problem {
+    /// A problem, with a sentence a person can act on.
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), errors: Vec::new(), retry_after: None }
+    }
+
+    /// The same with every single fault.
+    #[must_use]
+    pub fn with_errors(mut self, errors: Vec<Violation>) -> Self {
+        self.errors = errors;
+        self
+    }
+
+    /// The same with when to come again.
+    #[must_use]
+    pub const fn retry_after(mut self, time: Duration) -> Self {
+        self.retry_after = Some(time);
+        self
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.kind.row().0
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let (status, code, title) = self.kind.row();
+        metrics::refused(code);
+        let mut response = HttpResponse::build(status);
+        response.insert_header((CONTENT_TYPE, "application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            response.insert_header((WWW_AUTHENTICATE, "Bearer"));
+        }
+        let waits = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+        if let Some(time) = self.retry_after.or(waits.then_some(Duration::from_secs(1))) {
+            // Whole seconds, rounded up: Zapier replays by it.
+            let seconds = time.as_millis().div_ceil(1_000).max(1);
+            response.insert_header((RETRY_AFTER, seconds.to_string()));
+        }
+        let body = Body {
+            r#type: format!("urn:spillway:problem:{code}"),
+            title,
+            status: status.as_u16(),
+            code,
+            detail: &self.detail,
+            errors: &self.errors,
+        };
+        response.body(serde_json::to_vec(&body).unwrap_or_default())
+    }
+}
+
+impl From<QueueError> for Problem {
+    fn from(error: QueueError) -> Self {
+        metrics::store_error("http");
+        match error {
+            QueueError::Unavailable(why) => {
+                tracing::warn!(why, "a request failed: the store is not available");
+                let detail = "The store does not answer right now; nothing was changed that you \
+                              were told of. Send the request again, with the same Idempotency-Key.";
+                Self::new(Kind::StoreUnavailable, detail).retry_after(Duration::from_secs(2))
+            }
+            QueueError::Full => {
+                let detail = "The store has no room for new jobs until others have ended.";
+                Self::new(Kind::StoreFull, detail).retry_after(Duration::from_secs(30))
+            }
+            QueueError::Broken(why) => {
+                tracing::error!(why, "a request failed: the store is broken");
+                Self::new(Kind::Internal, "The store answered in a way we do not understand.")
+            }
+        }
+    }
+}
+
+impl From<IntakeError> for Problem {
+    fn from(error: IntakeError) -> Self {
+        match error {
+            IntakeError::UnknownTask { name, nearest, known } => {
+                let hint = nearest.map_or_else(String::new, |near| format!(" Did you mean `{near}`?"));
+                let detail =
+                    format!("There is no task `{name}`.{hint} Known tasks: {}.", known.join(", "));
+                Self::new(Kind::UnknownTask, detail)
+            }
+            IntakeError::InvalidInput { task, violations } => {
+                let detail = format!(
+                    "The input does not fit the schema of task `{task}`: {}. GET /v1/tasks shows it.",
+                    summary(&violations)
+                );
+                Self::new(Kind::InvalidInput, detail).with_errors(violations)
+            }
+            IntakeError::Callback(refusal) => {
+                Self::new(Kind::InvalidCallback, refusal.to_string())
+            }
+            IntakeError::CallbackHeaders(why) => Self::new(Kind::InvalidCallback, why),
+            IntakeError::PastDeadline => {
+                let detail = "deliver_by must be a moment in the future, such as in an hour's time.";
+                Self::new(Kind::PastDeadline, detail)
+            }
+            IntakeError::UnreachableDeadline { start_at } => {
+                let detail = format!(
+                    "The job would start only at about {}. Allow more time, or use a more urgent lane.",
+                    start_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+                );
+                Self::new(Kind::UnreachableDeadline, detail)
+            }
+            IntakeError::NoStep { route, steps } => {
+                let detail = format!(
+                    "The `provider` object leaves no step of route `{route}`. It has: {}.",
+                    steps.join(", ")
+                );
+                Self::new(Kind::NoStep, detail)
+            }
+            IntakeError::OverBudget { estimate } => {
+                let detail = format!(
+                    "The job may cost up to {estimate:.6} USD, which is more than its max_cost_usd."
+                );
+                Self::new(Kind::OverBudget, detail)
+            }
+            IntakeError::KeyReused => {
+                let detail = "This Idempotency-Key was used with another request. Use a new key \
+                              for a new request, or send the same body again.";
+                Self::new(Kind::KeyReused, detail)
+            }
+            IntakeError::InGroup { index, fault } => Self::from(*fault).in_group(index),
+            IntakeError::Busy { retry_after } => {
+                let detail = "Too many jobs wait already. Nothing was stored; try again later.";
+                Self::new(Kind::Busy, detail).retry_after(retry_after)
+            }
+            IntakeError::Queue(error) => error.into(),
+        }
+    }
+}
+
+impl Problem {
+    /// The same fault in one job of a group: nothing of the group was stored.
+    #[must_use]
+    pub(super) fn in_group(mut self, index: usize) -> Self {
+        self.detail = format!("Job {index} of the group: {}", self.detail);
+        for error in &mut self.errors {
+            let inner = error.pointer.trim_start_matches('#');
+            error.pointer = format!("#/jobs/{index}{inner}");
+        }
+        self
+    }
+}
+
+/// The first faults in one sentence: platforms show `detail` alone.
+pub(super) fn summary(violations: &[Violation]) -> String {
+    const FIRST: usize = 3;
+    let mut told: Vec<String> = violations
+        .iter()
+        .take(FIRST)
+        .map(|violation| format!("{} at {}", violation.detail, violation.pointer))
+        .collect();
+    if violations.len() > FIRST {
+        told.push(format!("and {} more", violations.len() - FIRST));
+    }
+    told.join("; ")
+}

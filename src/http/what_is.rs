@@ -1,0 +1,242 @@
+//! What there is: the caller itself, tasks, routes, limits.
+
+use std::sync::Arc;
+
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::State;
+use super::openapi::Operation;
+use super::problem::{Kind, Problem};
+use crate::domain::job::Lane;
+use crate::domain::limits::{Axis, Pool};
+use crate::limiter::LimiterError;
+
+/// Who am I?
+#[derive(Serialize, JsonSchema)]
+struct Me {
+    object: &'static str,
+    /// The caller the key belongs to.
+    caller: String,
+    /// The part of the key that may be shown.
+    key_id: String,
+    version: &'static str,
+    /// What an accepted job survives.
+    durability: &'static str,
+}
+
+/// By lane.
+#[derive(Serialize, JsonSchema)]
+struct ByLane<T> {
+    interactive: T,
+    standard: T,
+    batch: T,
+}
+
+/// A declared kind of work.
+#[derive(Serialize, JsonSchema)]
+struct TaskView {
+    name: String,
+    description: String,
+    /// The lane of a job that names none.
+    lane: Lane,
+    routes: ByLane<String>,
+    input_schema: Value,
+    /// `null` when the answer is free text.
+    output_schema: Option<Value>,
+    max_output_tokens: u32,
+    timeout_ms: u64,
+}
+
+/// An ordered list of steps.
+#[derive(Serialize, JsonSchema)]
+struct RouteView {
+    name: String,
+    steps: Vec<StepView>,
+    /// How long a job holds out for a better step.
+    patience_ms: ByLane<u64>,
+}
+
+/// One account and model.
+#[derive(Serialize, JsonSchema)]
+struct StepView {
+    account: String,
+    provider: String,
+    model: String,
+}
+
+/// One org's limits for one family of models.
+#[derive(Serialize, JsonSchema)]
+struct LimitView {
+    name: String,
+    buckets: Vec<BucketView>,
+    running: u32,
+    concurrency: Option<u32>,
+}
+
+/// One bucket.
+#[derive(Serialize, JsonSchema)]
+struct BucketView {
+    axis: &'static str,
+    per_minute: f64,
+    burst: f64,
+    level: f64,
+}
+
+/// A gate that is shut.
+#[derive(Serialize, JsonSchema)]
+struct GateView {
+    name: String,
+    for_ms: u64,
+    reason: String,
+}
+
+/// Every limit and every gate that is shut.
+#[derive(Serialize, JsonSchema)]
+struct Limits {
+    object: &'static str,
+    data: Vec<LimitView>,
+    shut: Vec<GateView>,
+}
+
+/// A list.
+#[derive(Serialize, JsonSchema)]
+struct List<T> {
+    object: &'static str,
+    data: Vec<T>,
+}
+
+pub(super) fn me_doc() -> Operation {
+    Operation::new("Who am I?", "The platforms' connection test.").answer::<Me>(200, "You")
+}
+
+pub(super) async fn me(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let caller = state.auth.caller(&request).await?;
+    Ok(HttpResponse::Ok().json(Me {
+        object: "caller",
+        caller: caller.name,
+        key_id: caller.key_id,
+        version: env!("CARGO_PKG_VERSION"),
+        durability: state.engine.queue().durability().as_str(),
+    }))
+}
+
+pub(super) fn tasks_doc() -> Operation {
+    Operation::new("Tasks", "The declared kinds of work.").answer::<List<TaskView>>(200, "Tasks")
+}
+
+pub(super) async fn tasks(
+    state: Data<State>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    state.auth.caller(&request).await?;
+    let data = state.engine.catalog().tasks().map(|task| TaskView {
+        name: task.name.clone(),
+        description: task.description.clone(),
+        lane: task.lane,
+        routes: by_lane(|lane| task.route(lane).to_owned()),
+        input_schema: task.input.source().clone(),
+        output_schema: task.output.as_ref().map(|schema| schema.source().clone()),
+        max_output_tokens: task.max_output_tokens,
+        timeout_ms: millis(task.timeout),
+    });
+    Ok(HttpResponse::Ok().json(List { object: "list", data: data.collect() }))
+}
+
+pub(super) fn routes_doc() -> Operation {
+    Operation::new("Routes", "Which steps a job walks.").answer::<List<RouteView>>(200, "Routes")
+}
+
+pub(super) async fn routes(
+    state: Data<State>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    state.auth.caller(&request).await?;
+    let data = state.engine.catalog().routes().map(|route| RouteView {
+        name: route.name.clone(),
+        steps: route
+            .steps
+            .iter()
+            .map(|step| StepView {
+                account: step.account.clone(),
+                provider: step.provider.clone(),
+                model: step.model.clone(),
+            })
+            .collect(),
+        patience_ms: by_lane(|lane| millis(route.patience(lane))),
+    });
+    Ok(HttpResponse::Ok().json(List { object: "list", data: data.collect() }))
+}
+
+pub(super) fn limits_doc() -> Operation {
+    Operation::new("Limits", "Every bucket's level, and what is on hold.")
+        .answer::<Limits>(200, "Limits")
+}
+
+pub(super) async fn limits(
+    state: Data<State>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    state.auth.caller(&request).await?;
+    let engine = &state.engine;
+    let mut pools: Vec<Arc<Pool>> =
+        engine.catalog().stops().flat_map(|stop| stop.pools.clone()).collect();
+    pools.sort_by(|a, b| a.id.cmp(&b.id));
+    pools.dedup_by(|a, b| a.id == b.id);
+    let mut gates: Vec<String> = pools.iter().map(|pool| pool.id.clone()).collect();
+    gates.extend(engine.catalog().stops().flat_map(|stop| stop.gates.clone()));
+    gates.sort();
+    gates.dedup();
+    let levels = engine.limiter().levels(&pools).await.map_err(unavailable)?;
+    let shut = engine.limiter().shut_gates(&gates).await.map_err(unavailable)?;
+    let data = pools.iter().zip(levels).map(|(pool, level)| LimitView {
+        name: pool.id.clone(),
+        buckets: buckets(pool, level.units),
+        running: level.running,
+        concurrency: pool.concurrency,
+    });
+    let shut = shut.into_iter().map(|gate| GateView {
+        name: gate.gate,
+        for_ms: millis(gate.left),
+        reason: gate.reason,
+    });
+    Ok(HttpResponse::Ok().json(Limits {
+        object: "list",
+        data: data.collect(),
+        shut: shut.collect(),
+    }))
+}
+
+fn buckets(pool: &Pool, units: [Option<f64>; 3]) -> Vec<BucketView> {
+    let named = Axis::ALL.iter().zip(pool.quotas).zip(units);
+    named
+        .filter_map(|((axis, quota), level)| {
+            quota.map(|quota| BucketView {
+                axis: axis.as_str(),
+                per_minute: quota.rate * 60e6,
+                burst: quota.burst,
+                level: level.unwrap_or_default(),
+            })
+        })
+        .collect()
+}
+
+fn unavailable(fault: LimiterError) -> Problem {
+    tracing::warn!(%fault, "the limits could not be read");
+    Problem::new(Kind::StoreUnavailable, "The limits cannot be read right now.")
+}
+
+fn by_lane<T>(value: impl Fn(Lane) -> T) -> ByLane<T> {
+    ByLane {
+        interactive: value(Lane::Interactive),
+        standard: value(Lane::Standard),
+        batch: value(Lane::Batch),
+    }
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,52 @@
+-- Ends a job: keeps its result, makes its callback due and counts down its group, in one step.
+-- ARGV[1] job   ARGV[2] epoch of the lease that ends with it, or '' to end it whoever holds it
+-- ARGV[3] its line and ARGV[4] flow, where it waits if it was never leased
+-- ARGV[5] result   ARGV[6] ms to keep it   ARGV[7] flow of its callback or ''   ARGV[8] ms before it
+-- ARGV[9] group or ''   ARGV[10] flow of the group's callback or ''   ARGV[11] ms before it
+-- Returns 1 ended, 0 stale or ended before, -1 not known
+assert(#ARGV == 11, 'finish: 11 arguments')
+local id, epoch, keep, group = ARGV[1], ARGV[2], ARGV[6], ARGV[9]
+local meta = cell .. 'm:' .. id
+local was = call('HMGET', meta, 's', 'e', 'n', 'f')
+local stage = was[1]
+if epoch ~= '' then
+  if (stage ~= 'running' and stage ~= 'queued') or was[2] ~= epoch then return 0 end
+elseif call('EXISTS', cell .. 'j:' .. id) == 0 then
+  -- Redis lost it.
+  for _, place in ipairs({'lease', 'due', 'lost', 'deadlines'}) do
+    call('ZREM', cell .. place, id)
+  end
+  return -1
+elseif stage and stage ~= 'running' and stage ~= 'queued' then
+  return 0
+end
+
+-- What has ended is posted, or kept for a while.
+local function follow(item, flow, after)
+  local state = cell .. 'm:' .. item
+  call('HSET', state, 's', flow ~= '' and 'delivering' or 'done', 'k', keep)
+  call('HDEL', state, 'l', 't', 'p')
+  call('HINCRBY', state, 'e', 1)
+  if flow ~= '' then
+    call('HSET', state, 'n', 'deliver', 'f', flow)
+    place(item, 'deliver', flow, tonumber(after))
+  else
+    call('ZADD', cell .. 'gc', now() + keep, item)
+  end
+end
+
+withdraw(id, was[3] or ARGV[3], was[4] or ARGV[4])
+call('ZREM', cell .. 'deadlines', id)
+call('SET', cell .. 'r:' .. id, ARGV[5])
+call('HINCRBY', cell .. 'n', 'open', -1)
+follow(id, ARGV[7], ARGV[8])
+if group ~= '' then
+  call('HSET', meta, 'g', group)
+  local left = cell .. 'gl:' .. group
+  -- The count is there for as long as jobs are left: the group ends once.
+  if call('EXISTS', left) == 1 and call('DECR', left) <= 0 then
+    call('DEL', left)
+    follow(group, ARGV[10], ARGV[11])
+  end
+end
+return 1

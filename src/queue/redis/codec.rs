@@ -1,0 +1,52 @@
+//! Between the domain's types and what stands in Redis.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::super::{Item, Lease, LeaseToken, QueueError};
+use crate::domain::id::digest16;
+use crate::domain::job::{Group, Job};
+
+/// What the lease script tells of one item: id, epoch, losses, tries, replays, progress, text
+/// and result.
+pub(super) type Held = (String, u64, u32, u32, u32, Vec<u8>, Vec<u8>, Option<Vec<u8>>);
+
+/// A lease out of what the script told.
+pub(super) fn lease(held: Held) -> Result<Lease, QueueError> {
+    let (id, epoch, losses, tries, replays, progress, text, result) = held;
+    let item = if id.starts_with("grp_") {
+        Item::Group(Box::new(read::<Group>(&id, &text)?))
+    } else {
+        let result = result.map(|result| read(&id, &result)).transpose()?;
+        Item::Job(Box::new(read::<Job>(&id, &text)?), result.map(Box::new))
+    };
+    let progress = (!progress.is_empty()).then(|| progress.into());
+    Ok(Lease { token: LeaseToken { id, epoch }, item, losses, tries, replays, progress })
+}
+
+/// Reads stored JSON; `what` names it in the error.
+pub(super) fn read<T: DeserializeOwned>(what: &str, text: &[u8]) -> Result<T, QueueError> {
+    serde_json::from_slice(text)
+        .map_err(|fault| QueueError::Broken(format!("{what} cannot be read: {fault}")))
+}
+
+/// Writes JSON to be stored.
+pub(super) fn write<T: Serialize>(value: &T) -> Result<Vec<u8>, QueueError> {
+    serde_json::to_vec(value)
+        .map_err(|fault| QueueError::Broken(format!("cannot be written as JSON: {fault}")))
+}
+
+/// The name of a caller's index: callers' text never becomes part of a key.
+pub(super) fn index(caller: &str) -> String {
+    digest16(&[caller])
+}
+
+/// Whole milliseconds, as scripts take them.
+pub(super) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(MOST_MILLIS)
+}
+
+/// A thousand years: what Lua's numbers and Redis' expiry take without overflow.
+const MOST_MILLIS: u64 = 1_000 * 366 * 86_400_000;

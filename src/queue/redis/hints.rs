@@ -1,0 +1,79 @@
+//! Says that something may have become ready: here, or at another replica.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::sync::watch;
+
+use crate::keyspace::{Keyspace, KeyspaceError};
+use crate::lifecycle::Lifecycle;
+
+/// A silent subscription is made anew after this long: it may have died unnoticed.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Pauses between attempts to subscribe, from the first to the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// A number that changes whenever something may have become ready.
+pub(super) struct Hints(Arc<watch::Sender<u64>>);
+
+impl Hints {
+    /// Listens to what other replicas make ready, until draining begins.
+    pub(super) fn start(keyspace: &Keyspace, lifecycle: &Lifecycle) -> Self {
+        let hints = Arc::new(watch::Sender::new(0));
+        let (told, keyspace, stop) = (Arc::clone(&hints), keyspace.clone(), lifecycle.clone());
+        lifecycle.spawn(async move {
+            let listen = listen(&keyspace, &told, &stop);
+            tokio::select! {
+                () = stop.draining() => {}
+                () = listen => {}
+            }
+        });
+        Self(hints)
+    }
+
+    pub(super) fn bump(&self) {
+        bump(&self.0);
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+}
+
+fn bump(hints: &watch::Sender<u64>) {
+    hints.send_modify(|number| *number = number.wrapping_add(1));
+}
+
+async fn listen(keyspace: &Keyspace, hints: &watch::Sender<u64>, stop: &Lifecycle) {
+    let mut pause = PAUSE.0;
+    loop {
+        match follow(keyspace, hints, &mut pause).await {
+            Ok(()) => {}
+            Err(fault) => tracing::debug!(%fault, "no hints from other replicas for now"),
+        }
+        if !stop.sleep(pause).await {
+            return;
+        }
+        pause = (pause * 2).min(PAUSE.1);
+    }
+}
+
+/// Passes hints on for as long as the subscription lasts.
+async fn follow(
+    keyspace: &Keyspace,
+    hints: &watch::Sender<u64>,
+    pause: &mut Duration,
+) -> Result<(), KeyspaceError> {
+    let mut subscription = keyspace.subscribe().await?;
+    subscription.subscribe(keyspace.key("hints")).await?;
+    *pause = PAUSE.0;
+    // What became ready meanwhile was not told.
+    bump(hints);
+    let mut messages = subscription.on_message();
+    while let Ok(Some(_)) = tokio::time::timeout(SILENCE, messages.next()).await {
+        bump(hints);
+    }
+    Ok(())
+}

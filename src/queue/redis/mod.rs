@@ -1,0 +1,189 @@
+//! The queue on Redis: strings, hashes and sorted sets moved by short Lua scripts.
+//!
+//! Every key begins with the cell, `<prefix>:{0}:`, so that all of them share one slot. Nothing
+//! has to be there beforehand; after a `FLUSHALL` the service goes on with an empty queue.
+//!
+//! What belongs to one job or group:
+//!
+//! | key | type | holds |
+//! |---|---|---|
+//! | `j:<job>` | string | the job as JSON; written once |
+//! | `g:<group>` | string | the group as JSON; written once |
+//! | `gl:<group>` | string | jobs of the group that have not ended; gone once all have |
+//! | `m:<id>` | hash | its state, made at the first lease: before that a job is queued |
+//! | `r:<job>` | string | its result as JSON |
+//! | `a:<id>` | list | the latest delivery attempts as JSON |
+//!
+//! The fields of `m:` are `s` stage, `n` line and `f` flow it belongs to now, `d` since when it has
+//! been ready there, `e` epoch, `l` losses, `t` tries, `r` replays, `k` how long it is kept once
+//! nothing is left to do and, once it has ended, `g` its group. The epoch grows whenever the item
+//! is leased, settled, ended or replayed, but not when a sweep frees it: its last holder may still
+//! settle.
+//!
+//! Where items are:
+//!
+//! | key | type | holds |
+//! |---|---|---|
+//! | `q:<line>:<flow>` | sorted set | ready items, all with score 0: they sort by id, so by age, and one put back returns to its place |
+//! | `f:<line>` | sorted set | flows with ready items, by start tag |
+//! | `v:<line>` | string | the tag the line stands at |
+//! | `p:<line>` | sorted set | flows that ran empty, by the tag they stopped at |
+//! | `n` | hash | ready items of each line; `open`: jobs that have not ended |
+//! | `lease` | sorted set | items in somebody's hands, by when the lease ends |
+//! | `due` | sorted set | items that wait for their time, by that time |
+//! | `lost` | sorted set | jobs whose holders vanished too often, by when that was last told |
+//! | `deadlines` | sorted set | jobs that have not ended, by `deliver_by` |
+//! | `gc` | sorted set | jobs and groups with nothing left to do, by when they are purged |
+//! | `dead` | sorted set | those whose callback was given up, by when |
+//! | `x:<caller>` | sorted set | a caller's jobs, all with score 0, for pages |
+//! | `i:<key>` | string | `<fingerprint>:<id>` of an idempotency key; the one kind of key that expires |
+//! | `sync` | string | what a [`fence`] writes |
+//! | `hints` | channel | names of lines that were empty and are no longer |
+//!
+//! Start-time fair queueing: serving one item moves its flow's tag on by one, the smallest tag is
+//! served first, and a flow that comes back starts where the line stands, or where it stopped
+//! when that is further on, so that always having one job at a time is no way to overtake.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use self::fence::Fence;
+use self::hints::Hints;
+use self::info::Level;
+use self::scripts::Scripts;
+use super::settings::Settings;
+use super::{
+    Batch, Depths, Durability, Ended, Ending, Filter, GroupRecord, Lease, LeaseToken, Page, Pushed,
+    Queue, QueueError, Record, Replay, Replayed, Settled, Swept, Verdict,
+};
+use crate::domain::id::{GroupId, JobId};
+use crate::domain::job::Line;
+use crate::keyspace::{Keyspace, KeyspaceError};
+use crate::lifecycle::Lifecycle;
+
+mod codec;
+mod fence;
+mod hints;
+mod info;
+mod read;
+mod scripts;
+mod write;
+
+/// The queue on Redis.
+pub struct RedisQueue {
+    keyspace: Keyspace,
+    scripts: Scripts,
+    level: Arc<Level>,
+    fence: Option<Fence>,
+    hints: Hints,
+}
+
+impl RedisQueue {
+    /// Looks whether this Redis can be trusted with jobs, and loads the scripts.
+    pub async fn open(
+        keyspace: Keyspace,
+        settings: &Settings,
+        lifecycle: &Lifecycle,
+    ) -> Result<Self, QueueError> {
+        let server = info::Server::ask(&keyspace).await?;
+        server.check(settings)?;
+        let scripts = Scripts::new(server.knows_flags());
+        scripts.load(&keyspace).await?;
+        let level = Arc::new(Level::new(server.durability()));
+        level.watch(&keyspace, lifecycle);
+        let fence = server
+            .beyond(settings)
+            .map(|wanted| Fence::start(&keyspace, wanted, Arc::clone(&level), lifecycle));
+        let hints = Hints::start(&keyspace, lifecycle);
+        Ok(Self { keyspace, scripts, level, fence, hints })
+    }
+}
+
+impl From<KeyspaceError> for QueueError {
+    fn from(error: KeyspaceError) -> Self {
+        match error {
+            KeyspaceError::Unreachable(why) => Self::Unavailable(why),
+            KeyspaceError::OutOfMemory => Self::Full,
+            KeyspaceError::Refused(why) => Self::Broken(why),
+        }
+    }
+}
+
+#[async_trait]
+impl Queue for RedisQueue {
+    async fn push(&self, batch: Batch) -> Result<Pushed, QueueError> {
+        self.store(batch).await
+    }
+
+    async fn lease(
+        &self,
+        line: &Line,
+        max: usize,
+        term: Duration,
+    ) -> Result<Vec<Lease>, QueueError> {
+        self.hand_out(line, max, term).await
+    }
+
+    async fn renew(
+        &self,
+        leases: &[LeaseToken],
+        term: Duration,
+    ) -> Result<Vec<LeaseToken>, QueueError> {
+        self.keep(leases, term).await
+    }
+
+    async fn settle(&self, lease: &LeaseToken, verdict: Verdict) -> Result<Settled, QueueError> {
+        self.conclude(lease, verdict).await
+    }
+
+    async fn end(&self, id: &JobId, ending: Ending) -> Result<Ended, QueueError> {
+        self.finish(id, &ending).await
+    }
+
+    async fn replay(&self, id: &JobId, what: Replay) -> Result<Replayed, QueueError> {
+        self.bring_back(id, &what).await
+    }
+
+    async fn replay_group(&self, id: &GroupId) -> Result<bool, QueueError> {
+        self.bring_group_back(id).await
+    }
+
+    async fn sweep(&self, max: usize) -> Result<Swept, QueueError> {
+        self.tidy(max).await
+    }
+
+    async fn find(&self, id: &JobId) -> Result<Option<Record>, QueueError> {
+        Ok(self.records(std::slice::from_ref(id)).await?.pop())
+    }
+
+    async fn find_all(&self, ids: &[JobId]) -> Result<Vec<Record>, QueueError> {
+        self.records(ids).await
+    }
+
+    async fn find_group(&self, id: &GroupId) -> Result<Option<GroupRecord>, QueueError> {
+        self.group(id).await
+    }
+
+    async fn page(&self, filter: &Filter) -> Result<Page, QueueError> {
+        self.list(filter).await
+    }
+
+    async fn depths(&self) -> Result<Depths, QueueError> {
+        self.measure().await
+    }
+
+    fn durability(&self) -> Durability {
+        self.fence.as_ref().map_or_else(|| self.level.get(), Fence::durability)
+    }
+
+    fn hints(&self) -> watch::Receiver<u64> {
+        self.hints.subscribe()
+    }
+
+    async fn ping(&self) -> Result<(), QueueError> {
+        Ok(self.keyspace.ask(&redis::cmd("PING")).await?)
+    }
+}

@@ -1,0 +1,164 @@
+//! What is read without changing anything: records, pages, depths.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::super::{Depths, Filter, GroupRecord, Page, QueueError, Record};
+use super::scripts::call;
+use super::{RedisQueue, codec, info};
+use crate::domain::id::{GroupId, JobId};
+use crate::domain::job::{Group, Job, Line, Stage};
+use crate::domain::result::DeliveryAttempt;
+
+/// Records read at a time: inputs and results may be large.
+const CHUNK: usize = 32;
+
+/// The most jobs a page looks through.
+const LOOK: usize = 1_000;
+
+/// A job's text, stage, result and delivery attempts.
+type Found = (Option<Vec<u8>>, Option<String>, Option<Vec<u8>>, Vec<Vec<u8>>);
+
+impl RedisQueue {
+    /// One job.
+    pub(super) async fn job(&self, id: &JobId) -> Result<Option<Job>, QueueError> {
+        let mut get = redis::cmd("GET");
+        get.arg(self.keyspace.key(&format!("j:{id}")));
+        let text: Option<Vec<u8>> = self.keyspace.ask(&get).await?;
+        text.map(|text| codec::read(id.as_str(), &text)).transpose()
+    }
+
+    /// Those of these jobs that are there and can be read.
+    pub(super) async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Job>, QueueError> {
+        let mut jobs = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(CHUNK) {
+            let mut get = redis::cmd("MGET");
+            for id in ids {
+                get.arg(self.keyspace.key(&format!("j:{id}")));
+            }
+            let texts: Vec<Option<Vec<u8>>> = self.keyspace.ask(&get).await?;
+            jobs.extend(texts.iter().flatten().filter_map(|text| codec::read("job", text).ok()));
+        }
+        Ok(jobs)
+    }
+
+    pub(super) async fn records(&self, ids: &[JobId]) -> Result<Vec<Record>, QueueError> {
+        let mut records = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(CHUNK) {
+            // One transaction: a job that ends meanwhile is seen as it was or as it is.
+            let mut ask = redis::Pipeline::with_capacity(4 * ids.len());
+            ask.atomic();
+            for id in ids {
+                let key = |kind: &str| self.keyspace.key(&format!("{kind}:{id}"));
+                ask.cmd("GET").arg(key("j")).cmd("HGET").arg(key("m")).arg("s");
+                ask.cmd("GET").arg(key("r")).cmd("LRANGE").arg(key("a")).arg(0).arg(-1);
+            }
+            let answers: Vec<redis::Value> = self.keyspace.ask_all(&ask).await?;
+            for (id, answer) in ids.iter().zip(answers.chunks(4)) {
+                let found = redis::from_redis_value(redis::Value::Array(answer.to_vec()))
+                    .map_err(|fault| QueueError::Broken(fault.to_string()))?;
+                records.extend(record(id, found)?);
+            }
+        }
+        Ok(records)
+    }
+
+    pub(super) async fn group(&self, id: &GroupId) -> Result<Option<GroupRecord>, QueueError> {
+        let key = |kind: &str| self.keyspace.key(&format!("{kind}:{id}"));
+        let mut ask = redis::Pipeline::with_capacity(4);
+        ask.atomic();
+        ask.cmd("GET").arg(key("g")).cmd("HGET").arg(key("m")).arg("s");
+        ask.cmd("GET").arg(key("gl")).cmd("LRANGE").arg(key("a")).arg(0).arg(-1);
+        let (text, stage, left, log): (Option<Vec<u8>>, _, Option<u64>, Vec<Vec<u8>>) =
+            self.keyspace.ask_all(&ask).await?;
+        let Some(text) = text else { return Ok(None) };
+        Ok(Some(GroupRecord {
+            group: codec::read::<Group>(id.as_str(), &text)?,
+            left: left.unwrap_or_default(),
+            stage: stage_of(stage),
+            deliveries: deliveries(id.as_str(), &log)?,
+        }))
+    }
+
+    pub(super) async fn list(&self, filter: &Filter) -> Result<Page, QueueError> {
+        let from = filter.after.as_ref().map_or_else(|| "+".to_owned(), |id| format!("({id}"));
+        let mut ask = redis::cmd("ZREVRANGEBYLEX");
+        ask.arg(self.keyspace.key(&format!("x:{}", codec::index(&filter.caller))));
+        ask.arg(from).arg("-").arg("LIMIT").arg(0).arg(LOOK + 1);
+        let texts: Vec<String> = self.keyspace.ask(&ask).await?;
+        let ids: Vec<JobId> = texts.iter().filter_map(|text| JobId::parse(text)).collect();
+        let mut page = Page::default();
+        let mut looked = 0;
+        for chunk in ids.get(..LOOK.min(ids.len())).unwrap_or_default().chunks(CHUNK) {
+            let mut records = self.records(chunk).await?.into_iter().peekable();
+            for id in chunk {
+                if page.jobs.len() == filter.limit {
+                    break;
+                }
+                looked += 1;
+                let record = records.next_if(|record| record.job.id == *id);
+                page.jobs.extend(record.filter(|record| filter.fits(record)));
+            }
+            if page.jobs.len() == filter.limit {
+                break;
+            }
+        }
+        if looked < ids.len() {
+            page.next = looked.checked_sub(1).and_then(|last| ids.get(last)).cloned();
+        }
+        Ok(page)
+    }
+
+    pub(super) async fn measure(&self) -> Result<Depths, QueueError> {
+        let key = |name: &str| self.keyspace.key(name);
+        let mut ask = redis::pipe();
+        ask.cmd("HGETALL").arg(key("n"));
+        ask.cmd("ZCARD").arg(key("lease")).cmd("ZCARD").arg(key("due"));
+        ask.cmd("ZCARD").arg(key("dead")).cmd("INFO").arg("memory");
+        let (counts, leased, delayed, dead, memory): Measured = self.keyspace.ask_all(&ask).await?;
+        let count = |number: i64| u64::try_from(number).unwrap_or_default();
+        let mut ready: Vec<(Line, u64)> = counts
+            .iter()
+            .filter_map(|(name, number)| Some((Line::parse(name)?, count(*number))))
+            .collect();
+        ready.retain(|(_, number)| *number > 0);
+        ready.sort();
+        let mut waiting = call(&self.scripts.waiting, &self.keyspace);
+        for (line, _) in &ready {
+            waiting.arg(line.name());
+        }
+        let oldest_due = self.keyspace.run(&waiting).await?;
+        Ok(Depths {
+            ready,
+            leased,
+            delayed,
+            open: counts.get("open").map_or(0, |number| count(*number)),
+            dead,
+            oldest_due: Duration::from_millis(oldest_due),
+            memory: info::used_memory(&memory),
+        })
+    }
+}
+
+/// Counts, leased, delayed, dead, and what the server says of its memory.
+type Measured = (HashMap<String, i64>, u64, u64, u64, String);
+
+fn record(id: &JobId, found: Found) -> Result<Option<Record>, QueueError> {
+    let (text, stage, result, log) = found;
+    let Some(text) = text else { return Ok(None) };
+    Ok(Some(Record {
+        job: codec::read(id.as_str(), &text)?,
+        stage: stage_of(stage),
+        result: result.map(|result| codec::read(id.as_str(), &result)).transpose()?,
+        deliveries: deliveries(id.as_str(), &log)?,
+    }))
+}
+
+/// What was never leased has no state yet: it is queued.
+fn stage_of(name: Option<String>) -> Stage {
+    name.and_then(|name| Stage::parse(&name)).unwrap_or(Stage::Queued)
+}
+
+fn deliveries(id: &str, log: &[Vec<u8>]) -> Result<Vec<DeliveryAttempt>, QueueError> {
+    log.iter().map(|attempt| codec::read(id, attempt)).collect()
+}

@@ -1,0 +1,245 @@
+//! The steps that change something: each one script, read from here.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redis::ScriptInvocation;
+
+use super::super::{
+    Batch, Delivery, Ended, Ending, Lease, LeaseToken, MOST_LOSSES, Pushed, QueueError, Replay,
+    Replayed, Settled, Swept, Verdict,
+};
+use super::scripts::call;
+use super::{RedisQueue, codec};
+use crate::domain::id::{GroupId, JobId};
+use crate::domain::job::{Flow, Job, Line};
+use crate::domain::result::DeliveryAttempt;
+use crate::queue::KEPT_ATTEMPTS;
+
+/// The most items one run of a script touches: Redis does nothing else meanwhile.
+const MOST_AT_ONCE: usize = 256;
+
+impl RedisQueue {
+    pub(super) async fn store(&self, batch: Batch) -> Result<Pushed, QueueError> {
+        let Some(first) = batch.jobs.first() else {
+            return Ok(Pushed::Stored { position: 0, durability: self.level.get() });
+        };
+        let mut push = call(&self.scripts.push, &self.keyspace);
+        match &batch.dedup {
+            Some(dedup) => {
+                let keep = codec::millis(dedup.keep).max(1);
+                push.arg(&dedup.key).arg(&dedup.fingerprint).arg(keep);
+            }
+            None => {
+                push.arg("").arg("").arg(0);
+            }
+        }
+        match &batch.group {
+            Some(group) => push.arg(group.id.as_str()).arg(codec::write(group)?),
+            None => push.arg("").arg(""),
+        };
+        for job in &batch.jobs {
+            push.arg(job.id.as_str()).arg(codec::write(job)?);
+            push.arg(job.line().name()).arg(job.flow().as_str()).arg(index_of(job));
+            push.arg(job.deliver_by.map(|by| by.timestamp_millis().to_string()).unwrap_or_default());
+        }
+        let (code, told): (i64, String) = self.keyspace.run(&push).await?;
+        match code {
+            0 => return Ok(Pushed::Repeated { id: told }),
+            1 => self.hints.bump(),
+            _ => return Ok(Pushed::KeyReused),
+        }
+        let durability = match &self.fence {
+            Some(fence) => fence.pass(&first.id).await,
+            None => self.level.get(),
+        };
+        Ok(Pushed::Stored { position: told.parse().unwrap_or_default(), durability })
+    }
+
+    pub(super) async fn hand_out(
+        &self,
+        line: &Line,
+        max: usize,
+        term: Duration,
+    ) -> Result<Vec<Lease>, QueueError> {
+        if max == 0 {
+            return Ok(Vec::new());
+        }
+        let mut lease = call(&self.scripts.lease, &self.keyspace);
+        lease.arg(line.name()).arg(max.min(MOST_AT_ONCE)).arg(codec::millis(term));
+        let held: Vec<codec::Held> = self.keyspace.run(&lease).await?;
+        // One that cannot be read is left to its lease: the others are none the worse for it.
+        let readable = held.into_iter().filter_map(|held| {
+            codec::lease(held)
+                .inspect_err(|fault| tracing::error!(%fault, "a stored item is damaged"))
+                .ok()
+        });
+        Ok(readable.collect())
+    }
+
+    pub(super) async fn keep(
+        &self,
+        leases: &[LeaseToken],
+        term: Duration,
+    ) -> Result<Vec<LeaseToken>, QueueError> {
+        let mut lost = Vec::new();
+        for leases in leases.chunks(MOST_AT_ONCE) {
+            let mut renew = call(&self.scripts.renew, &self.keyspace);
+            renew.arg(codec::millis(term));
+            for lease in leases {
+                renew.arg(&lease.id).arg(lease.epoch);
+            }
+            let places: Vec<usize> = self.keyspace.run(&renew).await?;
+            lost.extend(places.into_iter().filter_map(|place| leases.get(place).cloned()));
+        }
+        Ok(lost)
+    }
+
+    pub(super) async fn conclude(
+        &self,
+        lease: &LeaseToken,
+        verdict: Verdict,
+    ) -> Result<Settled, QueueError> {
+        let mut noted = None;
+        let (name, after, log) = match verdict {
+            Verdict::Finish(ending) => {
+                let held = Held { epoch: Some(lease.epoch), waits: None };
+                let code = self.ended(&lease.id, &held, &ending).await?;
+                return Ok(settled(code));
+            }
+            Verdict::Back { after, progress } => {
+                noted = progress;
+                ("back", after, None)
+            }
+            Verdict::Redeliver { after, log } => ("redeliver", after, Some(log)),
+            Verdict::Delivered { log } => ("delivered", Duration::ZERO, Some(log)),
+            Verdict::Undeliverable { log } => ("undeliverable", Duration::ZERO, Some(log)),
+        };
+        let log = log.as_ref().map(codec::write::<DeliveryAttempt>).transpose()?;
+        let mut settle = call(&self.scripts.settle, &self.keyspace);
+        settle.arg(&lease.id).arg(lease.epoch).arg(name).arg(codec::millis(after));
+        settle.arg(log.unwrap_or_default()).arg(KEPT_ATTEMPTS);
+        settle.arg(noted.as_deref().unwrap_or_default());
+        let code: i64 = self.keyspace.run(&settle).await?;
+        self.hints.bump();
+        Ok(settled(code))
+    }
+
+    pub(super) async fn finish(&self, id: &JobId, ending: &Ending) -> Result<Ended, QueueError> {
+        let job = self.job(id).await?;
+        let waits = job.map(|job| (job.line(), job.flow()));
+        let code = self.ended(id.as_str(), &Held { epoch: None, waits }, ending).await?;
+        Ok(match code {
+            1 => Ended::Now,
+            0 => Ended::Before,
+            _ => Ended::Unknown,
+        })
+    }
+
+    /// Runs the script that ends a job.
+    async fn ended(&self, id: &str, held: &Held, ending: &Ending) -> Result<i64, QueueError> {
+        let mut finish = call(&self.scripts.finish, &self.keyspace);
+        finish.arg(id).arg(held.epoch.map(|epoch| epoch.to_string()).unwrap_or_default());
+        match &held.waits {
+            Some((line, flow)) => finish.arg(line.name()).arg(flow.as_str()),
+            None => finish.arg("").arg(""),
+        };
+        finish.arg(&ending.result[..]).arg(codec::millis(ending.keep));
+        add_delivery(&mut finish, ending.delivery.as_ref());
+        finish.arg(ending.group.as_ref().map_or("", |group| group.id.as_str()));
+        add_delivery(&mut finish, ending.group.as_ref().and_then(|group| group.delivery.as_ref()));
+        let code = self.keyspace.run(&finish).await?;
+        self.hints.bump();
+        Ok(code)
+    }
+
+    pub(super) async fn bring_back(
+        &self,
+        id: &JobId,
+        what: &Replay,
+    ) -> Result<Replayed, QueueError> {
+        let Some(job) = self.job(id).await? else {
+            return Ok(Replayed::Unknown);
+        };
+        let mut replay = call(&self.scripts.replay, &self.keyspace);
+        replay.arg(id.as_str());
+        match what {
+            Replay::Run => {
+                replay.arg("run").arg(job.line().name()).arg(job.flow().as_str()).arg(0);
+            }
+            Replay::Post(delivery) => {
+                replay.arg("post").arg(Line::Deliver.name());
+                add_delivery(&mut replay, Some(delivery));
+            }
+        }
+        replay.arg(job.deliver_by.map(|by| by.timestamp_millis().to_string()).unwrap_or_default());
+        replay.arg(job.group.as_ref().map_or("", GroupId::as_str));
+        let code: i64 = self.keyspace.run(&replay).await?;
+        self.hints.bump();
+        Ok(if code == 1 { Replayed::Done } else { Replayed::NotEnded })
+    }
+
+    pub(super) async fn bring_group_back(&self, id: &GroupId) -> Result<bool, QueueError> {
+        let mut replay = call(&self.scripts.replay, &self.keyspace);
+        replay.arg(id.as_str()).arg("post").arg(Line::Deliver.name());
+        replay.arg("").arg(0).arg("").arg("");
+        let code: i64 = self.keyspace.run(&replay).await?;
+        self.hints.bump();
+        Ok(code == 1)
+    }
+
+    pub(super) async fn tidy(&self, max: usize) -> Result<Swept, QueueError> {
+        let mut sweep = call(&self.scripts.sweep, &self.keyspace);
+        sweep.arg(max.min(MOST_AT_ONCE)).arg(MOST_LOSSES);
+        let (due, freed, lost, expired, over): (_, _, Vec<String>, Vec<String>, Vec<String>) =
+            self.keyspace.run(&sweep).await?;
+        let purged = self.purge(over).await?;
+        let swept = Swept { due, freed, lost: ids(&lost), expired: ids(&expired), purged };
+        if swept.due + swept.freed > 0 {
+            self.hints.bump();
+        }
+        Ok(swept)
+    }
+
+    /// Removes what is kept no longer. A job stands in its caller's index, so it is read first.
+    async fn purge(&self, mut over: Vec<String>) -> Result<usize, QueueError> {
+        if over.is_empty() {
+            return Ok(0);
+        }
+        // Groups go first: their jobs wait for them.
+        over.sort();
+        let jobs = self.jobs(&ids(&over)).await?;
+        let index: HashMap<_, _> = jobs.iter().map(|job| (job.id.as_str(), index_of(job))).collect();
+        let mut purge = call(&self.scripts.purge, &self.keyspace);
+        for id in &over {
+            purge.arg(id).arg(index.get(id.as_str()).map_or("", String::as_str));
+        }
+        Ok(self.keyspace.run(&purge).await?)
+    }
+}
+
+/// Who ends a job: the holder of a lease, or somebody who knows where it waits.
+struct Held {
+    epoch: Option<u64>,
+    waits: Option<(Line, Flow)>,
+}
+
+fn add_delivery(call: &mut ScriptInvocation<'_>, delivery: Option<&Delivery>) {
+    match delivery {
+        Some(delivery) => call.arg(delivery.flow.as_str()).arg(codec::millis(delivery.after)),
+        None => call.arg("").arg(0),
+    };
+}
+
+/// The name of the index a job stands in.
+fn index_of(job: &Job) -> String {
+    codec::index(&job.caller)
+}
+
+fn settled(code: i64) -> Settled {
+    if code == 1 { Settled::Done } else { Settled::Stale }
+}
+
+fn ids(texts: &[String]) -> Vec<JobId> {
+    texts.iter().filter_map(|text| JobId::parse(text)).collect()
+}

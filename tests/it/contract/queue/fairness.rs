@@ -1,0 +1,170 @@
+//! Start-time fair queueing: each flow gets its share of a line, whatever it has queued.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rstest::rstest;
+use spillway::domain::job::{Flow, Job, Lane, Line};
+use spillway::domain::result::Status;
+use spillway::queue::{Batch, Delivery, Ending, Verdict};
+
+use super::store::{Kind, LONG, Store, ending, held_job, ids, job, job_of, line};
+
+/// Stores so many jobs of a workflow.
+async fn fill(store: &Store, workflow: &str, count: usize) -> Vec<Job> {
+    let jobs: Vec<Job> = (0..count).map(|_| job_of(workflow)).collect();
+    let batch = Batch { jobs: jobs.clone(), group: None, dedup: None };
+    store.push(batch).await.unwrap();
+    jobs
+}
+
+/// The workflows of the next jobs, in the order they are handed out.
+async fn next(store: &Store, max: usize) -> Vec<String> {
+    let leases = store.lease(&line(), max, LONG).await.unwrap();
+    leases.iter().map(|lease| held_job(lease).0.workflow.clone().unwrap_or_default()).collect()
+}
+
+fn counts(workflows: &[String]) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    for workflow in workflows {
+        *counts.entry(workflow.as_str()).or_default() += 1;
+    }
+    counts
+}
+
+#[rstest]
+#[case::redis(Kind::Redis)]
+#[case::embedded(Kind::Embedded)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_does_not_delay_the_others(#[case] kind: Kind, #[values(1, 7, 30)] max: usize) {
+    let store = kind.open().await;
+    let flood = fill(&store, "a", 1000).await;
+    fill(&store, "b", 10).await;
+    fill(&store, "c", 10).await;
+    let mut order = Vec::new();
+    while order.len() < 40 {
+        order.extend(next(&store, max).await);
+    }
+    for round in order[..30].chunks(3) {
+        let expected = BTreeMap::from([("a", 1), ("b", 1), ("c", 1)]);
+        assert_eq!(counts(round), expected, "{order:?}");
+    }
+    assert!(order[30..].iter().all(|workflow| workflow == "a"), "{order:?}");
+    let rest = store.take_all(&line()).await;
+    assert_eq!(rest, ids(&flood[order.len() - 20..]), "in order within a flow");
+}
+
+#[rstest]
+#[case::redis(Kind::Redis)]
+#[case::embedded(Kind::Embedded)]
+#[tokio::test(flavor = "multi_thread")]
+async fn one_job_at_a_time_gets_no_more_than_its_share(#[case] kind: Kind) {
+    let store = kind.open().await;
+    fill(&store, "flood", 100).await;
+    let (mut drips, mut waiting) = (0, false);
+    for _ in 0..60 {
+        if !waiting {
+            store.add(&job_of("drip")).await;
+            waiting = true;
+        }
+        if next(&store, 1).await == ["drip"] {
+            waiting = false;
+            drips += 1;
+        }
+    }
+    assert!((29..=31).contains(&drips), "{drips} of 60");
+}
+
+#[rstest]
+#[case::redis(Kind::Redis)]
+#[case::embedded(Kind::Embedded)]
+#[tokio::test(flavor = "multi_thread")]
+async fn idleness_saves_nothing_up(#[case] kind: Kind) {
+    let store = kind.open().await;
+    fill(&store, "late", 1).await;
+    fill(&store, "steady", 100).await;
+    assert_eq!(next(&store, 51).await.len(), 51);
+    fill(&store, "late", 20).await;
+    let order = next(&store, 20).await;
+    for pair in order.chunks(2) {
+        assert_eq!(counts(pair).len(), 2, "{order:?}");
+    }
+}
+
+#[rstest]
+#[case::redis(Kind::Redis)]
+#[case::embedded(Kind::Embedded)]
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_do_not_share_their_turns(#[case] kind: Kind) {
+    let store = kind.open().await;
+    fill(&store, "a", 30).await;
+    assert_eq!(next(&store, 20).await.len(), 20);
+    // What "a" has used of one line is not held against it in another.
+    let other = Line::Run { lane: Lane::Batch, route: "x".to_owned() };
+    for workflow in ["a", "b", "a", "b"] {
+        let job = Job { lane: Lane::Batch, route: "x".to_owned(), ..job_of(workflow) };
+        store.add(&job).await;
+    }
+    let leases = store.lease(&other, 2, LONG).await.unwrap();
+    let flows: Vec<Flow> = leases.iter().map(|lease| held_job(lease).0.flow()).collect();
+    assert_ne!(flows[0], flows[1]);
+}
+
+#[rstest]
+#[case::redis(Kind::Redis)]
+#[case::embedded(Kind::Embedded)]
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_with_the_same_workflow_name_are_different_flows(#[case] kind: Kind) {
+    let store = kind.open().await;
+    fill(&store, "same", 10).await;
+    let other = Job { caller: "bob".to_owned(), ..job_of("same") };
+    store.add(&other).await;
+    let leases = store.lease(&line(), 2, LONG).await.unwrap();
+    assert!(leases.iter().any(|lease| lease.token.id == other.id.to_string()));
+}
+
+#[rstest]
+#[case::redis(Kind::Redis)]
+#[case::embedded(Kind::Embedded)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_that_only_sends_back_does_not_stop_the_others(#[case] kind: Kind) {
+    let store = kind.open().await;
+    fill(&store, "a", 5).await;
+    let others = fill(&store, "b", 5).await;
+    let mut got = Vec::new();
+    for _ in 0..12 {
+        let lease = store.take(&line()).await;
+        let (job, _) = held_job(&lease);
+        if job.workflow.as_deref() == Some("b") {
+            got.push(job.id.to_string());
+        } else {
+            let back = Verdict::Back { after: Duration::ZERO };
+            store.settle(&lease.token, back).await.unwrap();
+        }
+    }
+    assert_eq!(got, ids(&others));
+}
+
+#[rstest]
+#[case::redis(Kind::Redis)]
+#[case::embedded(Kind::Embedded)]
+#[tokio::test(flavor = "multi_thread")]
+async fn callback_hosts_share_the_line_evenly(#[case] kind: Kind) {
+    let store = kind.open().await;
+    let (slow, fast) = (Flow::of(&["slow:443"]), Flow::of(&["fast:443"]));
+    for n in 0..24 {
+        let job = job();
+        store.add(&job).await;
+        let lease = store.take(&line()).await;
+        let flow = if n < 20 { slow.clone() } else { fast.clone() };
+        let delivery = Some(Delivery { flow, after: Duration::ZERO });
+        let ending = Ending { delivery, ..ending(&job, Status::Succeeded) };
+        store.finish(&lease.token, ending).await;
+    }
+    let all = store.take_all(&Line::Deliver).await;
+    assert_eq!(all.len(), 24);
+    // The four results for the fast host were the last to be ready and are out after eight.
+    let mut sorted = all.clone();
+    sorted.sort();
+    assert!(sorted[20..].iter().all(|id| all[..8].contains(id)), "{all:?}");
+}

@@ -1,0 +1,15 @@
+//! The contract of the `Queue` seam.
+
+mod callbacks;
+mod dedup;
+mod ending;
+mod fairness;
+mod groups;
+mod leasing;
+mod listing;
+mod model;
+mod pushing;
+mod replaying;
+mod store;
+mod sweeping;
+mod values;
