@@ -214,8 +214,11 @@ fn callbacks(config: &Config) -> Callbacks {
 
 fn configured_keys(config: &Config) -> Vec<KeyRecord> {
     let keys = config.auth.keys.iter().enumerate();
-    keys.map(|(index, key)| secret::configured(index, key.caller(), key.key().expose_secret()))
-        .collect()
+    keys.filter_map(|(index, entry)| {
+        let key = entry.key()?;
+        Some(secret::configured(index + 1, entry.caller(), key.expose_secret()))
+    })
+    .collect()
 }
 
 /// Makes a key when there is none anywhere.

@@ -19,3 +19,8 @@ pub mod queue;
 // Engine and entrance.
 pub mod engine;
 pub mod http;
+
+// Assembly.
+pub mod app;
+pub mod cli;
+pub mod config;

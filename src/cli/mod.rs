@@ -6,12 +6,11 @@ mod keys;
 mod scripted;
 mod serve;
 
-use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Loaded};
@@ -71,12 +70,15 @@ pub fn run(cli: Cli) -> ExitCode {
 
 async fn command(cli: Cli, out: &mut (impl Write + Send)) -> Result<()> {
     match cli.command {
-        Command::Serve => serve::run(load(cli.config)?, out).await,
+        Command::Serve => serve::run(load(cli.config.as_deref())?, out).await,
         Command::Check(options) if options.template => {
             Ok(out.write_all(config::TEMPLATE.as_bytes())?)
         }
-        Command::Check(options) => check::run(load(cli.config)?, &options, out).await,
-        Command::Keys(command) => keys::run(command, load_config_only(cli.config)?, out).await,
+        Command::Check(options) => check::run(load(cli.config.as_deref())?, &options, out).await,
+        // Keys can be managed before there is an account.
+        Command::Keys(command) => {
+            keys::run(command, config::load(cli.config.as_deref())?.config, out).await
+        }
         Command::Demo(options) => demo::run(options, out).await,
         Command::Scripted(options) => scripted::run(options, out).await,
         Command::Openapi => {
@@ -86,15 +88,13 @@ async fn command(cli: Cli, out: &mut (impl Write + Send)) -> Result<()> {
     }
 }
 
-fn environment() -> BTreeMap<String, String> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect()
-}
-
-fn load(file: Option<PathBuf>) -> Result<Loaded> {
-    let loaded = config::load(file, &environment())?;
+/// Settings to run jobs by: there must be somebody to ask.
+fn load(file: Option<&Path>) -> Result<Loaded> {
+    let loaded = config::load(file)?;
     let log = &loaded.config.log;
     telemetry::start_logging(log.format, &log.level);
+    if loaded.plan.accounts.is_empty() {
+        bail!("{}", config::NOTHING_TO_ASK);
+    }
     Ok(loaded)
 }

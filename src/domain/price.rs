@@ -34,9 +34,12 @@ pub struct Price {
     pub cache_write: Option<f64>,
 }
 
-/// All prices known. The settings' own come first and win.
+/// All prices known.
 #[derive(Clone, Debug, Default)]
-pub struct PriceTable(Vec<Price>);
+pub struct PriceTable {
+    own: Vec<Price>,
+    built_in: Vec<Price>,
+}
 
 #[derive(Deserialize)]
 struct PriceFile {
@@ -44,11 +47,12 @@ struct PriceFile {
 }
 
 impl PriceTable {
-    /// The operator's prices before the built-in ones.
+    /// The operator's prices and the built-in ones. Where one of the operator's fits, no built-in
+    /// one counts, however particular it is.
     pub fn with_built_in(own: Vec<Price>) -> Result<Self, String> {
         let file: PriceFile =
             toml::from_str(include_str!("prices.toml")).map_err(|fault| fault.to_string())?;
-        Ok(Self(own.into_iter().chain(file.prices).collect()))
+        Ok(Self { own, built_in: file.prices })
     }
 
     /// What this use costs on that day; `None` when the price is not known.
@@ -72,23 +76,183 @@ impl PriceTable {
         )
     }
 
-    /// The price in force: of those that fit, the one with the most particular model pattern,
-    /// then the highest prompt size reached, then the latest date.
+    /// The price in force.
     fn find(&self, provider: &str, model: &str, input: u64, at: DateTime<Utc>) -> Option<&Price> {
-        let day = at.date_naive();
-        self.0
-            .iter()
-            .enumerate()
-            .filter(|(_, price)| {
-                (price.provider == provider || price.provider == "*")
-                    && glob(&price.model, model)
-                    && price.from.is_none_or(|from| from <= day)
-                    && (price.above_input_tokens == 0 || input > price.above_input_tokens)
-            })
-            .max_by_key(|(index, price)| {
-                let particular = price.model.len();
-                (particular, price.above_input_tokens, price.from, std::cmp::Reverse(*index))
-            })
-            .map(|(_, price)| price)
+        [&self.own, &self.built_in]
+            .into_iter()
+            .find_map(|prices| in_force(prices, (provider, model), input, at.date_naive()))
+    }
+}
+
+/// Of the prices that fit, the one that names the provider, then the one with the most particular
+/// model pattern, then the highest prompt size reached, then the latest date, then the first.
+fn in_force<'a>(
+    prices: &'a [Price],
+    (provider, model): (&str, &str),
+    input: u64,
+    day: NaiveDate,
+) -> Option<&'a Price> {
+    prices
+        .iter()
+        .filter(|price| {
+            (price.provider == provider || price.provider == "*")
+                && glob(&price.model, model)
+                && price.from.is_none_or(|from| from <= day)
+                && (price.above_input_tokens == 0 || input > price.above_input_tokens)
+        })
+        .rev()
+        .max_by_key(|price| {
+            let named = price.provider != "*";
+            (named, particular(&price.model), price.above_input_tokens, price.from)
+        })
+}
+
+/// The letters that a pattern fixes; with as many, one without a star is more particular.
+fn particular(pattern: &str) -> (usize, bool) {
+    let stars = pattern.matches('*').count();
+    (pattern.len() - stars, stars == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USAGE: Usage = Usage {
+        input_tokens: 1_000_000,
+        cached_input_tokens: 0,
+        cache_write_tokens: 0,
+        output_tokens: 0,
+        reasoning_tokens: None,
+    };
+
+    fn table() -> PriceTable {
+        PriceTable::with_built_in(Vec::new()).unwrap()
+    }
+
+    fn own(lines: &[(&str, f64)]) -> PriceTable {
+        let price = |(model, input): &(&str, f64)| Price {
+            provider: "x".to_owned(),
+            model: (*model).to_owned(),
+            from: None,
+            above_input_tokens: 0,
+            input: *input,
+            output: 0.0,
+            cached_input: None,
+            cache_write: None,
+        };
+        PriceTable { own: lines.iter().map(price).collect(), built_in: Vec::new() }
+    }
+
+    fn on(day: &str) -> DateTime<Utc> {
+        format!("{day}T12:00:00Z").parse().unwrap()
+    }
+
+    fn near(cost: Option<f64>, dollars: f64) -> bool {
+        cost.is_some_and(|cost| (cost - dollars).abs() < 1e-9)
+    }
+
+    #[test]
+    fn a_price_has_dates() {
+        let of = |model: &str, day: &str, usage: Usage| {
+            let provider = if model.starts_with("claude") { "anthropic" } else { "gemini" };
+            table().cost((provider, model), &usage, on(day))
+        };
+        let read = Usage { cached_input_tokens: 1_000_000, ..USAGE };
+        assert!(near(of("claude-sonnet-5-5", "2026-10-06", read), 0.20));
+        assert!(near(of("claude-sonnet-5-5", "2026-10-07", read), 0.10));
+        assert!(near(of("claude-sonnet-5-5", "2026-10-07", USAGE), 2.0));
+        for model in ["gemini-3.8-flash", "gemini-3.7-flash", "gemini-3.6-flash"] {
+            assert!(near(of(model, "2026-12-31", USAGE), 0.75), "{model}");
+            assert!(near(of(model, "2027-01-01", USAGE), 1.50), "{model}");
+        }
+    }
+
+    #[test]
+    fn a_price_may_step_at_a_prompt_size() {
+        let of = |provider, model, input_tokens, output_tokens| {
+            let usage = Usage { input_tokens, output_tokens, ..USAGE };
+            table().cost((provider, model), &usage, on("2026-11-20")).unwrap_or(f64::NAN)
+        };
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
+        close(of("anthropic", "claude-haiku-5-5", 100_000, 1_000), 0.010 + 0.000_5);
+        close(of("anthropic", "claude-haiku-5-5", 100_001, 1_000), 0.050_000_5 + 0.002_5);
+        close(of("openai", "gpt-5.4", 272_000, 1_000_000), 0.68 + 15.0);
+        close(of("openai", "gpt-5.4", 1_000_000, 1_000_000), 5.0 + 22.5);
+        close(of("gemini", "gemini-3.1-pro-preview", 200_000, 0), 0.4);
+        close(of("gemini", "gemini-3.1-pro-preview", 1_000_000, 0), 4.0);
+    }
+
+    #[test]
+    fn what_is_not_known_has_no_price() {
+        for (provider, model) in [
+            ("openai", "gpt-5.4-pro"),
+            ("openai", "gpt-9"),
+            ("anthropic", "claude-sonnet-5-6"),
+            ("gemini", "gemini-2.5-flash-image"),
+            ("cerebras", "qwen-3.8-27b"),
+            ("groq", "claude-haiku-4-5"),
+            ("openai-compatible", "gpt-5-mini"),
+        ] {
+            let cost = table().cost((provider, model), &USAGE, on("2026-11-20"));
+            assert_eq!(cost, None, "{provider} {model}");
+        }
+        assert!(near(table().cost(("ollama", "qwen3"), &USAGE, on("2026-11-20")), 0.0));
+    }
+
+    #[test]
+    fn a_dated_name_has_the_price_of_its_model() {
+        let of = |provider, model| table().cost((provider, model), &USAGE, on("2026-11-20"));
+        assert!(near(of("anthropic", "claude-haiku-4-5-20251001"), 1.0));
+        assert!(near(of("anthropic", "claude-opus-4-5-20251101"), 5.0));
+        assert!(near(of("openai", "gpt-5-mini-2025-08-07"), 0.25));
+        assert!(near(of("openai", "gpt-4.1-2025-04-14"), 2.0));
+        assert!(near(of("openai", "gpt-4.1-mini"), 0.40));
+    }
+
+    #[test]
+    fn the_most_particular_pattern_wins_whatever_the_order() {
+        let lines = [("gpt-5*", 1.0), ("gpt-5-mini*", 2.0), ("gpt-5", 3.0), ("*", 4.0)];
+        let mut backwards = lines;
+        backwards.reverse();
+        for table in [own(&lines), own(&backwards)] {
+            let of = |model| table.cost(("x", model), &USAGE, on("2026-11-20"));
+            assert!(near(of("gpt-5-mini"), 2.0));
+            assert!(near(of("gpt-5"), 3.0));
+            assert!(near(of("gpt-5.1"), 1.0));
+            assert!(near(of("else"), 4.0));
+        }
+        let claude = own(&[("claude-opus-4-*", 1.0), ("claude-opus-4-5", 2.0)]);
+        assert!(near(claude.cost(("x", "claude-opus-4-5"), &USAGE, on("2026-11-20")), 2.0));
+        assert!(near(claude.cost(("x", "claude-opus-4-6"), &USAGE, on("2026-11-20")), 1.0));
+    }
+
+    #[test]
+    fn the_operators_price_wins_over_a_more_particular_one_of_ours() {
+        let own = vec![Price {
+            provider: "*".to_owned(),
+            model: "claude-*".to_owned(),
+            from: None,
+            above_input_tokens: 0,
+            input: 0.5,
+            output: 0.5,
+            cached_input: None,
+            cache_write: None,
+        }];
+        let table = PriceTable::with_built_in(own).unwrap();
+        let of = |model| table.cost(("anthropic", model), &USAGE, on("2026-11-20"));
+        assert!(near(of("claude-haiku-4-5"), 0.5));
+    }
+
+    #[test]
+    fn parts_of_a_prompt_are_priced_apart() {
+        let usage = Usage {
+            input_tokens: 3_000_000,
+            cached_input_tokens: 1_000_000,
+            cache_write_tokens: 1_000_000,
+            output_tokens: 1_000_000,
+            reasoning_tokens: Some(500_000),
+        };
+        let cost = table().cost(("anthropic", "claude-haiku-4-5"), &usage, on("2026-11-20"));
+        assert!(near(cost, 1.0 + 0.10 + 1.25 + 5.0));
     }
 }

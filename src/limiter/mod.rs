@@ -11,6 +11,7 @@ use async_trait::async_trait;
 
 use crate::domain::limits::{Cost, Pool};
 
+mod figures;
 pub mod local;
 pub mod redis;
 
@@ -22,10 +23,12 @@ pub trait Limiter: Send + Sync + 'static {
 
     /// Gives back a turn's place among the concurrent calls and settles the charge, both ways:
     /// what was used beyond the charge is added, what was not used is taken out. `None` settles
-    /// the charge as it was made (the provider did not say what was used).
+    /// the charge as it was made (the provider did not say what was used). Only the first
+    /// settling of a turn counts.
     async fn settle(&self, ask: &Ask, used: Option<Cost>) -> Result<(), LimiterError>;
 
-    /// Keeps a turn's place among the concurrent calls for another `ask.term`.
+    /// Keeps a turn's place among the concurrent calls for another `ask.term`. A turn that was
+    /// settled stays so.
     async fn renew(&self, ask: &Ask) -> Result<(), LimiterError>;
 
     /// Shuts a gate for a while, with a reason for people. A gate shut for longer stays so.

@@ -1,1 +1,242 @@
-//! To be written.
+//! The limiter replicas share: Lua scripts on Redis, by the server's clock, one round trip each.
+//!
+//! | key | type | holds |
+//! |---|---|---|
+//! | `l:<pool>` | hash | for each axis its level `u1`..`u3` at the time `a1`..`a3` |
+//! | `c:<pool>` | sorted set | turns not settled, by the time until which each holds its place |
+//! | `u:<pool>` | sorted set | urgent asks that wait, by the time until which others keep back |
+//! | `h:<gate>` | string | until when the gate is shut, a space, and why |
+//!
+//! Names of pools and gates appear as digests. Times are microseconds of the server's clock,
+//! doubles are written so that they read back the same. Every key expires once it cannot matter:
+//! levels when the buckets are empty, turns a while after their term, marks and gates when their
+//! time has passed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::{FromRedisValue, ScriptInvocation, cmd};
+use async_trait::async_trait;
+
+use super::figures::{LATE, charge, correction, distinct, duration, micros};
+use super::{
+    Ask, CONCURRENCY_PAUSE, Limiter, LimiterError, Obstacle, PoolLevel, ShutGate, Turn,
+    URGENT_GRACE,
+};
+use crate::clock::SharedClock;
+use crate::domain::id::digest16;
+use crate::domain::limits::{Cost, Pool};
+use crate::keyspace::{Keyspace, KeyspaceError, Script, script};
+
+/// The scripts' sources.
+pub mod scripts {
+    macro_rules! source {
+        ($first:literal, $file:literal) => {
+            concat!($first, "\n", include_str!("lua/bucket.lua"), include_str!($file))
+        };
+    }
+
+    /// Takes a turn. Grows the store, so it is refused when that is full.
+    pub const TAKE: &str = source!("#!lua", "lua/take.lua");
+    /// Ends a turn. Frees more than it takes.
+    pub const SETTLE: &str = source!("#!lua flags=allow-oom", "lua/settle.lua");
+    /// Keeps a turn's place. Adds nothing.
+    pub const RENEW: &str = source!("#!lua flags=allow-oom", "lua/renew.lua");
+    /// Shuts a gate. A full store is no reason to go on asking a provider that said no.
+    pub const SHUT: &str = source!("#!lua flags=allow-oom", "lua/shut.lua");
+    /// Reads gates.
+    pub const GATES: &str = source!("#!lua flags=no-writes", "lua/gates.lua");
+    /// Reads levels.
+    pub const LEVELS: &str = source!("#!lua flags=no-writes", "lua/levels.lua");
+}
+
+/// Limits all replicas together.
+pub struct RedisLimiter {
+    keyspace: Keyspace,
+    clock: Option<SharedClock>,
+    take: Script,
+    settle: Script,
+    renew: Script,
+    shut: Script,
+    gates: Script,
+    levels: Script,
+}
+
+impl RedisLimiter {
+    /// Counts in this keyspace by the server's clock.
+    pub fn new(keyspace: Keyspace) -> Self {
+        Self {
+            keyspace,
+            clock: None,
+            take: script(scripts::TAKE),
+            settle: script(scripts::SETTLE),
+            renew: script(scripts::RENEW),
+            shut: script(scripts::SHUT),
+            gates: script(scripts::GATES),
+            levels: script(scripts::LEVELS),
+        }
+    }
+
+    /// Counts by this clock instead of the server's, for tests. Keys still expire by the
+    /// server's: a clock that lags behind it finds them gone.
+    #[must_use]
+    pub fn by_clock(self, clock: SharedClock) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
+    /// The keys of these kinds for what has this name.
+    fn keys<const N: usize>(&self, kinds: [char; N], name: &str) -> [String; N] {
+        let digest = digest16(&[name]);
+        kinds.map(|kind| self.keyspace.key(&format!("{kind}:{digest}")))
+    }
+
+    async fn run<T: FromRedisValue>(
+        &self,
+        invocation: &mut ScriptInvocation<'_>,
+    ) -> Result<T, LimiterError> {
+        if let Some(clock) = &self.clock {
+            invocation.arg(clock.now().timestamp_micros());
+        }
+        Ok(self.keyspace.run(invocation).await?)
+    }
+}
+
+#[async_trait]
+impl Limiter for RedisLimiter {
+    async fn take(&self, ask: &Ask) -> Result<Turn, LimiterError> {
+        let pools = distinct(&ask.pools);
+        let mut call = self.take.prepare_invoke();
+        for pool in &pools {
+            call.key(&self.keys(['l', 'c', 'u'], &pool.id)[..]);
+        }
+        let gates: Vec<&String> = pools.iter().map(|pool| &pool.id).chain(&ask.gates).collect();
+        for gate in &gates {
+            call.key(&self.keys(['h'], gate)[..]);
+        }
+        call.arg(pools.len()).arg(&ask.id).arg(micros(ask.horizon)).arg(u8::from(ask.urgent));
+        call.arg(micros(ask.term)).arg(&charge(ask.cost)[..]);
+        for constant in [CONCURRENCY_PAUSE, URGENT_GRACE, LATE] {
+            call.arg(micros(constant));
+        }
+        for pool in &pools {
+            for quota in pool.quotas {
+                or_nothing(&mut call, quota.map(|quota| quota.rate));
+                or_nothing(&mut call, quota.map(|quota| quota.burst));
+            }
+            or_nothing(&mut call, pool.concurrency.map(f64::from));
+        }
+        let (granted, wait, obstacle, which): (u8, f64, u8, usize) = self.run(&mut call).await?;
+        let wait = duration(wait);
+        if granted == 1 {
+            return Ok(Turn::Granted { wait });
+        }
+        let pool = || named(pools.iter().map(|pool| &pool.id), which);
+        let by = match obstacle {
+            1 => Obstacle::Bucket(pool()?),
+            2 => Obstacle::Concurrency(pool()?),
+            3 => Obstacle::Gate(named(gates.iter().copied(), which)?),
+            4 => Obstacle::Urgent(pool()?),
+            other => return Err(LimiterError::Broken(format!("take answers obstacle {other}"))),
+        };
+        Ok(Turn::NotBefore { wait, by })
+    }
+
+    async fn settle(&self, ask: &Ask, used: Option<Cost>) -> Result<(), LimiterError> {
+        let pools = distinct(&ask.pools);
+        let mut call = self.settle.prepare_invoke();
+        call.arg(&ask.id).arg(&correction(ask.cost, used)[..]);
+        for pool in &pools {
+            call.key(&self.keys(['l', 'c'], &pool.id)[..]);
+            rates(&mut call, pool);
+        }
+        if pools.is_empty() { Ok(()) } else { self.run(&mut call).await }
+    }
+
+    async fn renew(&self, ask: &Ask) -> Result<(), LimiterError> {
+        let pools = distinct(&ask.pools);
+        let mut call = self.renew.prepare_invoke();
+        for pool in &pools {
+            call.key(&self.keys(['c'], &pool.id)[..]);
+        }
+        call.arg(&ask.id).arg(micros(ask.term)).arg(micros(LATE));
+        if pools.is_empty() { Ok(()) } else { self.run(&mut call).await }
+    }
+
+    async fn shut(&self, gate: &str, time: Duration, reason: &str) -> Result<(), LimiterError> {
+        let mut call = self.shut.prepare_invoke();
+        self.run(call.key(&self.keys(['h'], gate)[..]).arg(micros(time)).arg(reason)).await
+    }
+
+    async fn open(&self, gate: &str) -> Result<(), LimiterError> {
+        Ok(self.keyspace.ask(cmd("DEL").arg(&self.keys(['h'], gate)[..])).await?)
+    }
+
+    async fn shut_gates(&self, gates: &[String]) -> Result<Vec<ShutGate>, LimiterError> {
+        if gates.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut call = self.gates.prepare_invoke();
+        for gate in gates {
+            call.key(&self.keys(['h'], gate)[..]);
+        }
+        let answer: Vec<Option<(f64, String)>> = self.run(&mut call).await?;
+        let shut = gates.iter().zip(answer).filter_map(|(gate, answer)| {
+            let (left, reason) = answer?;
+            Some(ShutGate { gate: gate.clone(), left: duration(left), reason })
+        });
+        Ok(shut.collect())
+    }
+
+    async fn levels(&self, pools: &[Arc<Pool>]) -> Result<Vec<PoolLevel>, LimiterError> {
+        if pools.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut call = self.levels.prepare_invoke();
+        for pool in pools {
+            call.key(&self.keys(['l', 'c'], &pool.id)[..]);
+            rates(&mut call, pool);
+        }
+        let answer: Vec<LevelReply> = self.run(&mut call).await?;
+        let levels = pools.iter().zip(answer).map(|(pool, (requests, input, output, running))| {
+            PoolLevel { id: pool.id.clone(), units: [requests, input, output], running }
+        });
+        Ok(levels.collect())
+    }
+}
+
+/// Units on each axis and calls under way, as a script tells them.
+type LevelReply = (Option<f64>, Option<f64>, Option<f64>, u32);
+
+impl From<KeyspaceError> for LimiterError {
+    fn from(error: KeyspaceError) -> Self {
+        match error {
+            KeyspaceError::Unreachable(_) | KeyspaceError::OutOfMemory => {
+                Self::Unavailable(error.to_string())
+            }
+            KeyspaceError::Refused(_) => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+/// A figure as an argument, or an empty one.
+fn or_nothing(call: &mut ScriptInvocation<'_>, figure: Option<f64>) {
+    match figure {
+        Some(figure) => call.arg(figure),
+        None => call.arg(""),
+    };
+}
+
+fn rates(call: &mut ScriptInvocation<'_>, pool: &Pool) {
+    for quota in pool.quotas {
+        or_nothing(call, quota.map(|quota| quota.rate));
+    }
+}
+
+/// The name a script means by its number; Lua counts from one.
+fn named<'a>(
+    mut names: impl Iterator<Item = &'a String>,
+    which: usize,
+) -> Result<String, LimiterError> {
+    let name = which.checked_sub(1).and_then(|index| names.nth(index));
+    name.cloned().ok_or_else(|| LimiterError::Broken(format!("take means number {which}")))
+}

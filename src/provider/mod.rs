@@ -4,15 +4,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use secrecy::SecretString;
 
+use crate::clock::SharedClock;
 use crate::domain::completion::{Completion, Prompt};
+use settings::{AccountSettings, Vendor};
 
 pub mod anthropic;
 pub mod duration;
 pub mod gemini;
 pub mod openai;
 pub mod scripted;
-pub mod wire;
+pub mod settings;
+
+mod fault;
+mod hint;
+mod json;
+mod output;
+mod sampling;
+mod tool_id;
+mod wire;
 
 /// Asks a model.
 #[async_trait]
@@ -33,6 +44,31 @@ pub trait Provider: Send + Sync + 'static {
 /// A provider many hold.
 pub type SharedProvider = Arc<dyn Provider>;
 
+/// The adapter for an account; nothing is sent yet. The scripted provider has an account of
+/// another kind and is made elsewhere.
+pub fn connect(
+    vendor: Vendor,
+    base_url: Option<&str>,
+    api_key: Option<SecretString>,
+    clock: SharedClock,
+) -> Result<SharedProvider, String> {
+    if vendor.needs_key() && api_key.is_none() {
+        return Err(format!("`{}` needs an api_key", vendor.as_str()));
+    }
+    let account = AccountSettings { vendor, base_url: base_url.map(str::to_owned), api_key };
+    Ok(match vendor {
+        Vendor::Anthropic => Arc::new(anthropic::Anthropic::new(account, clock)?),
+        Vendor::Gemini => Arc::new(gemini::Gemini::new(account, clock)?),
+        Vendor::OpenAi
+        | Vendor::Groq
+        | Vendor::Cerebras
+        | Vendor::OpenRouter
+        | Vendor::Ollama
+        | Vendor::OpenAiCompatible => Arc::new(openai::OpenAi::new(account, clock)?),
+        Vendor::Scripted => return Err("`scripted` is not reached over the network".to_owned()),
+    })
+}
+
 /// Why there is no answer. No part of it repeats a key.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{message}")]
@@ -47,6 +83,13 @@ pub struct ProviderError {
     pub retry_after: Option<Duration>,
     /// What happened, for a person.
     pub message: String,
+}
+
+impl ProviderError {
+    /// An error that came with no status and no hint.
+    pub fn new(class: ErrorClass, code: &'static str, message: impl Into<String>) -> Self {
+        Self { class, code, status: None, retry_after: None, message: message.into() }
+    }
 }
 
 /// What can be done about a provider's error (`providers.md` section 1.3).

@@ -8,6 +8,18 @@
 )]
 
 mod architecture;
+mod bad_input;
+mod callbacks;
 mod callbacks_http;
+mod cascade;
+mod config;
 mod contract;
+mod demo_parts;
+mod jobs;
+mod lua;
+mod outage;
+mod recordings;
+mod replicas;
+mod scripted;
 mod support;
+mod wire;

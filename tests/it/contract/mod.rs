@@ -1,4 +1,5 @@
 //! One suite for each seam, run on every implementation of it.
 
 mod keys;
+pub(crate) mod limiter;
 mod queue;

@@ -20,3 +20,12 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: 
 pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
+
+/// A client that asks no proxy and follows no redirect.
+pub(crate) fn http_client() -> reqwest::Client {
+    // Whoever installs it first has done it for all tests.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    #[expect(clippy::disallowed_methods, reason = "a test's client talks to a test's server")]
+    let builder = reqwest::Client::builder();
+    builder.no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}

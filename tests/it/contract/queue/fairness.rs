@@ -86,9 +86,8 @@ async fn idleness_saves_nothing_up(#[case] kind: Kind) {
     assert_eq!(next(&store, 51).await.len(), 51);
     fill(&store, "late", 20).await;
     let order = next(&store, 20).await;
-    for pair in order.chunks(2) {
-        assert_eq!(counts(pair).len(), 2, "{order:?}");
-    }
+    let late = counts(&order)["late"];
+    assert!((9..=11).contains(&late), "{order:?}");
 }
 
 #[rstest]

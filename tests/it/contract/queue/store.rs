@@ -11,6 +11,7 @@ use spillway::domain::id::{GroupId, IdSource, JobId};
 use spillway::domain::job::{Flow, Group, Job, Lane, Line, Stage};
 use spillway::domain::result::{DeliveryAttempt, JobResult, Status};
 use spillway::lifecycle::Lifecycle;
+use spillway::queue::embedded::EmbeddedQueue;
 use spillway::queue::{
     Batch, Delivery, Ending, Item, Lease, LeaseToken, Pushed, Queue, Record, Settled, Verdict,
 };
@@ -55,13 +56,11 @@ impl Kind {
             //         spillway::queue::redis::RedisQueue::open(keyspace, &settings, &lifecycle);
             //     (Arc::new(queue.unwrap()), None)
             // }
-            Self::Embedded => panic!("switch on the lines below once the store is written"),
-            // Self::Embedded => {
-            //     let folder = tempfile::tempdir().unwrap();
-            //     let clock = Arc::new(SystemClock);
-            //     let queue = EmbeddedQueue::open(folder.path(), clock, &lifecycle);
-            //     (Arc::new(queue.unwrap()), Some(folder))
-            // }
+            Self::Embedded => {
+                let folder = tempfile::tempdir().unwrap();
+                let queue = EmbeddedQueue::open(folder.path(), Arc::new(SystemClock));
+                (Arc::new(queue.unwrap()), Some(folder))
+            }
         };
         Store { queue, _lifecycle: lifecycle, _folder: folder }
     }

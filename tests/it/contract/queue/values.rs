@@ -52,7 +52,7 @@ async fn input_and_metadata_survive_byte_for_byte(#[case] kind: Kind) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_input_survives(#[case] kind: Kind) {
     let store = kind.open().await;
-    let text = serde_json::to_string(&"żółć😀 ".repeat(70_000)).unwrap();
+    let text = serde_json::to_string(&"żółć😀 ".repeat(90_000)).unwrap();
     assert!(text.len() > 1 << 20);
     let job = Job { input: raw(&text), ..job() };
     store.add(&job).await;

@@ -1,0 +1,180 @@
+//! What a schema cannot say of the server, the store, the engine, callbacks, keys and the log.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ipnet::IpNet;
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tracing_subscriber::EnvFilter;
+use url::Url;
+
+use super::document::Document;
+use super::fault::{Faults, listed};
+use super::settings::{AuthKey, LogSettings};
+use crate::domain::units::Span;
+use crate::{callback, engine, http, queue};
+
+/// Schemes of the stores there are.
+const STORES: [&str; 3] = ["embedded:./folder", "redis://host:port", "rediss://host:port"];
+
+/// Tells what is wrong in every section that can be read at all.
+pub(super) fn check(document: &mut Document, faults: &mut Faults) {
+    if let Some(server) = section(document, "server") {
+        check_server(&server, faults);
+    }
+    if let Some(store) = section(document, "store") {
+        check_store(&store, faults);
+    }
+    if let Some(engine) = section(document, "engine") {
+        check_engine(&engine, faults);
+    }
+    check_networks(document, faults);
+    if let Some(callbacks) = section(document, "callbacks") {
+        check_callbacks(&callbacks, faults);
+    }
+    if let Some(log) = section::<LogSettings>(document, "log")
+        && EnvFilter::try_new(&log.level).is_err()
+    {
+        let source = document.source_of("log.level");
+        let expected = "expected a level such as `info`, or `warn,spillway=debug`";
+        faults.add("log.level", format!("`{}` is no log level: {expected}{source}", log.level));
+    }
+    check_keys(document, faults);
+}
+
+/// A section's settings, the defaults in place of what the schema has refused.
+fn section<T: DeserializeOwned>(document: &Document, name: &str) -> Option<T> {
+    let empty = Value::Object(serde_json::Map::new());
+    T::deserialize(document.sound.get(name).unwrap_or(&empty)).ok()
+}
+
+fn check_server(server: &http::settings::Settings, faults: &mut Faults) {
+    let numeric = server.listen.replace("localhost", "127.0.0.1");
+    if numeric.parse::<SocketAddr>().is_err() {
+        let expected = "expected an address and a port such as 127.0.0.1:8080 or [::1]:8080";
+        faults.add("server.listen", format!("`{}` cannot be: {expected}", server.listen));
+    }
+    if let Some(url) = &server.public_url {
+        check_http_url("server.public_url", url, faults);
+    }
+    if server.workers == Some(0) {
+        faults.add("server.workers", "`0` is not a whole number of at least 1");
+    }
+    for (name, span) in [
+        ("header_timeout", server.header_timeout),
+        ("body_timeout", server.body_timeout),
+        ("idempotency", server.idempotency),
+    ] {
+        check_least(&format!("server.{name}"), span, Span::millis(1), faults);
+    }
+}
+
+fn check_store(store: &queue::settings::Settings, faults: &mut Faults) {
+    let is_known = match store.url.split_once(':') {
+        Some(("embedded", folder)) => !folder.is_empty(),
+        Some(("redis" | "rediss", _)) => Url::parse(&store.url)
+            .is_ok_and(|url| url.host_str().is_some_and(|host| !host.is_empty())),
+        _ => false,
+    };
+    if !is_known {
+        faults.add("store.url", format!("leads to no store: expected one of {}", listed(&STORES)));
+    }
+    check_least("store.connect_timeout", store.connect_timeout, Span::millis(1), faults);
+    check_least("store.response_timeout", store.response_timeout, Span::millis(1), faults);
+}
+
+fn check_engine(engine: &engine::settings::Settings, faults: &mut Faults) {
+    // A worker renews its lease every third of it, and Redis may take a moment.
+    check_least("engine.lease", engine.lease, Span::secs(1), faults);
+    check_least("engine.retention", engine.retention, engine.lease, faults);
+    check_least("engine.cooldown", engine.cooldown, Span::millis(1), faults);
+    check_least("engine.disabled", engine.disabled, Span::millis(1), faults);
+}
+
+fn check_callbacks(callbacks: &callback::settings::Settings, faults: &mut Faults) {
+    let secrets = callbacks.secret.iter().map(|secret| ("callbacks.secret".to_owned(), secret));
+    let old = callbacks.old_secrets.iter().enumerate();
+    let old = old.map(|(index, secret)| (format!("callbacks.old_secrets[{index}]"), secret));
+    for (key, secret) in secrets.chain(old) {
+        if !is_signing_secret(secret) {
+            faults.add(key, "is not `whsec_` and 24 to 64 bytes in base64");
+        }
+    }
+    check_least("callbacks.timeout", callbacks.timeout, Span::millis(1), faults);
+    if callbacks.schedule.as_ref().is_some_and(Vec::is_empty) {
+        faults.add("callbacks.schedule", "is empty: expected pauses such as [\"1s\", \"1m\"]");
+    }
+}
+
+fn check_networks(document: &mut Document, faults: &mut Faults) {
+    let Some(callbacks) = document.sound.get_mut("callbacks").and_then(Value::as_object_mut) else {
+        return;
+    };
+    let networks = callbacks.get("allow_networks").and_then(Value::as_array).cloned();
+    for (index, network) in networks.into_iter().flatten().enumerate() {
+        if network.as_str().is_none_or(|network| network.parse::<IpNet>().is_err()) {
+            let expected = "expected a network such as 10.0.0.0/8 or fd00::/8";
+            let problem = format!("{network} is no network: {expected}");
+            faults.add(format!("callbacks.allow_networks[{index}]"), problem);
+            callbacks.shift_remove("allow_networks");
+        }
+    }
+}
+
+fn is_signing_secret(text: &str) -> bool {
+    let encoded = text.strip_prefix("whsec_");
+    let bytes = encoded.and_then(|encoded| STANDARD.decode(encoded).ok());
+    bytes.is_some_and(|bytes| (24..=64).contains(&bytes.len()))
+}
+
+fn check_keys(document: &Document, faults: &mut Faults) {
+    let keys = document.root.get("auth").and_then(|auth| auth.get("keys"));
+    let mut seen = BTreeSet::new();
+    for (index, entry) in keys.and_then(Value::as_array).into_iter().flatten().enumerate() {
+        let place = format!("auth.keys[{index}]");
+        let Ok(key) = AuthKey::deserialize(entry) else { continue };
+        let Some(text) = key.key() else {
+            if entry.get("key_file").is_none() {
+                faults.add(format!("{place}.key"), "is missing: expected `key` or `key_file`");
+            }
+            continue;
+        };
+        if !fits_a_header(text.expose_secret()) {
+            faults.add(&place, "is not a key: expected letters, digits and signs without spaces");
+        }
+        if !seen.insert(text.expose_secret().to_owned()) {
+            faults.add(&place, "is given twice: each key has one caller");
+        }
+    }
+}
+
+/// Whether a key can stand in an HTTP header as it is.
+pub(super) fn fits_a_header(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_graphic())
+}
+
+/// Tells when an address is not one of an HTTP service, or holds what addresses should not.
+pub(super) fn check_http_url(key: &str, text: &str, faults: &mut Faults) {
+    let Ok(url) = Url::parse(text) else {
+        return faults.add(key, "is not an address such as https://host.example");
+    };
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+        faults.add(key, "is not an address that begins with http:// or https://");
+    } else if !url.username().is_empty() || url.password().is_some() {
+        faults.add(key, "has a user name or a password: expected an address without");
+    } else if url.query().is_some() || url.fragment().is_some() {
+        faults.add(key, "has a query or fragment: expected an address that paths can follow");
+    }
+}
+
+/// Tells when a duration is too short to work with.
+pub(super) fn check_least(key: &str, span: Span, least: Span, faults: &mut Faults) {
+    if span < least {
+        faults.add(key, format!("`{span}` is too short: expected at least {least}"));
+    }
+}

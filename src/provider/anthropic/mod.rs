@@ -1,0 +1,62 @@
+//! Anthropic's Messages.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+
+use super::fault::Failure;
+use super::settings::AccountSettings;
+use super::wire::{Auth, Reply, Wire, garbled};
+use super::{Provider, ProviderError};
+use crate::clock::SharedClock;
+use crate::domain::completion::{Completion, Prompt};
+
+mod answer;
+mod errors;
+mod request;
+
+/// An account at Anthropic, or at a server that speaks its Messages.
+pub struct Anthropic {
+    wire: Wire,
+}
+
+impl Anthropic {
+    /// Gets ready to ask; nothing is sent yet.
+    pub fn new(account: AccountSettings, clock: SharedClock) -> Result<Self, String> {
+        let version =
+            (HeaderName::from_static("anthropic-version"), HeaderValue::from_static("2023-06-01"));
+        let key = Auth::Header(HeaderName::from_static("x-api-key"));
+        let wire = Wire::new(account, "v1", (key, HeaderMap::from_iter([version])), clock)?;
+        Ok(Self { wire })
+    }
+
+    fn failed(&self, failure: &Failure) -> ProviderError {
+        self.wire.failed(failure, errors::judge(failure, self.wire.clock().now()))
+    }
+}
+
+#[async_trait]
+impl Provider for Anthropic {
+    async fn complete(
+        &self,
+        model: &str,
+        prompt: &Prompt,
+        timeout: Duration,
+    ) -> Result<Completion, ProviderError> {
+        let body = request::body(model, prompt);
+        match self.wire.post("/messages", &body, timeout).await? {
+            Reply::Answered(answer) => answer::read(&answer, model)
+                .ok_or_else(|| garbled(StatusCode::OK, "the answer is no message")),
+            Reply::Refused(failure) => Err(self.failed(&failure)),
+        }
+    }
+
+    async fn check(&self, timeout: Duration) -> Result<(), ProviderError> {
+        match self.wire.get("/models?limit=1", timeout).await? {
+            Reply::Answered(_) => Ok(()),
+            Reply::Refused(failure) => Err(self.failed(&failure)),
+        }
+    }
+}

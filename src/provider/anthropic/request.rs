@@ -1,0 +1,106 @@
+//! A prompt in the words of Anthropic's Messages.
+
+use serde_json::{Map, Value, json};
+
+use crate::domain::completion::{Message, Prompt, Role};
+use crate::domain::limits::glob;
+use crate::provider::output::{ANTHROPIC, instructed, strict_schema};
+use crate::provider::sampling::takes_temperature;
+use crate::provider::tool_id::portable;
+
+/// Models that cannot be held to a schema.
+const FREE: [&str; 9] = [
+    "claude-instant*",
+    "claude-2*",
+    "claude-3*",
+    "claude-opus-4",
+    "claude-opus-4-0*",
+    "claude-opus-4-2025*",
+    "claude-sonnet-4",
+    "claude-sonnet-4-0*",
+    "claude-sonnet-4-2025*",
+];
+
+/// The body of a request.
+pub(super) fn body(model: &str, prompt: &Prompt) -> Value {
+    let mut body = Map::new();
+    body.insert("model".to_owned(), model.into());
+    body.insert("max_tokens".to_owned(), prompt.max_output_tokens.into());
+    let mut system = system(prompt);
+    if let Some(schema) = &prompt.output_schema {
+        let bound = model.starts_with("claude") && !FREE.iter().any(|free| glob(free, model));
+        match strict_schema(schema, &ANTHROPIC).filter(|_| bound) {
+            Some(schema) => {
+                let format = json!({ "format": { "type": "json_schema", "schema": schema } });
+                body.insert("output_config".to_owned(), format);
+            }
+            None => system = Some(instructed(system.as_deref(), schema)),
+        }
+    }
+    if let Some(system) = system {
+        body.insert("system".to_owned(), system.into());
+    }
+    body.insert("messages".to_owned(), messages(&prompt.messages));
+    if let Some(temperature) = prompt.temperature.filter(|_| takes_temperature(model)) {
+        // The others' scale ends at 2, this one at 1.
+        body.insert("temperature".to_owned(), temperature.min(1.0).into());
+    }
+    if !prompt.tools.is_empty() {
+        let tools = prompt.tools.iter().map(|tool| {
+            json!({ "name": tool.name, "description": tool.description,
+                    "input_schema": tool.parameters })
+        });
+        body.insert("tools".to_owned(), tools.collect());
+    }
+    Value::Object(body)
+}
+
+/// Instructions stand beside the conversation, not in it.
+fn system(prompt: &Prompt) -> Option<String> {
+    let within = prompt.messages.iter().filter(|message| message.role == Role::System);
+    let parts: Vec<&str> =
+        prompt.system.as_deref().into_iter().chain(within.map(|m| m.content.as_str())).collect();
+    (!parts.is_empty()).then(|| parts.join("\n\n"))
+}
+
+/// Neighbours of one role become one message: the answers to parallel calls must stand together.
+fn messages(messages: &[Message]) -> Value {
+    let mut turns: Vec<(&str, Vec<Value>)> = Vec::new();
+    for message in messages {
+        let (role, blocks) = match message.role {
+            Role::System => continue,
+            Role::User => ("user", text(message)),
+            Role::Assistant => ("assistant", assistant(message)),
+            Role::Tool => ("user", vec![tool_result(message)]),
+        };
+        match turns.last_mut() {
+            Some((last, all)) if *last == role => all.extend(blocks),
+            _ => turns.push((role, blocks)),
+        }
+    }
+    // An empty message is refused.
+    let turns = turns.into_iter().filter(|(_, blocks)| !blocks.is_empty());
+    turns.map(|(role, blocks)| json!({ "role": role, "content": blocks })).collect()
+}
+
+fn text(message: &Message) -> Vec<Value> {
+    let block = || json!({ "type": "text", "text": message.content });
+    (!message.content.is_empty()).then(block).into_iter().collect()
+}
+
+fn assistant(message: &Message) -> Vec<Value> {
+    let calls = message.tool_calls.iter().map(|call| {
+        // Only an object is taken as input; what the model wrote instead is kept inside one.
+        let input = match &call.arguments {
+            Value::Object(_) => call.arguments.clone(),
+            other => json!({ "arguments": other }),
+        };
+        json!({ "type": "tool_use", "id": portable(&call.id), "name": call.name, "input": input })
+    });
+    text(message).into_iter().chain(calls).collect()
+}
+
+fn tool_result(message: &Message) -> Value {
+    let id = portable(message.tool_call_id.as_deref().unwrap_or_default());
+    json!({ "type": "tool_result", "tool_use_id": id, "content": message.content })
+}

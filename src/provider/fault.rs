@@ -1,0 +1,170 @@
+//! An answer that is an error, in one shape whatever its envelope, and what is to be done.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::json::{list, text};
+use super::{ErrorClass, codes};
+
+/// An answer that is an error.
+pub(super) struct Failure {
+    /// The HTTP status or, for an error inside a 200, the one it stands for.
+    pub status: u16,
+    /// What the body says.
+    pub fault: Fault,
+    /// When to come back, if the provider said so.
+    pub wait: Option<Duration>,
+}
+
+impl Failure {
+    /// An error that came with the status 200 because the answer had already begun.
+    pub(super) fn inside(error: &Value) -> Self {
+        let fault = Fault::of(error);
+        let told = error.get("code").and_then(Value::as_u64).and_then(|c| u16::try_from(c).ok());
+        let status = match (told, fault.code.as_str(), fault.kind.as_str()) {
+            (Some(status @ 400..=599), _, _) => status,
+            (_, "rate_limit_exceeded", _) | (_, _, "rate_limit_error") => 429,
+            (_, _, "invalid_request_error") => 400,
+            (_, "server_error", _) | (_, _, "server_error") => 500,
+            _ => 502,
+        };
+        Self { status, fault, wait: None }
+    }
+}
+
+/// What an error's body says.
+#[derive(Default)]
+pub(super) struct Fault {
+    /// The provider's own text; empty when the body is none of ours to repeat.
+    pub message: String,
+    /// `type`, or Gemini's `status`.
+    pub kind: String,
+    /// `code`, when it is a word.
+    pub code: String,
+    /// The parameter at fault.
+    pub param: String,
+    /// The error object itself.
+    pub error: Value,
+}
+
+impl Fault {
+    /// Reads the envelopes in use: `{error: {…}}`, a flat object (Cerebras), `{error: "text"}`
+    /// (Ollama), a list of one (Gemini), and plain text (proxies).
+    pub(super) fn read(body: &[u8]) -> Self {
+        if let Ok(value) = serde_json::from_slice::<Value>(body) {
+            let first = value.get(0).unwrap_or(&value);
+            return Self::of(first.get("error").unwrap_or(first));
+        }
+        let plain = String::from_utf8_lossy(body).trim().to_owned();
+        let message = if plain.starts_with('<') { String::new() } else { plain };
+        Self { message, ..Self::default() }
+    }
+
+    fn of(error: &Value) -> Self {
+        if let Some(message) = error.as_str() {
+            return Self { message: message.to_owned(), ..Self::default() };
+        }
+        let either = |a: &'static str, b: &'static str| match text(error, a) {
+            "" => text(error, b).to_owned(),
+            found => found.to_owned(),
+        };
+        let mut message = text(error, "/message").to_owned();
+        let raw = text(error, "/metadata/raw");
+        if !raw.is_empty() {
+            message = format!("{message}: {raw}");
+        }
+        Self {
+            message,
+            kind: either("/type", "/status"),
+            code: either("/code", "/metadata/error_type"),
+            param: text(error, "/param").to_owned(),
+            error: error.clone(),
+        }
+    }
+
+    /// Whether the type or the code is one of these.
+    pub(super) fn is_any(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.kind == *name || self.code == *name)
+    }
+
+    /// Whether the message has one of these phrases, written in small letters.
+    pub(super) fn says(&self, phrases: &[&str]) -> bool {
+        let message = self.message.to_lowercase();
+        phrases.iter().any(|phrase| message.contains(phrase))
+    }
+
+    /// Gemini's detail of this kind.
+    pub(super) fn detail(&self, kind: &str) -> Option<&Value> {
+        list(&self.error, "/details").iter().find(|one| text(one, "/@type").ends_with(kind))
+    }
+}
+
+/// What is to be done about a failure.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Verdict {
+    /// What can be done.
+    pub class: ErrorClass,
+    /// The particular fault.
+    pub code: &'static str,
+    /// When to come back, where the provider's own hint does not count.
+    pub wait: Option<Duration>,
+}
+
+impl Verdict {
+    /// A verdict that leaves the wait to the provider's hint.
+    pub(super) const fn new(class: ErrorClass, code: &'static str) -> Self {
+        Self { class, code, wait: None }
+    }
+
+    /// The same with a wait of our own.
+    pub(super) const fn after(self, wait: Duration) -> Self {
+        Self { wait: Some(wait), ..self }
+    }
+
+    /// The key's limit.
+    pub(super) const fn cooldown() -> Self {
+        Self::new(ErrorClass::CooldownKey, codes::RATE_LIMITED)
+    }
+
+    /// The provider has no room.
+    pub(super) const fn overloaded(class: ErrorClass) -> Self {
+        Self::new(class, codes::OVERLOADED)
+    }
+
+    /// The request itself is at fault.
+    pub(super) const fn caller(code: &'static str) -> Self {
+        Self::new(ErrorClass::CallerError, code)
+    }
+
+    /// The key is not accepted or cannot pay.
+    pub(super) const fn account(code: &'static str) -> Self {
+        Self::new(ErrorClass::AuthOrBilling, code)
+    }
+
+    /// Declined for its content.
+    pub(super) const fn refused() -> Self {
+        Self::new(ErrorClass::ContentRefused, codes::REFUSED)
+    }
+
+    /// What a status means where nothing more is known.
+    pub(super) const fn by_status(status: u16) -> Self {
+        use ErrorClass::{FailoverProvider, RetrySameKey};
+        match status {
+            401 => Self::account(codes::BAD_KEY),
+            402 => Self::account(codes::INSUFFICIENT_QUOTA),
+            403 => Self::account(codes::FORBIDDEN),
+            404 => Self::caller(codes::MODEL_NOT_FOUND),
+            408 => Self::new(RetrySameKey, codes::TIMED_OUT),
+            409 => Self::new(RetrySameKey, codes::SERVER_ERROR),
+            413 => Self::caller(codes::REQUEST_TOO_LARGE),
+            429 => Self::cooldown(),
+            400..=497 => Self::caller(codes::INVALID_REQUEST),
+            498 | 503 => Self::overloaded(RetrySameKey),
+            504 => Self::new(FailoverProvider, codes::TIMED_OUT),
+            529 => Self::overloaded(FailoverProvider),
+            499..=599 => Self::new(RetrySameKey, codes::SERVER_ERROR),
+            _ => Self::new(FailoverProvider, codes::GARBLED),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Gemini's answers read.
+
+use serde_json::{Map, Value};
+
+use crate::domain::completion::{Completion, Finish, ToolCall, Usage};
+use crate::provider::json::{count, list, text};
+use crate::provider::tool_id::with_signature;
+
+/// Reads an answer; `None` when it is none. A prompt that was blocked gives no candidate.
+pub(super) fn read(answer: &Value, model: &str) -> Option<Completion> {
+    let model =
+        Some(text(answer, "/modelVersion")).filter(|name| !name.is_empty()).unwrap_or(model);
+    let empty = Completion {
+        model: model.to_owned(),
+        text: String::new(),
+        tool_calls: Vec::new(),
+        finish: Finish::ContentFilter,
+        usage: answer.get("usageMetadata").and_then(usage),
+        cost_usd: None,
+    };
+    let Some(candidate) = answer.pointer("/candidates/0") else {
+        return (!text(answer, "/promptFeedback/blockReason").is_empty()).then_some(empty);
+    };
+    // A blocked candidate has content without parts.
+    let parts = list(candidate, "/content/parts");
+    let spoken = parts.iter().filter(|part| part.get("thought") != Some(&Value::Bool(true)));
+    let tool_calls = tool_calls(parts, text(answer, "/responseId"));
+    let finish = match finish(text(candidate, "/finishReason")) {
+        Finish::Stop | Finish::Unknown if !tool_calls.is_empty() => Finish::ToolCalls,
+        finish => finish,
+    };
+    Some(Completion {
+        text: spoken.map(|part| text(part, "/text")).collect(),
+        tool_calls,
+        finish,
+        ..empty
+    })
+}
+
+/// Calls have no id on older models: one is made that is unique in the conversation.
+fn tool_calls(parts: &[Value], response: &str) -> Vec<ToolCall> {
+    let calls = parts.iter().filter(|part| part.get("functionCall").is_some());
+    calls
+        .enumerate()
+        .map(|(index, part)| {
+            let id = match text(part, "/functionCall/id") {
+                "" => format!("{response}_{index}"),
+                id => id.to_owned(),
+            };
+            let arguments = part.pointer("/functionCall/args").filter(|args| args.is_object());
+            ToolCall {
+                id: with_signature(&id, text(part, "/thoughtSignature")),
+                name: text(part, "/functionCall/name").to_owned(),
+                arguments: arguments.cloned().unwrap_or_else(|| Value::Object(Map::new())),
+            }
+        })
+        .collect()
+}
+
+fn finish(reason: &str) -> Finish {
+    match reason {
+        "STOP" => Finish::Stop,
+        "MAX_TOKENS" => Finish::Length,
+        "SAFETY"
+        | "RECITATION"
+        | "BLOCKLIST"
+        | "PROHIBITED_CONTENT"
+        | "SPII"
+        | "LANGUAGE"
+        | "IMAGE_SAFETY"
+        | "IMAGE_PROHIBITED_CONTENT"
+        | "IMAGE_RECITATION" => Finish::ContentFilter,
+        "MALFORMED_FUNCTION_CALL"
+        | "UNEXPECTED_TOOL_CALL"
+        | "TOO_MANY_TOOL_CALLS"
+        | "OTHER"
+        | "NO_IMAGE"
+        | "IMAGE_OTHER" => Finish::Error,
+        _ => Finish::Unknown,
+    }
+}
+
+/// Thoughts are billed as output and stand outside the candidates; cached is inside the prompt.
+fn usage(usage: &Value) -> Option<Usage> {
+    let prompt = count(usage, "/promptTokenCount")?;
+    let input = prompt + count(usage, "/toolUsePromptTokenCount").unwrap_or_default();
+    let thoughts = count(usage, "/thoughtsTokenCount");
+    let spoken = count(usage, "/candidatesTokenCount").unwrap_or_default();
+    Some(Usage {
+        input_tokens: input,
+        cached_input_tokens: count(usage, "/cachedContentTokenCount")
+            .unwrap_or_default()
+            .min(input),
+        cache_write_tokens: 0,
+        output_tokens: spoken + thoughts.unwrap_or_default(),
+        reasoning_tokens: thoughts,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn finished(reason: &str, parts: &Value) -> Finish {
+        let answer = json!({ "candidates": [
+            { "content": { "parts": parts }, "finishReason": reason }
+        ] });
+        read(&answer, "m").unwrap().finish
+    }
+
+    #[test]
+    fn every_reason_to_stop_is_known_or_unknown() {
+        let call = json!([{ "functionCall": { "name": "f" } }]);
+        for (reason, parts, expected) in [
+            ("STOP", json!([]), Finish::Stop),
+            ("STOP", call.clone(), Finish::ToolCalls),
+            ("MAX_TOKENS", json!([]), Finish::Length),
+            ("MAX_TOKENS", call.clone(), Finish::Length),
+            ("SPII", json!([]), Finish::ContentFilter),
+            ("MALFORMED_FUNCTION_CALL", json!([]), Finish::Error),
+            ("SOMETHING_NEW", json!([]), Finish::Unknown),
+            ("SOMETHING_NEW", call, Finish::ToolCalls),
+        ] {
+            assert_eq!(finished(reason, &parts), expected, "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_blocked_prompt_is_an_answer_and_nothing_is_none() {
+        let blocked = json!({ "promptFeedback": { "blockReason": "PROHIBITED_CONTENT" },
+                              "usageMetadata": { "promptTokenCount": 9 } });
+        let answer = read(&blocked, "m").unwrap();
+        assert_eq!((answer.finish, answer.text.as_str()), (Finish::ContentFilter, ""));
+        assert_eq!(answer.usage.unwrap().input_tokens, 9);
+        assert!(read(&json!({}), "m").is_none());
+        assert!(read(&json!([{}]), "m").is_none());
+    }
+
+    #[test]
+    fn thoughts_are_not_said_and_calls_get_ids() {
+        let answer = json!({
+            "responseId": "r",
+            "candidates": [{ "finishReason": "STOP", "content": { "parts": [
+                { "text": "hm", "thought": true }, { "text": "a" }, { "text": "b" },
+                { "functionCall": { "name": "f", "args": { "x": 1 } }, "thoughtSignature": "S=" },
+                { "functionCall": { "name": "g", "id": "own" } },
+            ] } }],
+        });
+        let read_back = read(&answer, "m").unwrap();
+        assert_eq!(read_back.text, "ab");
+        let ids: Vec<&str> = read_back.tool_calls.iter().map(|call| call.id.as_str()).collect();
+        assert_eq!(ids, ["r_0~S=", "own"]);
+        assert_eq!(read_back.tool_calls[1].arguments, json!({}));
+    }
+}

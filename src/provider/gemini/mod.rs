@@ -1,0 +1,62 @@
+//! Google's Gemini.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, HeaderName};
+
+use super::fault::Failure;
+use super::settings::AccountSettings;
+use super::wire::{Auth, Reply, Wire, garbled};
+use super::{Provider, ProviderError};
+use crate::clock::SharedClock;
+use crate::domain::completion::{Completion, Prompt};
+
+mod answer;
+mod errors;
+mod request;
+
+/// An account at Google AI for Developers.
+pub struct Gemini {
+    wire: Wire,
+}
+
+impl Gemini {
+    /// Gets ready to ask; nothing is sent yet.
+    pub fn new(account: AccountSettings, clock: SharedClock) -> Result<Self, String> {
+        // As a header: a key in the address ends up in logs.
+        let key = Auth::Header(HeaderName::from_static("x-goog-api-key"));
+        Ok(Self { wire: Wire::new(account, "v1beta", (key, HeaderMap::new()), clock)? })
+    }
+
+    fn failed(&self, failure: &Failure, input_tokens: u32) -> ProviderError {
+        let verdict = errors::judge(failure, input_tokens, self.wire.clock().now());
+        self.wire.failed(failure, verdict)
+    }
+}
+
+#[async_trait]
+impl Provider for Gemini {
+    async fn complete(
+        &self,
+        model: &str,
+        prompt: &Prompt,
+        timeout: Duration,
+    ) -> Result<Completion, ProviderError> {
+        let path = format!("/models/{model}:generateContent");
+        let body = request::body(model, prompt);
+        match self.wire.post(&path, &body, timeout).await? {
+            Reply::Answered(answer) => answer::read(&answer, model)
+                .ok_or_else(|| garbled(StatusCode::OK, "the answer has no candidates")),
+            Reply::Refused(failure) => Err(self.failed(&failure, prompt.estimated_input_tokens())),
+        }
+    }
+
+    async fn check(&self, timeout: Duration) -> Result<(), ProviderError> {
+        match self.wire.get("/models?pageSize=1", timeout).await? {
+            Reply::Answered(_) => Ok(()),
+            Reply::Refused(failure) => Err(self.failed(&failure, 0)),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Chat completions read.
+
+use serde_json::{Map, Value};
+
+use crate::domain::completion::{Completion, Finish, ToolCall, Usage};
+use crate::provider::json::{count, list, text};
+
+/// An error inside an answer with a good status, as OpenRouter sends it when generation had
+/// already begun. It wins over everything beside it.
+pub(super) fn error(answer: &Value) -> Option<&Value> {
+    ["/error", "/choices/0/error"]
+        .into_iter()
+        .filter_map(|place| answer.pointer(place))
+        .find(|error| !error.is_null())
+}
+
+/// Reads a chat completion; `None` when it is none.
+pub(super) fn read(answer: &Value, model: &str) -> Option<Completion> {
+    let choice = answer.pointer("/choices/0")?;
+    let message = choice.get("message")?;
+    let calls: Vec<ToolCall> = list(message, "/tool_calls").iter().map(tool_call).collect();
+    let refusal = text(message, "/refusal");
+    let (tool_calls, finish) = finished(text(choice, "/finish_reason"), calls, refusal);
+    let content = content(message);
+    let model = Some(text(answer, "/model")).filter(|name| !name.is_empty()).unwrap_or(model);
+    Some(Completion {
+        model: model.to_owned(),
+        text: if content.is_empty() { refusal.to_owned() } else { content },
+        tool_calls,
+        finish,
+        usage: answer.get("usage").and_then(usage),
+        cost_usd: answer.pointer("/usage/cost").and_then(Value::as_f64),
+    })
+}
+
+/// Text, or a list of parts of which some are text.
+fn content(message: &Value) -> String {
+    match message.get("content") {
+        Some(Value::String(content)) => content.clone(),
+        Some(Value::Array(parts)) => parts.iter().map(|part| text(part, "/text")).collect(),
+        _ => String::new(),
+    }
+}
+
+fn tool_call(call: &Value) -> ToolCall {
+    let arguments = match call.pointer("/function/arguments") {
+        Some(Value::String(raw)) if raw.trim().is_empty() => Value::Object(Map::new()),
+        Some(Value::String(raw)) => serde_json::from_str(raw)
+            .ok()
+            .filter(Value::is_object)
+            .unwrap_or_else(|| raw.as_str().into()),
+        // Some servers do not wrap the object in text.
+        Some(other) if !other.is_null() => other.clone(),
+        _ => Value::Object(Map::new()),
+    };
+    ToolCall {
+        id: text(call, "/id").to_owned(),
+        name: text(call, "/function/name").to_owned(),
+        arguments,
+    }
+}
+
+/// A refusal counts before tool calls and these before the word. A call that was cut in the
+/// middle is no call: it is left out, so that nobody runs it.
+fn finished(reason: &str, mut calls: Vec<ToolCall>, refusal: &str) -> (Vec<ToolCall>, Finish) {
+    let finish = match reason {
+        "stop" => Finish::Stop,
+        "length" => Finish::Length,
+        "tool_calls" | "function_call" => Finish::ToolCalls,
+        "content_filter" => Finish::ContentFilter,
+        "error" => Finish::Error,
+        _ => Finish::Unknown,
+    };
+    if !refusal.is_empty() {
+        return (calls, Finish::Refusal);
+    }
+    let before = calls.len();
+    if finish == Finish::Length {
+        calls.retain(|call| !call.arguments.is_string());
+    }
+    let cut = calls.len() < before;
+    let finish = if calls.is_empty() || cut { finish } else { Finish::ToolCalls };
+    (calls, finish)
+}
+
+/// Details may be missing, and one provider tells more reasoning than output.
+fn usage(usage: &Value) -> Option<Usage> {
+    let input = count(usage, "/prompt_tokens")?;
+    let output = count(usage, "/completion_tokens").unwrap_or_default();
+    let part = |place: &str| count(usage, place).unwrap_or_default().min(input);
+    Some(Usage {
+        input_tokens: input,
+        cached_input_tokens: part("/prompt_tokens_details/cached_tokens"),
+        cache_write_tokens: part("/prompt_tokens_details/cache_write_tokens"),
+        output_tokens: output,
+        reasoning_tokens: count(usage, "/completion_tokens_details/reasoning_tokens")
+            .map(|reasoning| reasoning.min(output)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn finish(reason: &Value, message: &Value) -> (Finish, usize) {
+        let answer = json!({ "choices": [{ "message": message, "finish_reason": reason }] });
+        let completion = read(&answer, "m").unwrap();
+        (completion.finish, completion.tool_calls.len())
+    }
+
+    fn calls(arguments: &[&str]) -> Value {
+        let calls: Vec<Value> = arguments
+            .iter()
+            .map(|text| json!({ "id": "c", "function": { "name": "f", "arguments": text } }))
+            .collect();
+        json!({ "content": null, "tool_calls": calls })
+    }
+
+    #[test]
+    fn what_is_there_counts_before_the_word() {
+        let said = json!({ "content": "hi" });
+        for (reason, expected) in [
+            (json!("stop"), Finish::Stop),
+            (json!("length"), Finish::Length),
+            (json!("content_filter"), Finish::ContentFilter),
+            (json!("error"), Finish::Error),
+            (json!("eos"), Finish::Unknown),
+            (json!(null), Finish::Unknown),
+            (json!(7), Finish::Unknown),
+        ] {
+            assert_eq!(finish(&reason, &said), (expected, 0), "{reason}");
+        }
+        assert_eq!(finish(&json!("stop"), &calls(&["{}", ""])), (Finish::ToolCalls, 2));
+        assert_eq!(finish(&json!("length"), &calls(&["{}", "{\"a\":"])), (Finish::Length, 1));
+        assert_eq!(finish(&json!("stop"), &calls(&["{\"a\":"])), (Finish::ToolCalls, 1));
+        let refused = json!({ "content": null, "refusal": "I cannot." });
+        assert_eq!(finish(&json!("stop"), &refused).0, Finish::Refusal);
+        assert_eq!(finish(&json!("content_filter"), &refused).0, Finish::Refusal);
+    }
+
+    #[test]
+    fn arguments_are_an_object_or_the_models_own_text() {
+        let of = |arguments: Value| tool_call(&json!({ "function": { "arguments": arguments } }));
+        assert_eq!(of(json!("{\"a\":1}")).arguments, json!({ "a": 1 }));
+        assert_eq!(of(json!(" ")).arguments, json!({}));
+        assert_eq!(of(json!(null)).arguments, json!({}));
+        assert_eq!(of(json!({ "a": 1 })).arguments, json!({ "a": 1 }));
+        assert_eq!(of(json!("{\"a\":")).arguments, json!("{\"a\":"));
+        assert_eq!(of(json!("[1]")).arguments, json!("[1]"));
+    }
+
+    #[test]
+    fn usage_is_clamped_and_may_be_missing() {
+        let told = usage(&json!({ "prompt_tokens": 5, "completion_tokens": 10,
+            "prompt_tokens_details": null,
+            "completion_tokens_details": { "reasoning_tokens": 11 } }));
+        let told = told.unwrap();
+        assert_eq!((told.reasoning_tokens, told.cached_input_tokens), (Some(10), 0));
+        assert_eq!(usage(&json!({})), None);
+        assert_eq!(usage(&json!(null)), None);
+    }
+
+    #[test]
+    fn an_error_beside_an_answer_is_found() {
+        let top = json!({ "error": { "code": 400 }, "choices": [{}] });
+        let within = json!({ "choices": [{ "error": { "code": 502 } }] });
+        assert!(error(&top).is_some() && error(&within).is_some());
+        assert!(error(&json!({ "error": null, "choices": [{ "error": null }] })).is_none());
+    }
+}

@@ -1,0 +1,266 @@
+//! A built-in provider with real limits, real latency and faults on request: for the demo, for
+//! tests and for load tests. It needs no network; [`server`] puts the same model on HTTP.
+//!
+//! What one call gets is decided, in this order, by a directive in its prompt, by the settings'
+//! `faults`, and by the limits. Directives are words in the text:
+//!
+//! - `#scripted:429`, `#scripted:hang` or any other [`Fault`]: the call ends so;
+//! - `#scripted:say <text>`: the rest of the line is the answer;
+//! - `#scripted:slow 2s`: the call takes that long;
+//! - each with `@model` behind its name (`#scripted:503@large`) only where that model is asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{ErrorClass, Provider, ProviderError, codes};
+use crate::clock::SharedClock;
+use crate::domain::completion::{Completion, Prompt};
+use crate::domain::units::{Rate, Span};
+
+mod answer;
+mod chance;
+mod dialect;
+mod fault;
+mod fit;
+pub mod model;
+pub mod server;
+mod stats;
+
+pub use answer::Answer;
+pub use fault::{Fault, FaultRule};
+pub use stats::Stats;
+
+pub use model::Model;
+use model::{Call, Limited, Outcome};
+
+/// `scripted` in an account's settings: how this provider behaves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Calls it lets through: `600/min`. More are answered 429, whatever the account's `limits` say.
+    pub requests: Option<Rate>,
+    /// Tokens sent that it lets through: `50000/min`.
+    pub input_tokens: Option<Rate>,
+    /// Tokens received that it lets through: `10000/min`.
+    pub output_tokens: Option<Rate>,
+    /// Calls at the same time that it lets through.
+    #[schemars(range(min = 1))]
+    pub concurrency: Option<u32>,
+    /// How much of the rates it lets through at once; never less than one call.
+    pub burst: Span,
+    /// How long an answer takes before its first token.
+    pub latency: Span,
+    /// How much longer each token of the answer takes.
+    pub latency_per_output_token: Span,
+    /// By which share the latency varies to both sides.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub jitter: f64,
+    /// Calls that go wrong. The first rule that strikes decides.
+    pub faults: Vec<FaultRule>,
+    /// The text of every answer. Default: derived from the prompt, and fitting the output schema.
+    pub answer: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            requests: None,
+            input_tokens: None,
+            output_tokens: None,
+            concurrency: None,
+            burst: Span::secs(1),
+            latency: Span::millis(50),
+            latency_per_output_token: Span::millis(0),
+            jitter: 0.1,
+            faults: Vec::new(),
+            answer: None,
+        }
+    }
+}
+
+/// The scripted provider without a network in between.
+#[derive(Clone)]
+pub struct Scripted {
+    model: Arc<Model>,
+}
+
+impl Scripted {
+    /// A provider of its own.
+    pub fn new(settings: Settings, clock: SharedClock) -> Self {
+        Self { model: Arc::new(Model::new(settings, clock)) }
+    }
+
+    /// Another way into a model that exists: its limits are shared.
+    pub const fn on(model: Arc<Model>) -> Self {
+        Self { model }
+    }
+
+    /// The model, for what it has counted.
+    pub const fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+}
+
+#[async_trait]
+impl Provider for Scripted {
+    async fn complete(
+        &self,
+        model: &str,
+        prompt: &Prompt,
+        timeout: Duration,
+    ) -> Result<Completion, ProviderError> {
+        let call = self.model.call(model, prompt);
+        let latency = call.latency();
+        tokio::time::sleep(latency.min(timeout)).await;
+        if latency > timeout {
+            return Err(timed_out(timeout));
+        }
+        end(&call, model)
+    }
+
+    async fn check(&self, _timeout: Duration) -> Result<(), ProviderError> {
+        Ok(())
+    }
+}
+
+/// What the call has come to, in the classes that the same answer on HTTP leads to.
+fn end(call: &Call, model: &str) -> Result<Completion, ProviderError> {
+    match call.outcome() {
+        Outcome::Answer(answer) => Ok(Completion {
+            model: model.to_owned(),
+            text: answer.text.clone(),
+            tool_calls: Vec::new(),
+            finish: answer.finish,
+            usage: Some(answer.usage),
+            cost_usd: None,
+        }),
+        Outcome::Fault(fault) => Err(error_of(*fault)),
+        Outcome::Limited(limited) => Err(rate_limited(limited, model)),
+    }
+}
+
+fn rate_limited(limited: &Limited, model: &str) -> ProviderError {
+    ProviderError {
+        class: ErrorClass::CooldownKey,
+        code: codes::RATE_LIMITED,
+        status: Some(429),
+        retry_after: Some(limited.wait),
+        message: limited.message(model),
+    }
+}
+
+fn timed_out(timeout: Duration) -> ProviderError {
+    ProviderError {
+        class: ErrorClass::FailoverProvider,
+        code: codes::TIMED_OUT,
+        status: None,
+        retry_after: None,
+        message: format!("no answer within {} ms", timeout.as_millis()),
+    }
+}
+
+fn error_of(fault: Fault) -> ProviderError {
+    use ErrorClass::{AuthOrBilling, CooldownKey, FailoverProvider, RetrySameKey};
+    let (class, code) = match fault {
+        Fault::RateLimited => (CooldownKey, codes::RATE_LIMITED),
+        Fault::ServerError => (RetrySameKey, codes::SERVER_ERROR),
+        Fault::Unavailable => (RetrySameKey, codes::OVERLOADED),
+        Fault::Overloaded => (FailoverProvider, codes::OVERLOADED),
+        Fault::BadKey => (AuthOrBilling, codes::BAD_KEY),
+        Fault::Huge => (FailoverProvider, codes::TOO_LARGE),
+        Fault::Hang => (FailoverProvider, codes::TIMED_OUT),
+        Fault::Reset | Fault::Refuse => (FailoverProvider, codes::UNREACHABLE),
+        Fault::Html | Fault::Half | Fault::Empty | Fault::InvalidOutput | Fault::Text => {
+            (FailoverProvider, codes::GARBLED)
+        }
+    };
+    let message = fault.message().to_owned();
+    ProviderError { class, code, status: fault.status(), retry_after: None, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::domain::completion::{Message, Role};
+
+    fn asking(text: &str) -> Prompt {
+        let content = text.to_owned();
+        let user =
+            Message { role: Role::User, content, tool_calls: Vec::new(), tool_call_id: None };
+        Prompt { messages: vec![user], max_output_tokens: 100, ..Prompt::default() }
+    }
+
+    fn quick() -> Scripted {
+        let settings = Settings { latency: Span::millis(0), ..Settings::default() };
+        Scripted::new(settings, Arc::new(SystemClock))
+    }
+
+    #[test]
+    fn settings_are_written_as_people_write_them() {
+        let text = r#"
+            requests = "600/min"
+            concurrency = 4
+            faults = [{ every = 10, answer = "503" }, { share = 0.1, answer = "half" }]
+        "#;
+        let read: Settings = toml::from_str(text).unwrap();
+        assert_eq!(read.requests, Rate::parse("600/min"));
+        assert_eq!(read.latency, Span::millis(50));
+        assert_eq!(read.faults.len(), 2);
+        assert!(toml::from_str::<Settings>("request = \"1/s\"").is_err());
+        assert!(toml::from_str::<Settings>("faults = [{ answer = \"teapot\" }]").is_err());
+    }
+
+    #[tokio::test]
+    async fn each_fault_has_the_class_of_its_wire_form() {
+        let scripted = quick();
+        for (word, class, code, status) in [
+            ("429", ErrorClass::CooldownKey, codes::RATE_LIMITED, Some(429)),
+            ("500", ErrorClass::RetrySameKey, codes::SERVER_ERROR, Some(500)),
+            ("503", ErrorClass::RetrySameKey, codes::OVERLOADED, Some(503)),
+            ("529", ErrorClass::FailoverProvider, codes::OVERLOADED, Some(529)),
+            ("401", ErrorClass::AuthOrBilling, codes::BAD_KEY, Some(401)),
+            ("html", ErrorClass::FailoverProvider, codes::GARBLED, Some(200)),
+            ("half", ErrorClass::FailoverProvider, codes::GARBLED, Some(200)),
+            ("empty", ErrorClass::FailoverProvider, codes::GARBLED, Some(200)),
+            ("huge", ErrorClass::FailoverProvider, codes::TOO_LARGE, Some(200)),
+            ("hang", ErrorClass::FailoverProvider, codes::TIMED_OUT, None),
+            ("reset", ErrorClass::FailoverProvider, codes::UNREACHABLE, None),
+            ("refuse", ErrorClass::FailoverProvider, codes::UNREACHABLE, None),
+        ] {
+            let prompt = asking(&format!("Tag this #scripted:{word}"));
+            let timeout = Duration::from_millis(20);
+            let error = scripted.complete("m", &prompt, timeout).await.unwrap_err();
+            assert_eq!((error.class, error.code, error.status), (class, code, status), "{word}");
+            assert_eq!(error.retry_after.is_some(), word == "429", "{word}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_comes_with_what_it_used() {
+        let scripted = quick();
+        let prompt = asking("The invoice of March is wrong, please send a new one.");
+        let timeout = Duration::from_secs(5);
+        let completion = scripted.complete("m", &prompt, timeout).await.unwrap();
+        let usage = completion.usage.unwrap();
+        assert_eq!(usage.input_tokens, u64::from(prompt.estimated_input_tokens()));
+        assert!(completion.text.contains("invoice") && usage.output_tokens > 0);
+        let again = scripted.complete("m", &prompt, timeout).await.unwrap();
+        assert_eq!(again.text, completion.text);
+    }
+
+    #[tokio::test]
+    async fn a_prompt_says_what_is_answered_and_how_slowly() {
+        let scripted = quick();
+        let prompt = asking("#scripted:say {\"tags\": [\"a\"]}\nand more");
+        let said = scripted.complete("m", &prompt, Duration::from_secs(5)).await.unwrap();
+        assert_eq!(said.text, "{\"tags\": [\"a\"]}");
+        let slow = asking("#scripted:slow 1h");
+        let error = scripted.complete("m", &slow, Duration::from_millis(5)).await.unwrap_err();
+        assert_eq!(error.code, codes::TIMED_OUT);
+    }
+}

@@ -1,0 +1,200 @@
+//! Answers that real providers gave, served again and read by the real adapters.
+//!
+//! `tests/recordings` holds them as they were recorded; `EXPECTED.json` says what each means.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use spillway::clock::ManualClock;
+use spillway::domain::completion::{Completion, Message, Prompt, Role};
+use spillway::provider::settings::Vendor;
+use spillway::provider::{ProviderError, connect};
+use wiremock::matchers::any;
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+const STREAM: &str = "a stream: streaming is read by the synchronous dialects, which come later";
+const BATCH: &str = "a batch: providers' batch APIs are not used yet";
+
+/// Recordings that are not served here, each with its reason.
+const LEFT_OUT: [(&str, &str); 15] = [
+    ("anthropic/03-stream-retry-after-on-200.json", STREAM),
+    ("anthropic/04-stream-tool-call.json", STREAM),
+    ("anthropic/08-batch-poll-ended.json", BATCH),
+    ("anthropic/09-batch-results-jsonl.json", BATCH),
+    ("gemini/03-stream-function-call.json", STREAM),
+    ("gemini/07-batch-succeeded-inline.json", BATCH),
+    ("groq/02-stream-x-groq-usage.json", STREAM),
+    ("groq/04-stream-error-mid-stream.json", STREAM),
+    ("local/01-ollama-native-ndjson-stream.json", STREAM),
+    ("openai/03-stream-chat-usage.json", STREAM),
+    ("openai/04-stream-responses-completed.json", STREAM),
+    ("openai/05-stream-responses-incomplete.json", STREAM),
+    ("openai/08-stream-error-insufficient-quota.json", STREAM),
+    ("openai/09-batch-output-jsonl.json", BATCH),
+    ("openrouter/03-stream-error-token-limit.json", STREAM),
+];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings")
+}
+
+fn read(name: &str) -> Value {
+    let text = fs::read_to_string(folder().join(name)).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn recorded() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for provider in fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()) {
+        if !provider.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(&provider).unwrap().map(|entry| entry.unwrap().path()) {
+            let name = file.strip_prefix(folder()).unwrap();
+            names.insert(name.to_str().unwrap().to_owned());
+        }
+    }
+    names
+}
+
+fn vendor(name: &str) -> Vendor {
+    let folder = name.split('/').next().unwrap();
+    if folder == "local" {
+        return Vendor::OpenAiCompatible;
+    }
+    Vendor::ALL.into_iter().find(|vendor| vendor.as_str() == folder).unwrap()
+}
+
+/// The status, headers and body as recorded; the body was stored unpacked and whole.
+fn answer(recording: &Value) -> ResponseTemplate {
+    let status = u16::try_from(recording["status"].as_u64().unwrap()).unwrap();
+    let mut answer = ResponseTemplate::new(status);
+    let unpacked = ["content-encoding", "content-length", "transfer-encoding", "connection"];
+    for (name, value) in recording["headers"].as_object().into_iter().flatten() {
+        if unpacked.contains(&name.as_str()) {
+            continue;
+        }
+        let values = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
+        for value in values {
+            answer = answer.append_header(name.as_str(), value.as_str().unwrap());
+        }
+    }
+    let body = recording["body"].as_str().unwrap_or_default().as_bytes().to_vec();
+    answer.set_body_bytes(body)
+}
+
+async fn asked(name: &str) -> Result<Completion, ProviderError> {
+    let server = MockServer::start().await;
+    Mock::given(any()).respond_with(answer(&read(name))).mount(&server).await;
+    let now = "2026-11-20T12:00:00Z".parse().unwrap();
+    let clock = Arc::new(ManualClock::at(now));
+    let key = Some("sk-test".into());
+    let provider = connect(vendor(name), Some(&server.uri()), key, clock).unwrap();
+    let message = Message {
+        role: Role::User,
+        content: "Hi".to_owned(),
+        tool_calls: Vec::new(),
+        tool_call_id: None,
+    };
+    let prompt = Prompt { messages: vec![message], max_output_tokens: 100, ..Prompt::default() };
+    provider.complete("a-model", &prompt, Duration::from_secs(20)).await
+}
+
+/// In which ways the outcome is not the expected one.
+fn differences(expected: &Value, outcome: &Result<Completion, ProviderError>) -> Vec<String> {
+    let got = match outcome {
+        Ok(completion) => json!({
+            "outcome": "ok",
+            "finish": completion.finish,
+            "usage": completion.usage,
+        }),
+        Err(error) => json!({
+            "outcome": "error",
+            "cls": error.class.as_str(),
+            "sub": error.code,
+            "wait_s": error.retry_after.map(|wait| wait.as_secs_f64()),
+        }),
+    };
+    let same = |a: &Value, b: &Value| match (a.as_f64(), b.as_f64()) {
+        (Some(a), Some(b)) => (a - b).abs() < 1e-6,
+        _ => a == b,
+    };
+    // Of the keys the sheet knows, `trap`, `note` and `then` are for people.
+    ["outcome", "finish", "usage", "cls", "sub", "wait_s"]
+        .into_iter()
+        .filter_map(|key| expected.get(key).map(|wanted| (key, wanted, &got[key])))
+        .filter(|(_, wanted, got)| !same(wanted, got))
+        .map(|(key, wanted, got)| format!("{key}: expected {wanted}, got {got}"))
+        .collect()
+}
+
+#[tokio::test]
+async fn every_recorded_answer_means_what_the_sheet_says() {
+    let expected = read("EXPECTED.json");
+    let mut wrong = Vec::new();
+    for name in recorded() {
+        let outcome = asked(&name).await;
+        for difference in differences(&expected[&name], &outcome) {
+            wrong.push(format!("{name}: {difference}\n  {outcome:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_recording_is_served_or_left_out_for_a_reason() {
+    let known: BTreeSet<String> =
+        read("EXPECTED.json").as_object().unwrap().keys().cloned().collect();
+    let left_out: BTreeSet<String> = LEFT_OUT.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let served = recorded();
+    assert!(served.is_disjoint(&left_out), "served and left out");
+    let accounted: BTreeSet<String> = served.union(&left_out).cloned().collect();
+    assert_eq!(accounted, known);
+}
+
+#[tokio::test]
+async fn what_was_used_is_counted_as_each_provider_means_it() {
+    for (name, input, cached, written, output, reasoning) in [
+        ("anthropic/02-success-tool-call-parallel.json", 701, 0, 0, 98, None),
+        ("groq/01-success-chat.json", 18, 0, 0, 70, None),
+        ("cerebras/02-success-reasoning.json", 79, 0, 0, 37, Some(25)),
+        ("gemini/01-success-cached-content.json", 9_622, 9_609, 0, 171, Some(136)),
+        ("gemini/02-success-function-call.json", 61, 0, 0, 45, Some(35)),
+        ("gemini/06-finish-safety.json", 14, 0, 0, 0, None),
+        ("openrouter/01-success-cost.json", 16, 0, 0, 13, Some(0)),
+        ("local/02-llamacpp-success-timings.json", 40, 39, 0, 46, None),
+    ] {
+        let usage = asked(name).await.unwrap().usage.unwrap();
+        assert_eq!(
+            (usage.input_tokens, usage.cached_input_tokens, usage.cache_write_tokens),
+            (input, cached, written),
+            "{name}"
+        );
+        assert_eq!((usage.output_tokens, usage.reasoning_tokens), (output, reasoning), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_said_and_asked_for_is_read() {
+    let said = asked("openrouter/01-success-cost.json").await.unwrap();
+    assert_eq!((said.text.as_str(), said.cost_usd), ("2 + 2 = 4", Some(0.000_081)));
+    assert_eq!(said.model, "anthropic/claude-4.5-haiku-20251001");
+
+    let called = asked("openai/02-success-chat-parallel-tools.json").await.unwrap();
+    let names: Vec<&str> = called.tool_calls.iter().map(|call| call.name.as_str()).collect();
+    assert_eq!(names, ["get_weather", "get_news"]);
+    assert_eq!(called.tool_calls[0].arguments, json!({ "location": "San Francisco" }));
+
+    let without = asked("anthropic/02-success-tool-call-parallel.json").await.unwrap();
+    assert_eq!(without.tool_calls[1].arguments, json!({}));
+
+    let blocked = asked("gemini/06-finish-safety.json").await.unwrap();
+    assert_eq!(blocked.text, "");
+
+    let upstream = asked("openrouter/02-error-429-upstream.json").await.unwrap_err();
+    assert!(upstream.message.contains("temporarily rate-limited upstream"), "{upstream}");
+}
