@@ -29,7 +29,7 @@ tools:
 	[ -n "$$packages" ] || exit 0; \
 	[ "$$(id -u)" = 0 ] || sudo=sudo; \
 	if ! command -v apt-get >/dev/null || ! command -v $${sudo:-sh} >/dev/null; then \
-		echo "Missing here: $$packages (Debian's names). Install them and try again." >&2; exit 1; \
+		echo "Missing here:" $$packages "(Debian's names). Install them and try again." >&2; exit 1; \
 	fi; \
 	$$sudo apt-get update -qq && \
 	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$packages >/dev/null || exit 1; \

@@ -150,13 +150,11 @@ pub async fn open_keys(settings: &StoreSettings) -> Result<SharedKeyStore> {
 }
 
 async fn keyspace(settings: &StoreSettings) -> Result<Keyspace> {
-    let timeouts = Timeouts {
-        connect: settings.connect_timeout.0,
-        response: settings.response_timeout.0,
-    };
-    Keyspace::open(&settings.url, &settings.prefix, timeouts).await.with_context(|| {
-        format!("store.url = \"{}\" cannot be opened", settings.redacted_url())
-    })
+    let timeouts =
+        Timeouts { connect: settings.connect_timeout.0, response: settings.response_timeout.0 };
+    Keyspace::open(&settings.url, &settings.prefix, timeouts)
+        .await
+        .with_context(|| format!("store.url = \"{}\" cannot be opened", settings.redacted_url()))
 }
 
 /// Speaks to an account's vendor.

@@ -11,8 +11,8 @@ use super::Engine;
 use super::catalog::Stop;
 use super::finish::Answer;
 use super::judge::{
-    Judged, another_may_serve, attempt, backoff, falls_through, judge, metered, no_step, outcome_of,
-    refused, rejected, used,
+    Judged, another_may_serve, attempt, backoff, falls_through, judge, metered, no_step,
+    outcome_of, refused, rejected, used,
 };
 use super::place::{Departure, Placement};
 use crate::domain::completion::{Completion, Prompt, Usage};
@@ -221,7 +221,12 @@ impl Engine {
         match judged {
             Judged::Good(data) => {
                 let fell_back = self.is_fallback(run, step);
-                Next::End(Box::new(Answer { step: step.clone(), completion: answer, data, fell_back }))
+                Next::End(Box::new(Answer {
+                    step: step.clone(),
+                    completion: answer,
+                    data,
+                    fell_back,
+                }))
             }
             Judged::Refused(why) => Next::Fail(refused(why)),
             Judged::Unfit(_) => {
@@ -282,8 +287,10 @@ impl Engine {
             }
             Outcome::Unauthorized => {
                 tracing::error!(
-                    account = stop.step.account, status = error.status,
-                    "account disabled: {}", error.message
+                    account = stop.step.account,
+                    status = error.status,
+                    "account disabled: {}",
+                    error.message
                 );
                 let time = self.settings.disabled.0;
                 self.shut(&[stop.account_gate()], time, "the provider refused the key").await;
@@ -328,10 +335,9 @@ impl Engine {
 
     /// Whether another than the first step the job could have had answered.
     fn is_fallback(&self, run: &Run, step: &Step) -> bool {
-        let first = self
-            .catalog
-            .route(&run.job.route)
-            .and_then(|route| self.steps(route, run.job.provider.as_ref()).first().map(|s| s.name()));
+        let first = self.catalog.route(&run.job.route).and_then(|route| {
+            self.steps(route, run.job.provider.as_ref()).first().map(|s| s.name())
+        });
         first.is_some_and(|first| first != step.name())
     }
 

@@ -174,7 +174,12 @@ impl Engine {
             }
             Said::Gone => {
                 metrics::delivered("gone");
-                tracing::warn!(id = post.lease.id, url = host, status = log.status, "receiver is gone");
+                tracing::warn!(
+                    id = post.lease.id,
+                    url = host,
+                    status = log.status,
+                    "receiver is gone"
+                );
                 Verdict::Undeliverable { log }
             }
             Said::Again => {
@@ -183,8 +188,12 @@ impl Engine {
                     Some(after) => {
                         metrics::delivered("retried");
                         tracing::info!(
-                            id = post.lease.id, url = host, status = log.status,
-                            error = log.error, retry_ms = after.as_millis(), "not taken"
+                            id = post.lease.id,
+                            url = host,
+                            status = log.status,
+                            error = log.error,
+                            retry_ms = after.as_millis(),
+                            "not taken"
                         );
                         Verdict::Redeliver { after, log }
                     }

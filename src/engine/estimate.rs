@@ -45,9 +45,7 @@ impl Load {
     /// Items ready in this route's lines of this lane and more urgent ones.
     fn before(&self, lane: Lane, route: &str) -> u64 {
         let depths = self.depths.load();
-        let waits = |line: &Line| {
-            matches!(line, Line::Run { lane: other, route: name } if *other <= lane && name == route)
-        };
+        let waits = |line: &Line| matches!(line, Line::Run { lane: other, route: name } if *other <= lane && name == route);
         depths.ready.iter().filter(|(line, _)| waits(line)).map(|(_, count)| count).sum()
     }
 

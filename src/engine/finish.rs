@@ -11,7 +11,9 @@ use crate::domain::completion::Completion;
 use crate::domain::job::{Callback, Job};
 use crate::domain::result::{JobError, JobResult, Status};
 use crate::domain::route::Step;
-use crate::queue::{Delivery, Ended, Ending, GroupDelivery, LeaseToken, QueueError, Settled, Verdict};
+use crate::queue::{
+    Delivery, Ended, Ending, GroupDelivery, LeaseToken, QueueError, Settled, Verdict,
+};
 use crate::telemetry::metrics;
 
 /// An answer that ends a job.
@@ -154,7 +156,10 @@ impl Engine {
             match self.queue.settle(lease, verdict.clone()).await {
                 Ok(settled) => {
                     if settled == Settled::Stale {
-                        tracing::warn!(id = lease.id, "came too late: another holds it or it ended");
+                        tracing::warn!(
+                            id = lease.id,
+                            "came too late: another holds it or it ended"
+                        );
                     }
                     return Some(settled);
                 }

@@ -193,15 +193,16 @@ impl Engine {
         let mut jobs = Vec::with_capacity(submission.jobs.len());
         for (index, submission) in submission.jobs.into_iter().enumerate() {
             let made = self.job(&from, submission).await;
-            let (job, _) = made
-                .map_err(|fault| IntakeError::InGroup { index, fault: Box::new(fault) })?;
+            let (job, _) =
+                made.map_err(|fault| IntakeError::InGroup { index, fault: Box::new(fault) })?;
             jobs.push(Job { group: Some(group.clone()), ..job });
         }
         let group = self.group(&from, group, submission.callback, submission.metadata, &jobs);
         let id = group.id.to_string();
         let names: Vec<(String, Lane)> =
             jobs.iter().map(|job| (job.task.clone(), job.lane)).collect();
-        let names: Vec<(&str, Lane)> = names.iter().map(|(task, lane)| (task.as_str(), *lane)).collect();
+        let names: Vec<(&str, Lane)> =
+            names.iter().map(|(task, lane)| (task.as_str(), *lane)).collect();
         let batch = Batch { jobs, group: Some(group), dedup: from.dedup };
         let pushed = self.queue.push(batch).await?;
         let start_at = self.clock.now();
@@ -305,11 +306,7 @@ impl Engine {
         Ok(())
     }
 
-    fn check_steps(
-        &self,
-        route: &str,
-        choice: Option<&ProviderChoice>,
-    ) -> Result<(), IntakeError> {
+    fn check_steps(&self, route: &str, choice: Option<&ProviderChoice>) -> Result<(), IntakeError> {
         let Some(found) = self.catalog.route(route) else {
             return Err(IntakeError::NoStep { route: route.to_owned(), steps: Vec::new() });
         };
@@ -338,8 +335,8 @@ impl Engine {
 fn check_input(task: &Task, input: &RawValue) -> Result<(), IntakeError> {
     let invalid = |violations| IntakeError::InvalidInput { task: task.name.clone(), violations };
     let whole = |detail: String| vec![Violation { pointer: "#".to_owned(), detail }];
-    let value: Value = serde_json::from_str(input.get())
-        .map_err(|fault| invalid(whole(fault.to_string())))?;
+    let value: Value =
+        serde_json::from_str(input.get()).map_err(|fault| invalid(whole(fault.to_string())))?;
     let violations = task.input.violations(&value);
     if !violations.is_empty() {
         return Err(invalid(violations));

@@ -49,8 +49,8 @@ pub(super) fn judge(run: &Run, answer: &Completion) -> Judged {
 /// strictly.
 fn read(schema: &Schema, text: &str) -> Result<Value, String> {
     let bare = unfenced(text);
-    let data: Value = serde_json::from_str(bare)
-        .map_err(|fault| format!("The answer is not JSON: {fault}"))?;
+    let data: Value =
+        serde_json::from_str(bare).map_err(|fault| format!("The answer is not JSON: {fault}"))?;
     let violations = schema.violations(&data);
     if violations.is_empty() {
         return Ok(data);
@@ -110,16 +110,19 @@ pub(super) fn another_may_serve(error: &ProviderError) -> bool {
 /// the call may have been worked on unseen.
 pub(super) fn used(answer: &Result<Completion, ProviderError>) -> Option<Cost> {
     match answer {
-        Ok(answer) => {
-            answer.usage.map(|usage| Cost::call(usage.input_tokens, usage.output_tokens))
-        }
+        Ok(answer) => answer.usage.map(|usage| Cost::call(usage.input_tokens, usage.output_tokens)),
         Err(error) if matches!(error.code, codes::TIMED_OUT | codes::GARBLED) => None,
         Err(_) => Some(Cost::call(0, 0)),
     }
 }
 
 /// A line of the receipt.
-pub(super) fn attempt(step: &Step, outcome: Outcome, status: Option<u16>, took: Duration) -> Attempt {
+pub(super) fn attempt(
+    step: &Step,
+    outcome: Outcome,
+    status: Option<u16>,
+    took: Duration,
+) -> Attempt {
     Attempt {
         provider: step.provider.clone(),
         account: step.account.clone(),

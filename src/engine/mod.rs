@@ -15,8 +15,8 @@ use crate::lifecycle::Lifecycle;
 use crate::limiter::SharedLimiter;
 use crate::queue::SharedQueue;
 
-pub mod catalog;
 mod cascade;
+pub mod catalog;
 mod deliver;
 pub mod estimate;
 mod finish;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::Engine;
-use super::catalog::Stop;
 use super::cascade::Run;
+use super::catalog::Stop;
 use crate::domain::job::{ProviderChoice, SortBy};
 use crate::domain::limits::Cost;
 use crate::domain::route::{Route, Step};

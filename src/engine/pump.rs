@@ -127,11 +127,10 @@ impl Pump {
     async fn depart(&mut self, run: Run, permit: OwnedSemaphorePermit) -> Stepped {
         loop {
             let age = (self.engine.clock.now() - run.job.created_at).to_std().unwrap_or_default();
-            let patience = self
-                .engine
-                .catalog
-                .route(&run.job.route)
-                .map_or(Duration::ZERO, |route| route.patience(run.job.lane).saturating_sub(age));
+            let patience =
+                self.engine.catalog.route(&run.job.route).map_or(Duration::ZERO, |route| {
+                    route.patience(run.job.lane).saturating_sub(age)
+                });
             let placed = self.engine.place(&run, &[], patience).await;
             match placed {
                 Ok(Placement::Go(departure)) => {

@@ -118,6 +118,8 @@ fn buried() -> JobError {
         code: "worker_lost".to_owned(),
         message: format!("The worker running this job vanished {MOST_LOSSES} times."),
         retryable: true,
-        hint: Some("The job may bring its worker down; look at the logs, then replay it.".to_owned()),
+        hint: Some(
+            "The job may bring its worker down; look at the logs, then replay it.".to_owned(),
+        ),
     }
 }

@@ -49,11 +49,7 @@ impl Waiters {
 impl Engine {
     /// The job once it has ended, or as it stands when the time is over. Ends early when the
     /// service stops.
-    pub async fn wait_for(
-        &self,
-        id: &JobId,
-        time: Duration,
-    ) -> Result<Option<Record>, QueueError> {
+    pub async fn wait_for(&self, id: &JobId, time: Duration) -> Result<Option<Record>, QueueError> {
         let deadline = Instant::now() + time;
         let waiting = self.waiters.join(id);
         let answer = self.look_until(id, deadline, &waiting).await;

@@ -101,10 +101,11 @@ fn caller(record: &KeyRecord) -> Caller {
 
 fn presented(request: &HttpRequest) -> Option<&str> {
     let headers = request.headers();
-    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
-        let (scheme, key) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(key)
-    });
+    let bearer =
+        headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
+            let (scheme, key) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then_some(key)
+        });
     let plain = || headers.get("x-api-key").and_then(|value| value.to_str().ok());
     bearer.or_else(plain).map(str::trim).filter(|key| !key.is_empty())
 }

@@ -112,11 +112,7 @@ pub(super) async fn deliveries(
 }
 
 /// The caller's own group.
-async fn own(
-    state: &State,
-    request: &HttpRequest,
-    id: &str,
-) -> Result<(GroupId, String), Problem> {
+async fn own(state: &State, request: &HttpRequest, id: &str) -> Result<(GroupId, String), Problem> {
     let caller = state.auth.caller(request).await?;
     let group = GroupId::parse(id).ok_or_else(|| unknown(id))?;
     if state.engine.find_group(&caller.name, &group).await?.is_none() {

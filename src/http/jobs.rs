@@ -64,7 +64,10 @@ pub(super) fn submit_doc() -> Operation {
     Operation::new("Submit a job", "Answers 202 once the job is stored.")
         .body("submission")
         .header("Idempotency-Key", "Recognises a repetition of this request.")
-        .header("Prefer", "`wait=20` holds the request for the result; `handling=strict` refuses unknown fields.")
+        .header(
+            "Prefer",
+            "`wait=20` holds the request for the result; `handling=strict` refuses unknown fields.",
+        )
         .answer::<Receipt>(202, "Accepted")
         .answer::<JobResult>(200, "The result, when `Prefer: wait` was given and it came in time")
 }
@@ -265,7 +268,8 @@ pub(super) async fn list(
         .transpose()?;
     let after = some(query.after)
         .map(|text| {
-            JobId::parse(&text).ok_or_else(|| bad("`after` must be the `next` of a page.".to_owned()))
+            JobId::parse(&text)
+                .ok_or_else(|| bad("`after` must be the `next` of a page.".to_owned()))
         })
         .transpose()?;
     let limit = seconds("limit", query.limit.as_deref())?.unwrap_or(20).clamp(1, 100);

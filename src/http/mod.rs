@@ -66,7 +66,12 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         row(get(), "/v1/groups/{id}", to().to(groups::get), groups::get_doc()),
         row(delete(), "/v1/groups/{id}", to().to(groups::cancel), groups::cancel_doc()),
         row(post(), "/v1/groups/{id}/replay", to().to(groups::replay), groups::replay_doc()),
-        row(get(), "/v1/groups/{id}/deliveries", to().to(groups::deliveries), groups::deliveries_doc()),
+        row(
+            get(),
+            "/v1/groups/{id}/deliveries",
+            to().to(groups::deliveries),
+            groups::deliveries_doc(),
+        ),
         row(get(), "/v1/me", to().to(what_is::me), what_is::me_doc()),
         row(get(), "/v1/tasks", to().to(what_is::tasks), what_is::tasks_doc()),
         row(get(), "/v1/routes", to().to(what_is::routes), what_is::routes_doc()),
@@ -82,15 +87,14 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
 pub fn serve(listeners: Vec<TcpListener>, state: State) -> std::io::Result<Server> {
     let settings = state.settings.clone();
     let state = web::Data::from(Arc::new(state));
-    let mut server = HttpServer::new(move || {
-        App::new().app_data(state.clone()).configure(configure)
-    })
-    .client_request_timeout(settings.header_timeout.0)
-    .client_disconnect_timeout(Duration::from_secs(1))
-    .keep_alive(Duration::from_secs(75))
-    .backlog(4_096)
-    .shutdown_timeout(settings.drain_timeout.0.as_secs())
-    .disable_signals();
+    let mut server =
+        HttpServer::new(move || App::new().app_data(state.clone()).configure(configure))
+            .client_request_timeout(settings.header_timeout.0)
+            .client_disconnect_timeout(Duration::from_secs(1))
+            .keep_alive(Duration::from_secs(75))
+            .backlog(4_096)
+            .shutdown_timeout(settings.drain_timeout.0.as_secs())
+            .disable_signals();
     if let Some(workers) = settings.workers {
         server = server.workers(workers.max(1));
     }

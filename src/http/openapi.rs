@@ -111,9 +111,9 @@ pub fn document() -> Value {
 
 fn operation(endpoint: &Endpoint, maker: &mut SchemaGenerator) -> Value {
     let doc = &endpoint.doc;
-    let in_path = endpoint.path.contains("{id}").then(|| {
-        json!({ "in": "path", "name": "id", "required": true, "schema": { "type": "string" } })
-    });
+    let in_path = endpoint.path.contains("{id}").then(
+        || json!({ "in": "path", "name": "id", "required": true, "schema": { "type": "string" } }),
+    );
     let told = doc.parameters.iter().map(|(place, name, what)| {
         json!({ "in": place, "name": name, "description": what, "schema": { "type": "string" } })
     });

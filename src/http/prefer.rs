@@ -54,9 +54,8 @@ mod tests {
 
     #[test]
     fn preferences_are_read_and_the_unknown_is_ignored() {
-        let parse = |text: &'static str| {
-            Preference::parse(std::iter::once(text), Duration::from_secs(60))
-        };
+        let parse =
+            |text: &'static str| Preference::parse(std::iter::once(text), Duration::from_secs(60));
         let both = parse("respond-async, wait=10; foo, handling=strict");
         assert_eq!(both, Preference { wait: Some(Duration::from_secs(10)), strict: true });
         assert_eq!(parse("wait=900").wait, Some(Duration::from_secs(60)));

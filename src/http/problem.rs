@@ -126,7 +126,8 @@ impl ResponseError for Problem {
         if status == StatusCode::UNAUTHORIZED {
             response.insert_header((WWW_AUTHENTICATE, "Bearer"));
         }
-        let waits = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+        let waits =
+            matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
         if let Some(time) = self.retry_after.or(waits.then_some(Duration::from_secs(1))) {
             // Whole seconds, rounded up: Zapier replays by it.
             let seconds = time.as_millis().div_ceil(1_000).max(1);
@@ -170,7 +171,8 @@ impl From<IntakeError> for Problem {
     fn from(error: IntakeError) -> Self {
         match error {
             IntakeError::UnknownTask { name, nearest, known } => {
-                let hint = nearest.map_or_else(String::new, |near| format!(" Did you mean `{near}`?"));
+                let hint =
+                    nearest.map_or_else(String::new, |near| format!(" Did you mean `{near}`?"));
                 let detail =
                     format!("There is no task `{name}`.{hint} Known tasks: {}.", known.join(", "));
                 Self::new(Kind::UnknownTask, detail)
@@ -182,12 +184,11 @@ impl From<IntakeError> for Problem {
                 );
                 Self::new(Kind::InvalidInput, detail).with_errors(violations)
             }
-            IntakeError::Callback(refusal) => {
-                Self::new(Kind::InvalidCallback, refusal.to_string())
-            }
+            IntakeError::Callback(refusal) => Self::new(Kind::InvalidCallback, refusal.to_string()),
             IntakeError::CallbackHeaders(why) => Self::new(Kind::InvalidCallback, why),
             IntakeError::PastDeadline => {
-                let detail = "deliver_by must be a moment in the future, such as in an hour's time.";
+                let detail =
+                    "deliver_by must be a moment in the future, such as in an hour's time.";
                 Self::new(Kind::PastDeadline, detail)
             }
             IntakeError::UnreachableDeadline { start_at } => {

@@ -18,8 +18,18 @@ use crate::engine::intake::{GroupSubmission, Submission};
 
 /// Fields of a job.
 const JOB: [&str; 12] = [
-    "task", "input", "callback_url", "callback", "workflow", "session", "lane", "deliver_by",
-    "max_cost_usd", "provider", "metadata", "jobs",
+    "task",
+    "input",
+    "callback_url",
+    "callback",
+    "workflow",
+    "session",
+    "lane",
+    "deliver_by",
+    "max_cost_usd",
+    "provider",
+    "metadata",
+    "jobs",
 ];
 
 /// Fields that the jobs of a group take over from the group.
@@ -103,8 +113,7 @@ pub(super) fn group(
     for (index, own) in jobs.into_iter().enumerate() {
         let mut fields = shared.clone();
         fields.extend(own);
-        let (submission, told) =
-            job(fields, strict).map_err(|problem| problem.in_group(index))?;
+        let (submission, told) = job(fields, strict).map_err(|problem| problem.in_group(index))?;
         warnings.extend(told.into_iter().map(|warning| format!("job {index}: {warning}")));
         submissions.push(submission);
     }
@@ -130,8 +139,10 @@ impl Reader {
     fn unwrap_item(&mut self) {
         let is_item = !self.fields.contains_key("task") && self.fields.contains_key("headers");
         let inner = self.fields.get("body").filter(|_| is_item);
-        if let Some(inner) = inner.and_then(|body| serde_json::from_str::<Fields>(body.get()).ok()) {
-            self.warnings.push("the fields were taken from `body` of a whole webhook item".to_owned());
+        if let Some(inner) = inner.and_then(|body| serde_json::from_str::<Fields>(body.get()).ok())
+        {
+            self.warnings
+                .push("the fields were taken from `body` of a whole webhook item".to_owned());
             self.fields = inner;
         }
     }
@@ -271,7 +282,8 @@ impl Reader {
                 .map(|known| (strsim::damerau_levenshtein(known, name), known))
                 .filter(|(distance, _)| *distance <= 2)
                 .min();
-            let hint = near.map_or_else(String::new, |(_, known)| format!("; did you mean `{known}`?"));
+            let hint =
+                near.map_or_else(String::new, |(_, known)| format!("; did you mean `{known}`?"));
             let shown: String = name.chars().take(64).collect();
             self.warnings.push(format!("`{shown}` is not known and was ignored{hint}"));
         }
@@ -338,7 +350,8 @@ mod tests {
 
     #[test]
     fn jobs_of_a_group_take_over_what_they_share() {
-        let body = r#"{"task":"tag","workflow":"w","jobs":[{"input":"a"},{"input":"b","task":"plan"}]}"#;
+        let body =
+            r#"{"task":"tag","workflow":"w","jobs":[{"input":"a"},{"input":"b","task":"plan"}]}"#;
         let (group, _) = group(fields(body), true, 10).unwrap();
         let tasks: Vec<_> = group.jobs.iter().map(|job| job.task.as_str()).collect();
         assert_eq!(tasks, ["tag", "plan"]);

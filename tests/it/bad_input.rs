@@ -28,7 +28,8 @@ async fn refused(spillway: &Spillway, body: impl Into<reqwest::Body>, status: u1
 async fn each_kind_of_bad_body_gets_its_own_problem() {
     let (spillway, _folder) = start(Store::Embedded, SCRIPTED);
     let code = |problem: &Value| problem["code"].as_str().unwrap().to_owned();
-    for text in ["", "tag", "[1]", "{\"task\": \"tag\", \"input\": \"a\nb\"}", "{\"task\":\"tag\""] {
+    for text in ["", "tag", "[1]", "{\"task\": \"tag\", \"input\": \"a\nb\"}", "{\"task\":\"tag\""]
+    {
         assert_eq!(code(&refused(&spillway, text, 400).await), "not_json", "{text}");
     }
     let latin1 = b"{\"task\":\"tag\",\"input\":\"\xfc\"}".to_vec();
@@ -46,9 +47,7 @@ async fn each_kind_of_bad_body_gets_its_own_problem() {
 async fn a_body_without_a_length_is_capped_while_reading() {
     let (spillway, _folder) = start(Store::Embedded, SCRIPTED);
     let chunk = bytes::Bytes::from(vec![b' '; 64 * 1024]);
-    let endless = futures::stream::iter(
-        std::iter::repeat_n(Ok::<_, std::io::Error>(chunk), 64),
-    );
+    let endless = futures::stream::iter(std::iter::repeat_n(Ok::<_, std::io::Error>(chunk), 64));
     let request =
         spillway.request(Method::POST, "/v1/jobs").body(reqwest::Body::wrap_stream(endless));
     // The service answers before all is sent; a client may see the answer or a closed connection.
@@ -67,15 +66,51 @@ async fn each_kind_of_bad_request_says_what_to_do() {
         (json!({ "task": "tag" }), "invalid_request", "input"),
         (json!({ "input": "x" }), "invalid_request", "task"),
         (json!({ "task": "tag", "input": "x", "lane": "fast" }), "invalid_request", "interactive"),
-        (json!({ "task": "tag", "input": "x", "deliver_by": "2020-01-01T00:00:00Z" }), "deliver_by_past", "future"),
-        (json!({ "task": "tag", "input": "x", "callback_url": "ftp://a.example/" }), "invalid_callback", "http"),
-        (json!({ "task": "tag", "input": "x", "callback_url": "nonsense" }), "invalid_callback", "URL"),
-        (json!({ "task": "tag", "input": "x", "callback_url": "https://u:p@a.example/" }), "invalid_callback", "user"),
-        (json!({ "task": "tag", "input": "x", "callback_url": "http://169.254.169.254/latest" }), "invalid_callback", "allow_networks"),
-        (json!({ "task": "tag", "input": "x", "callback_url": "http://[::ffff:10.0.0.1]/" }), "invalid_callback", "allow_networks"),
-        (json!({ "task": "tag", "input": "x", "callback_url": "http://0x0a000001/" }), "invalid_callback", "allow_networks"),
-        (json!({ "task": "tag", "input": "x", "provider": { "only": ["openai"] } }), "no_step", "scripted"),
-        (json!({ "task": "chat", "input": { "messages": [{ "role": "system", "content": "x" }] } }), "invalid_input", "message"),
+        (
+            json!({ "task": "tag", "input": "x", "deliver_by": "2020-01-01T00:00:00Z" }),
+            "deliver_by_past",
+            "future",
+        ),
+        (
+            json!({ "task": "tag", "input": "x", "callback_url": "ftp://a.example/" }),
+            "invalid_callback",
+            "http",
+        ),
+        (
+            json!({ "task": "tag", "input": "x", "callback_url": "nonsense" }),
+            "invalid_callback",
+            "URL",
+        ),
+        (
+            json!({ "task": "tag", "input": "x", "callback_url": "https://u:p@a.example/" }),
+            "invalid_callback",
+            "user",
+        ),
+        (
+            json!({ "task": "tag", "input": "x", "callback_url": "http://169.254.169.254/latest" }),
+            "invalid_callback",
+            "allow_networks",
+        ),
+        (
+            json!({ "task": "tag", "input": "x", "callback_url": "http://[::ffff:10.0.0.1]/" }),
+            "invalid_callback",
+            "allow_networks",
+        ),
+        (
+            json!({ "task": "tag", "input": "x", "callback_url": "http://0x0a000001/" }),
+            "invalid_callback",
+            "allow_networks",
+        ),
+        (
+            json!({ "task": "tag", "input": "x", "provider": { "only": ["openai"] } }),
+            "no_step",
+            "scripted",
+        ),
+        (
+            json!({ "task": "chat", "input": { "messages": [{ "role": "system", "content": "x" }] } }),
+            "invalid_input",
+            "message",
+        ),
     ];
     for (body, code, says) in cases {
         let problem = refused(&spillway, body.to_string(), 422).await;
@@ -90,8 +125,12 @@ async fn every_violation_of_the_input_schema_is_told_with_its_pointer() {
     let (spillway, _folder) = start(Store::Embedded, SCRIPTED);
     let body = json!({ "task": "classify", "input": { "text": 5, "labels": [1, "ok", 2] } });
     let problem = refused(&spillway, body.to_string(), 422).await;
-    let told: Vec<_> =
-        problem["errors"].as_array().unwrap().iter().map(|e| e["pointer"].as_str().unwrap()).collect();
+    let told: Vec<_> = problem["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| e["pointer"].as_str().unwrap())
+        .collect();
     assert!(!told.is_empty(), "{problem}");
     assert!(problem["detail"].as_str().unwrap().contains("classify"), "{problem}");
 }

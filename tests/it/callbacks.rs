@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::jobs::{Store, start};
 use crate::support::eventually;
 use crate::support::receiver::Receiver;
-use crate::support::spillway::{SCRIPTED, answer, embedded, settings, Spillway};
+use crate::support::spillway::{SCRIPTED, Spillway, answer, embedded, settings};
 
 #[tokio::test]
 async fn a_receiver_that_is_not_ready_yet_is_asked_again_soon_under_the_same_id() {
@@ -18,7 +18,8 @@ async fn a_receiver_that_is_not_ready_yet_is_asked_again_soon_under_the_same_id(
         1 => (503, String::new()),
         _ => (200, "{\"message\":\"Workflow was started\"}".to_owned()),
     });
-    let body = json!({ "task": "tag", "input": "x", "callback_url": receiver.url("/w?signature=s") });
+    let body =
+        json!({ "task": "tag", "input": "x", "callback_url": receiver.url("/w?signature=s") });
     let id = spillway.submit(&body).await;
     receiver.until_taken(1).await;
     let all = receiver.all();
@@ -58,7 +59,8 @@ async fn a_callback_that_is_down_is_given_up_at_the_end_and_can_be_replayed() {
     let settings = settings(&embedded(folder.path()), &more)
         .replace("[callbacks]", "[callbacks]\nschedule = [\"10ms\", \"10ms\"]");
     let spillway = Spillway::start(&settings);
-    let receiver = Receiver::answering(|before, _| (if before < 3 { 500 } else { 204 }, String::new()));
+    let receiver =
+        Receiver::answering(|before, _| (if before < 3 { 500 } else { 204 }, String::new()));
     let body = json!({ "task": "tag", "input": "x", "callback_url": receiver.url("/") });
     let id = spillway.submit(&body).await;
     let path = format!("/v1/jobs/{id}/deliveries");

@@ -109,7 +109,8 @@ async fn a_429_holds_the_step_for_everybody_until_its_time() {
     let limited = "faults = [{ every = 1, answer = \"429\" }]";
     let (spillway, _folder) = start(Store::Redis, &two_steps(limited));
     falls_through(&spillway, "rate_limited").await;
-    let result = spillway.run(&json!({ "task": "tag", "input": "more", "lane": "interactive" })).await;
+    let result =
+        spillway.run(&json!({ "task": "tag", "input": "more", "lane": "interactive" })).await;
     assert_eq!(result["status"], "succeeded");
     let (_, limits) = spillway.get("/v1/limits").await;
     let shut = limits["shut"].as_array().unwrap();
@@ -173,8 +174,9 @@ async fn a_job_may_choose_its_providers_and_what_it_costs_is_told() {
     let result = spillway.run(&body).await;
     assert_eq!((&result["model"], &result["fell_back"]), (&json!("b"), &json!(false)));
     assert!(result["cost_usd"].as_f64().unwrap() > 0.0, "{result:#}");
-    let (status, problem) =
-        spillway.post("/v1/jobs", &json!({ "task": "tag", "input": "x", "max_cost_usd": 1e-9 })).await;
+    let (status, problem) = spillway
+        .post("/v1/jobs", &json!({ "task": "tag", "input": "x", "max_cost_usd": 1e-9 }))
+        .await;
     assert_eq!((status.as_u16(), &problem["code"]), (422, &json!("over_budget")));
 }
 
@@ -200,7 +202,10 @@ steps = ["first/a"]
             "callback_url": receiver.url("/"),
         }))
         .await;
-    assert_eq!((&result["status"], &result["error"]["code"]), (&json!("expired"), &json!("expired")));
+    assert_eq!(
+        (&result["status"], &result["error"]["code"]),
+        (&json!("expired"), &json!("expired"))
+    );
     receiver.until_taken(1).await;
     assert_eq!(receiver.all()[0].body["type"], "job.expired");
 }

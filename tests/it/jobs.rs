@@ -197,7 +197,8 @@ async fn jobs_are_listed_by_filter_and_page_and_a_caller_sees_only_its_own(#[cas
     let mut ids = Vec::new();
     for number in 0..7 {
         let workflow = if number % 2 == 0 { "even" } else { "odd" };
-        let body = json!({ "task": "tag", "input": format!("text {number}"), "workflow": workflow });
+        let body =
+            json!({ "task": "tag", "input": format!("text {number}"), "workflow": workflow });
         let result = spillway.run(&body).await;
         ids.push(result["id"].as_str().unwrap().to_owned());
     }
@@ -263,11 +264,15 @@ steps = ["slow/m"]
         let (status, job) =
             answer(spillway.request(Method::DELETE, &format!("/v1/jobs/{id}"))).await;
         assert_eq!(status, 200, "{job}");
-        assert_eq!((&job["status"], &job["error"]["code"]), (&json!("cancelled"), &json!("cancelled")));
+        assert_eq!(
+            (&job["status"], &job["error"]["code"]),
+            (&json!("cancelled"), &json!("cancelled"))
+        );
     }
     receiver.until_taken(2).await;
     assert!(receiver.all().iter().all(|received| received.body["type"] == "job.cancelled"));
-    let (status, _) = answer(spillway.request(Method::DELETE, &format!("/v1/jobs/{running}"))).await;
+    let (status, _) =
+        answer(spillway.request(Method::DELETE, &format!("/v1/jobs/{running}"))).await;
     assert_eq!(status, 200, "cancelling twice is no fault");
 }
 
@@ -292,18 +297,20 @@ async fn a_group_comes_back_together_and_in_order(#[case] store: Store) {
     let group = &received.body["data"];
     assert_eq!((&group["id"], &group["ok"]), (&receipt["id"], &json!(true)));
     assert_eq!(group["counts"]["succeeded"], 100);
-    let rows: Vec<_> =
-        group["results"].as_array().unwrap().iter().map(|r| r["metadata"].as_u64().unwrap()).collect();
+    let rows: Vec<_> = group["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| r["metadata"].as_u64().unwrap())
+        .collect();
     assert_eq!(rows, (0..100).collect::<Vec<_>>());
     group["results"].as_array().unwrap().iter().for_each(check_result);
     let path = format!("/v1/groups/{}", receipt["id"].as_str().unwrap());
     assert_eq!(&spillway.get(&path).await.1, group);
     let (status, _) = spillway.post(&format!("{path}/replay"), &Value::Null).await;
     assert_eq!(status, 202);
-    crate::support::eventually("the group is posted again", || async {
-        receiver.all().len() == 2
-    })
-    .await;
+    crate::support::eventually("the group is posted again", || async { receiver.all().len() == 2 })
+        .await;
     let ids: BTreeSet<_> = receiver.all().into_iter().map(|received| received.id).collect();
     assert_eq!(ids.len(), 1, "the same delivery, the same webhook-id");
 }

@@ -31,8 +31,7 @@ async fn load(spillway: Arc<Spillway>, callback: String, stop: Arc<AtomicBool>) 
     while !stop.load(Ordering::Relaxed) {
         let started = Instant::now();
         let body = json!({ "task": "tag", "input": "x", "callback_url": callback });
-        let response =
-            spillway.request(Method::POST, "/v1/jobs").json(&body).send().await.unwrap();
+        let response = spillway.request(Method::POST, "/v1/jobs").json(&body).send().await.unwrap();
         seen.slowest = seen.slowest.max(started.elapsed());
         let status = response.status();
         let retry_after = response.headers().get("retry-after").cloned();

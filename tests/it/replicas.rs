@@ -7,11 +7,11 @@ use futures::StreamExt;
 use rstest::rstest;
 use serde_json::{Value, json};
 
+use crate::support::eventually;
 use crate::support::receiver::Receiver;
 use crate::support::redis::RedisServer;
 use crate::support::scripted::ScriptedServer;
 use crate::support::spillway::{Spillway, embedded, settings};
-use crate::support::eventually;
 
 /// Submits so many jobs at once, in turn to each replica; their ids.
 async fn burst(replicas: &[&Spillway], count: usize, callback: &str) -> Vec<String> {
@@ -55,8 +55,7 @@ async fn two_replicas_share_one_rate_and_use_it_up() {
         "requests": "600/min", "burst": "1s", "latency": "20ms",
     }));
     let limits = "[[accounts.main.limits]]\nrequests = \"600/min\"\nburst = \"1s\"";
-    let settings =
-        settings(&format!("url = \"{}\"", redis.url()), &provider(&server, limits));
+    let settings = settings(&format!("url = \"{}\"", redis.url()), &provider(&server, limits));
     let (one, two) = (Spillway::start(&settings), Spillway::start(&settings));
     let receiver = Receiver::start();
     let ids = burst(&[&one, &two], 1_000, &receiver.url("/")).await;
@@ -126,8 +125,7 @@ async fn killing_one_of_two_replicas_three_times_loses_nothing() {
     let redis = RedisServer::start(&[]);
     let server = ScriptedServer::start(&json!({ "latency": "100ms" }));
     let limits = "[[accounts.main.limits]]\nconcurrency = 20\n[engine]\nlease = \"2s\"";
-    let settings =
-        settings(&format!("url = \"{}\"", redis.url()), &provider(&server, limits));
+    let settings = settings(&format!("url = \"{}\"", redis.url()), &provider(&server, limits));
     let survivor = Spillway::start(&settings);
     let receiver = Receiver::start();
     let mut ids = Vec::new();

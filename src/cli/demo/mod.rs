@@ -64,15 +64,19 @@ pub(super) async fn run(options: Options, out: &mut (impl Write + Send)) -> Resu
         key,
         callback_url: format!("http://{}/results", stage.callback),
     };
-    writeln!(out, "Spillway listens on {}; three models limit and fail as real ones do.", entrance.base_url)?;
+    writeln!(
+        out,
+        "Spillway listens on {}; three models limit and fail as real ones do.",
+        entrance.base_url
+    )?;
     let (sent, drained_in) = play(&entrance, &stage.receiver, out).await?;
     let seen = stage.seen();
     stage.reset();
     writeln!(out, "Now the same burst straight at the same models, as a workflow tool would …")?;
     let straight = match stage.targets() {
-        Some(targets) => {
-            Some(direct::run(&client()?, &targets, &burst::jobs(), direct::Retries::default()).await)
-        }
+        Some(targets) => Some(
+            direct::run(&client()?, &targets, &burst::jobs(), direct::Retries::default()).await,
+        ),
         None => None,
     };
     stage.reset();

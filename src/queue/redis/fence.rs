@@ -50,8 +50,7 @@ impl Fence {
         let (waiting, queue) = mpsc::channel(SHARE);
         let reached = Arc::new(AtomicBool::new(true));
         let patience = keyspace.timeouts().connect + keyspace.timeouts().response;
-        let rounds =
-            Rounds { keyspace: keyspace.clone(), wanted, reached: Arc::clone(&reached) };
+        let rounds = Rounds { keyspace: keyspace.clone(), wanted, reached: Arc::clone(&reached) };
         let stop = lifecycle.clone();
         lifecycle.spawn(async move { rounds.serve(queue, &stop).await });
         Self { waiting, wanted, own, reached, patience }

@@ -41,7 +41,9 @@ impl RedisQueue {
         for job in &batch.jobs {
             push.arg(job.id.as_str()).arg(codec::write(job)?);
             push.arg(job.line().name()).arg(job.flow().as_str()).arg(index_of(job));
-            push.arg(job.deliver_by.map(|by| by.timestamp_millis().to_string()).unwrap_or_default());
+            push.arg(
+                job.deliver_by.map(|by| by.timestamp_millis().to_string()).unwrap_or_default(),
+            );
         }
         let (code, told): (i64, String) = self.keyspace.run(&push).await?;
         match code {
@@ -209,7 +211,8 @@ impl RedisQueue {
         // Groups go first: their jobs wait for them.
         over.sort();
         let jobs = self.jobs(&ids(&over)).await?;
-        let index: HashMap<_, _> = jobs.iter().map(|job| (job.id.as_str(), index_of(job))).collect();
+        let index: HashMap<_, _> =
+            jobs.iter().map(|job| (job.id.as_str(), index_of(job))).collect();
         let mut purge = call(&self.scripts.purge, &self.keyspace);
         for id in &over {
             purge.arg(id).arg(index.get(id.as_str()).map_or("", String::as_str));

@@ -149,7 +149,7 @@ impl Bench {
         let sync = measure::disk_sync(self.folder.path())?;
         self.report.line(&format!(
             "Accepting jobs of {} bytes. {cores} cores, shared with the load generator; Redis \
-             {redis}; Node {node}.\nMedians of {rounds} rounds of {seconds} s, servers in turn and \
+             {redis}; Node {node}.\nMedians of {rounds} round(s) of {seconds} s, servers in turn and \
              each alone, in its default settings; BullMQ is one Node process.\nCPU is the server's \
              and Redis' together. One write of 4 KiB and its fdatasync take {sync:.1?} here.",
             load::BODY_BYTES,

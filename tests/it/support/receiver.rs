@@ -92,10 +92,8 @@ impl Receiver {
 
     /// Awaits so many different deliveries.
     pub(crate) async fn until_taken(&self, count: usize) {
-        super::eventually(&format!("{count} callbacks"), || async {
-            self.taken().len() >= count
-        })
-        .await;
+        super::eventually(&format!("{count} callbacks"), || async { self.taken().len() >= count })
+            .await;
     }
 }
 

@@ -200,5 +200,8 @@ pub(crate) async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
     let answer = request.send().await.unwrap();
     let status = answer.status();
     let body = answer.bytes().await.unwrap();
-    (status, serde_json::from_slice(&body).unwrap_or_else(|_| json!(String::from_utf8_lossy(&body))))
+    (
+        status,
+        serde_json::from_slice(&body).unwrap_or_else(|_| json!(String::from_utf8_lossy(&body))),
+    )
 }
