@@ -126,7 +126,7 @@ pub async fn open(
 ) -> Result<Stores> {
     if let Some(folder) = settings.url.strip_prefix("embedded:") {
         let folder = PathBuf::from(folder);
-        let queue = EmbeddedQueue::open(&folder, Arc::clone(clock), lifecycle)?;
+        let queue = EmbeddedQueue::open(&folder, Arc::clone(clock))?;
         return Ok(Stores {
             queue: Arc::new(queue),
             limiter: Arc::new(LocalLimiter::new(Arc::clone(clock))),
@@ -212,9 +212,8 @@ fn callbacks(config: &Config) -> Callbacks {
 
 fn configured_keys(config: &Config) -> Vec<KeyRecord> {
     let keys = config.auth.keys.iter().enumerate();
-    keys.filter_map(|(index, entry)| {
-        let key = entry.key()?;
-        Some(secret::configured(index + 1, entry.caller(), key.expose_secret()))
+    keys.map(|(index, entry)| {
+        secret::configured(index + 1, entry.caller(), entry.key().expose_secret())
     })
     .collect()
 }

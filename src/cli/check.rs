@@ -33,7 +33,7 @@ pub(super) async fn run(
     options: &Options,
     out: &mut (impl Write + Send),
 ) -> Result<()> {
-    write!(out, "{}", show::show(&loaded))?;
+    write!(out, "{}", show::resolved(&loaded))?;
     let clock: SharedClock = Arc::new(SystemClock);
     let mut failed = 0;
     match try_store(&loaded, &clock).await {

@@ -7,10 +7,10 @@ mod scripted;
 mod serve;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Loaded};
@@ -70,14 +70,14 @@ pub fn run(cli: Cli) -> ExitCode {
 
 async fn command(cli: Cli, out: &mut (impl Write + Send)) -> Result<()> {
     match cli.command {
-        Command::Serve => serve::run(load(cli.config.as_deref())?, out).await,
+        Command::Serve => serve::run(load(cli.config)?, out).await,
         Command::Check(options) if options.template => {
             Ok(out.write_all(config::TEMPLATE.as_bytes())?)
         }
-        Command::Check(options) => check::run(load(cli.config.as_deref())?, &options, out).await,
+        Command::Check(options) => check::run(load(cli.config)?, &options, out).await,
         // Keys can be managed before there is an account.
         Command::Keys(command) => {
-            keys::run(command, config::load(cli.config.as_deref())?.config, out).await
+            keys::run(command, config::load_config(cli.config, &config::environment())?, out).await
         }
         Command::Demo(options) => demo::run(options, out).await,
         Command::Scripted(options) => scripted::run(options, out).await,
@@ -88,13 +88,10 @@ async fn command(cli: Cli, out: &mut (impl Write + Send)) -> Result<()> {
     }
 }
 
-/// Settings to run jobs by: there must be somebody to ask.
-fn load(file: Option<&Path>) -> Result<Loaded> {
-    let loaded = config::load(file)?;
+/// Settings to run jobs by.
+fn load(file: Option<PathBuf>) -> Result<Loaded> {
+    let loaded = config::load(file, &config::environment())?;
     let log = &loaded.config.log;
     telemetry::start_logging(log.format, &log.level);
-    if loaded.plan.accounts.is_empty() {
-        bail!("{}", config::NOTHING_TO_ASK);
-    }
     Ok(loaded)
 }

@@ -25,26 +25,48 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
 }
 
-/// The settings of this process: from `file`, the file `SPILLWAY_CONFIG` names, or
-/// `spillway.toml` in the working folder, with the environment over it.
-pub fn load(file: Option<&Path>) -> Result<Loaded, Faults> {
-    let environment: Environment = env::vars_os()
+/// What the process' environment holds.
+pub fn environment() -> Environment {
+    env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    load_from(file, Path::new("."), &environment)
+        .collect()
 }
 
-/// As [`load`], with the working folder and the environment given.
-pub fn load_from(
-    file: Option<&Path>,
+/// The settings from `file`, the file `SPILLWAY_CONFIG` names, or `spillway.toml` in the working
+/// folder, with the environment over it.
+pub fn load(file: Option<PathBuf>, environment: &Environment) -> Result<Loaded, Faults> {
+    load_in(Path::new("."), file, environment)
+}
+
+/// As [`load`], in another working folder.
+pub fn load_in(
     folder: &Path,
+    file: Option<PathBuf>,
     environment: &Environment,
 ) -> Result<Loaded, Faults> {
+    let (document, file) = find(folder, file, environment)?;
+    let (config, plan) = complete(document, environment, &Purpose::Serve)?;
+    Ok(Loaded { config, plan, file })
+}
+
+/// Each module's settings alone, for work on the store: there need be no account yet.
+pub fn load_config(file: Option<PathBuf>, environment: &Environment) -> Result<Config, Faults> {
+    let (document, _) = find(Path::new("."), file, environment)?;
+    let (config, _) = complete(document, environment, &Purpose::Maintain)?;
+    Ok(config)
+}
+
+/// The document, and the file it was read from.
+fn find(
+    folder: &Path,
+    file: Option<PathBuf>,
+    environment: &Environment,
+) -> Result<(Document, Option<PathBuf>), Faults> {
     let named = environment.get("SPILLWAY_CONFIG").filter(|name| !name.is_empty());
-    let asked = file.or_else(|| named.map(Path::new)).map(|path| folder.join(path));
+    let asked = file.or_else(|| named.map(PathBuf::from)).map(|path| folder.join(path));
     let found = asked.or_else(|| Some(folder.join(FILE)).filter(|path| path.exists()));
     let Some(path) = found else {
-        return complete(Document::empty(folder), environment, None);
+        return Ok((Document::empty(folder), None));
     };
     let shown = path.display().to_string();
     let text = fs::read_to_string(&path).map_err(|fault| {
@@ -53,20 +75,30 @@ pub fn load_from(
         faults
     })?;
     let beside = path.parent().unwrap_or(folder);
-    complete(Document::parse(&text, &shown, beside)?, environment, Some(path.clone()))
+    Ok((Document::parse(&text, &shown, beside)?, Some(path)))
 }
 
 /// Settings written as `text`; relative paths in them begin at `folder`.
 pub fn parse(text: &str, folder: &Path, environment: &Environment) -> Result<Loaded, Faults> {
-    complete(Document::parse(text, FILE, folder)?, environment, None)
+    let document = Document::parse(text, FILE, folder)?;
+    let (config, plan) = complete(document, environment, &Purpose::Serve)?;
+    Ok(Loaded { config, plan, file: None })
+}
+
+/// What the settings are for.
+enum Purpose {
+    /// To run jobs.
+    Serve,
+    /// To work on the store.
+    Maintain,
 }
 
 /// Completes a document, checks it in every way and makes use of it.
 fn complete(
     mut document: Document,
     environment: &Environment,
-    file: Option<PathBuf>,
-) -> Result<Loaded, Faults> {
+    purpose: &Purpose,
+) -> Result<(Config, Plan), Faults> {
     let schema = schema::json_schema();
     let mut faults = Faults::default();
     document.expand(environment, &mut faults);
@@ -82,10 +114,13 @@ fn complete(
     schema::check(&mut document, &schema, &mut faults);
     let mut more = Faults::default();
     check::check(&mut document, &mut more);
-    let plan = resolve::resolve(&document, &mut more);
+    let plan = match purpose {
+        Purpose::Maintain if document.entries("accounts").next().is_none() => Plan::default(),
+        Purpose::Serve | Purpose::Maintain => resolve::resolve(&document, &mut more),
+    };
     faults.append(more);
     match Config::deserialize(&document.root) {
-        Ok(config) if faults.is_empty() => Ok(Loaded { config, plan, file }),
+        Ok(config) if faults.is_empty() => Ok((config, plan)),
         Err(_) if faults.is_empty() => Err(unreadable(&document.root)),
         Ok(_) | Err(_) => Err(faults),
     }

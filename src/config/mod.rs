@@ -26,9 +26,8 @@ pub mod schema;
 pub mod settings;
 pub mod show;
 
-pub use auto::NOTHING_TO_ASK;
 pub use fault::{Fault, Faults};
-pub use load::{Loaded, load};
+pub use load::{Loaded, environment, load, load_config};
 pub use resolve::{Account, Plan};
 
 use settings::{AccountSettings, AuthSettings, LogSettings, RouteSettings, TaskSettings};

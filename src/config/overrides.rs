@@ -10,8 +10,8 @@ use super::schema::joined;
 
 const PREFIX: &str = "SPILLWAY_";
 
-/// Names of ours that are no settings: where the file is, the client's key, the log's level.
-const OTHERS: [&str; 3] = ["SPILLWAY_CONFIG", "SPILLWAY_API_KEY", "SPILLWAY_LOG"];
+/// Names of ours that are no settings: where the file is, callers' keys, the log's level.
+const OTHERS: [&str; 4] = ["SPILLWAY_CONFIG", "SPILLWAY_API_KEY", "SPILLWAY_KEY", "SPILLWAY_LOG"];
 
 /// Puts the environment's settings over the document's.
 pub(super) fn apply(

@@ -16,7 +16,7 @@ use crate::provider::settings::Vendor;
 use crate::telemetry::LogFormat;
 
 /// Text that is never shown.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Secret(pub SecretString);
 
 impl fmt::Debug for Secret {
@@ -71,7 +71,8 @@ pub struct NamedKey {
     #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$"))]
     pub caller: String,
     /// The key.
-    pub key: Option<Secret>,
+    #[serde(default)]
+    pub key: Secret,
     /// A file that holds the key.
     pub key_file: Option<String>,
 }
@@ -90,10 +91,9 @@ impl AuthKey {
     }
 
     /// The key itself.
-    pub const fn key(&self) -> Option<&SecretString> {
+    pub const fn key(&self) -> &SecretString {
         match self {
-            Self::Plain(key) | Self::Named(NamedKey { key: Some(key), .. }) => Some(&key.0),
-            Self::Named(NamedKey { key: None, .. }) => None,
+            Self::Plain(key) | Self::Named(NamedKey { key, .. }) => &key.0,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::domain::units::Span;
 const HIDDEN: &str = "[hidden]";
 
 /// The settings in force, for a person to read.
-pub fn show(loaded: &Loaded) -> String {
+pub fn resolved(loaded: &Loaded) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     if write_all(&mut text, loaded).is_err() {

@@ -22,11 +22,13 @@ local function drained(units, at, rate, now)
   return math.max(units - passed * rate, 0), math.max(now, at)
 end
 
--- Lets a key live until this time, or longer if it already does.
+-- Lets a key live until this time, or longer if it already does. (PEXPIREAT's own GT is younger
+-- than Redis 6.2.)
 local function keep(key, time)
-  local ms = string.format('%.0f', math.ceil(math.min(time, 8e15) / 1000) + 1000)
-  if redis.call('PEXPIREAT', key, ms, 'GT') == 0 then
-    redis.call('PEXPIREAT', key, ms, 'NX')
+  local till = math.ceil(math.min(time, 8e15) / 1000) + 1000
+  local left, clock = redis.call('PTTL', key), redis.call('TIME')
+  if left < 0 or clock[1] * 1000 + clock[2] / 1000 + left < till then
+    redis.call('PEXPIREAT', key, string.format('%.0f', till))
   end
 end
 

@@ -30,7 +30,7 @@ impl Tables<'_> {
         self.changed(Change::Lasting);
         self.results.insert(id, &*ending.result)?;
         self.count(OPEN, -1)?;
-        (entry.losses, entry.tries) = (0, 0);
+        (entry.losses, entry.tries, entry.progress) = (0, 0, None);
         entry.keep = micros(ending.keep);
         let mut group = None;
         if let Kind::Job(job) = &mut entry.kind {
@@ -112,7 +112,7 @@ impl Tables<'_> {
             self.count(DEAD, -1)?;
         }
         entry.epoch += 1;
-        (entry.losses, entry.tries) = (0, 0);
+        (entry.losses, entry.tries, entry.progress) = (0, 0, None);
         Ok(())
     }
 

@@ -38,6 +38,7 @@ impl Taken {
             losses: self.entry.losses,
             tries: self.entry.tries,
             replays: self.entry.replays,
+            progress: self.entry.progress.map(Into::into),
         })
     }
 }
@@ -121,7 +122,12 @@ impl Tables<'_> {
             Verdict::Finish(ending) => self.finish(id, entry, ending)?,
             Verdict::Delivered { .. } => self.close(id, entry, Stage::Done)?,
             Verdict::Undeliverable { .. } => self.close(id, entry, Stage::Dead)?,
-            Verdict::Back { after } => self.back(id, entry, *after)?,
+            Verdict::Back { after, progress } => {
+                if let Some(progress) = progress {
+                    entry.progress = Some(String::from_utf8_lossy(progress).into_owned());
+                }
+                self.back(id, entry, *after)?;
+            }
             Verdict::Redeliver { after, .. } => {
                 entry.tries = entry.tries.saturating_add(1);
                 self.back(id, entry, *after)?;

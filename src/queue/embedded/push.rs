@@ -7,7 +7,7 @@ use super::moment;
 use super::place::micros;
 use super::tables::{Change, Entry, JobPart, Kind, OPEN, Place, Tables};
 use crate::domain::job::Job;
-use crate::queue::{Batch, Dedup, Pushed};
+use crate::queue::{Batch, Dedup, Durability, Pushed};
 
 /// Jobs to be stored, in the form they are stored in.
 pub(super) struct Parcel {
@@ -92,7 +92,8 @@ impl Tables<'_> {
         }
         self.count(OPEN, i64::try_from(parcel.jobs.len()).unwrap_or(i64::MAX))?;
         self.changed(Change::Lasting);
-        Ok(Pushed::Stored { position: position.unwrap_or_default() })
+        let durability = Durability::Fsynced;
+        Ok(Pushed::Stored { position: position.unwrap_or_default(), durability })
     }
 
     /// Stores one job. The line it waits in.

@@ -58,6 +58,8 @@ pub(super) struct Entry {
     pub(super) keep: u64,
     /// The flow of its callback, once there was one.
     pub(super) host: Option<Flow>,
+    /// What the last holder noted when it put the item back.
+    pub(super) progress: Option<String>,
     pub(super) kind: Kind,
 }
 
@@ -117,6 +119,7 @@ impl Entry {
             replays: 0,
             keep: 0,
             host: None,
+            progress: None,
             kind,
         }
     }

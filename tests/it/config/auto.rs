@@ -26,7 +26,7 @@ fn any_set_of_keys_makes_accounts_and_both_routes_in_the_fixed_order() {
             (0..KEYS.len()).filter(|at| chosen & (1 << at) != 0).map(|at| KEYS[at]).collect();
         // In the environment's order, which is not the routes'.
         let entries: Vec<_> = present.iter().rev().map(|(name, ..)| (*name, "key")).collect();
-        let plan = load::load_from(None, folder.path(), &environment(&entries)).unwrap().plan;
+        let plan = load::load_in(folder.path(), None, &environment(&entries)).unwrap().plan;
         let accounts: Vec<_> = plan.accounts.iter().map(|account| account.name.as_str()).collect();
         assert_eq!(accounts, present.iter().map(|(_, name, _)| *name).collect::<Vec<_>>());
         for (at, route) in ["cheap", "premium"].into_iter().enumerate() {
@@ -72,7 +72,7 @@ fn known_entry_tier_figures_are_used() {
 fn without_any_key_it_is_told_what_to_set() {
     let folder = TempDir::new().unwrap();
     let empty = environment(&[("ANTHROPIC_API_KEY", "  "), ("PATH", "/bin")]);
-    let faults = load::load_from(None, folder.path(), &empty).unwrap_err();
+    let faults = load::load_in(folder.path(), None, &empty).unwrap_err();
     let told = faults.to_string();
     for (name, ..) in KEYS {
         assert!(told.contains(name), "{told}");

@@ -1,6 +1,6 @@
 //! What is told when the settings are wrong.
 
-use spillway::config::show::show;
+use spillway::config::show;
 
 use super::{SOUND, assert_told, read, read_with, told};
 
@@ -255,7 +255,7 @@ fn the_settings_in_force_are_shown_without_secrets() {
         patience = "2s"
     "#;
     let loaded = read_with(text, &[("KEY", "sk-hunter2")]).unwrap();
-    let shown = show(&loaded);
+    let shown = show::resolved(&loaded);
     for secret in ["hunter2", "aHVudGVyMmh1"] {
         assert!(!shown.contains(secret), "{shown}");
         assert!(!format!("{loaded:?}").contains(secret), "{loaded:?}");

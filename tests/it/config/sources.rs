@@ -1,10 +1,9 @@
 //! Where settings come from: the file, the environment, files beside it, and the defaults.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret;
-use serde_json::Value;
 use spillway::config::{Loaded, TEMPLATE, load, schema};
 use tempfile::TempDir;
 
@@ -69,13 +68,13 @@ fn any_secret_may_stand_in_a_file() {
             "#,
         ),
     ]);
-    let loaded = load::load_from(None, folder.path(), &environment(&[("NAME", "api")])).unwrap();
+    let loaded = load::load_in(folder.path(), None, &environment(&[("NAME", "api")])).unwrap();
     let key = |key: &secrecy::SecretString| key.expose_secret().to_owned();
     assert_eq!(loaded.plan.accounts[0].api_key.as_ref().map(key).unwrap(), "sk-file");
     assert_eq!(loaded.config.store.url, "redis://u:p@cache/0");
     assert_eq!(loaded.config.callbacks.secret.as_deref(), Some(signing));
     assert_eq!(loaded.config.callbacks.old_secrets, [signing, signing]);
-    assert_eq!(loaded.config.auth.keys[0].key().map(key).unwrap(), "caller-key");
+    assert_eq!(loaded.config.auth.keys[0].key().expose_secret(), "caller-key");
     assert_eq!(loaded.config.auth.keys[0].caller(), "n8n");
     assert_eq!(loaded.file.unwrap(), folder.path().join("spillway.toml"));
 }
@@ -98,7 +97,7 @@ fn a_secrets_file_that_is_of_no_use_is_told_and_nothing_else() {
             "#,
         ),
     ]);
-    let faults = load::load_from(None, folder.path(), &environment(&[])).unwrap_err();
+    let faults = load::load_in(folder.path(), None, &environment(&[])).unwrap_err();
     let told = faults.to_string();
     assert_told(&told, "callbacks.secret_file", &["`missing` cannot be read"]);
     assert_told(&told, "store.url_file", &["stands beside `url`"]);
@@ -132,7 +131,7 @@ fn the_environment_overrides_text_numbers_truths_and_lists() {
     assert!(config.store.allow_eviction);
     assert_eq!(config.callbacks.allow_networks.len(), 2);
     assert_eq!(config.log.level, "warn");
-    assert_eq!(config.auth.keys[0].key().unwrap().expose_secret(), "caller-key");
+    assert_eq!(config.auth.keys[0].key().expose_secret(), "caller-key");
 }
 
 #[test]
@@ -227,7 +226,7 @@ fn the_file_is_the_one_asked_for_else_the_one_named_else_the_one_in_the_folder()
     ]);
     let named = environment(&[("SPILLWAY_CONFIG", "named.toml")]);
     let listen = |file: Option<&str>, environment| {
-        load::load_from(file.map(Path::new), folder.path(), environment)
+        load::load_in(folder.path(), file.map(PathBuf::from), environment)
             .unwrap()
             .config
             .server
@@ -236,7 +235,7 @@ fn the_file_is_the_one_asked_for_else_the_one_named_else_the_one_in_the_folder()
     assert_eq!(listen(Some("asked.toml"), &named), "127.0.0.1:1");
     assert_eq!(listen(None, &named), "127.0.0.1:2");
     assert_eq!(listen(None, &environment(&[])), "127.0.0.1:3");
-    let missing = load::load_from(Some(Path::new("none.toml")), folder.path(), &named).unwrap_err();
+    let missing = load::load_in(folder.path(), Some("none.toml".into()), &named).unwrap_err();
     assert!(missing.to_string().contains("none.toml: cannot be read"), "{missing}");
 }
 
@@ -288,4 +287,16 @@ fn the_schema_of_the_settings_is_the_one_in_schemas() {
         stored == current,
         "schemas/config.json is stale: run `UPDATE=1 cargo test --test it config::` and commit it"
     );
+}
+
+#[test]
+fn work_on_the_store_needs_no_account() {
+    let folder = folder(&[("spillway.toml", "[store]\nurl = \"redis://cache\"\n")]);
+    let file = Some(folder.path().join("spillway.toml"));
+    let config = load::load_config(file.clone(), &environment(&[])).unwrap();
+    assert_eq!(config.store.url, "redis://cache");
+    assert!(load::load(file.clone(), &environment(&[])).is_err());
+    let faulty = environment(&[("SPILLWAY_STORE__URL", "mysql://cache")]);
+    let told = load::load_config(file, &faulty).unwrap_err().to_string();
+    assert_told(&told, "store.url", &["leads to no store"]);
 }

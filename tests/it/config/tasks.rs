@@ -171,8 +171,7 @@ fn a_tasks_schemas_may_stand_in_files_beside_the_settings() {
     let text = format!("{SOUND}\n[tasks.score]\nroute = \"cheap\"\noutput_schema = \"score.json\"");
     let file = folder.path().join("spillway.toml");
     fs::write(&file, text).unwrap();
-    let loaded =
-        load::load_from(Some(&file), std::path::Path::new("/"), &environment(&[])).unwrap();
+    let loaded = load::load(Some(file), &environment(&[])).unwrap();
     let score = loaded.plan.tasks["score"].output.as_ref().unwrap();
     assert_ne!(score.violations(&json!({ "score": "high" })), []);
 }

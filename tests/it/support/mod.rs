@@ -2,6 +2,7 @@
 
 pub(crate) mod receiver;
 pub(crate) mod redis;
+pub(crate) mod scripted;
 pub(crate) mod schema;
 pub(crate) mod spillway;
 
@@ -28,4 +29,15 @@ pub(crate) fn http_client() -> reqwest::Client {
     #[expect(clippy::disallowed_methods, reason = "a test's client talks to a test's server")]
     let builder = reqwest::Client::builder();
     builder.no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
+/// A published file says what the code says. `UPDATE=1` writes it anew.
+pub(crate) fn renewed(file: &str, current: &serde_json::Value) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    let text = format!("{}\n", serde_json::to_string_pretty(current).unwrap());
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let published = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(published == text, "{file} is stale: run the tests once with UPDATE=1");
 }

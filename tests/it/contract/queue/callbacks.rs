@@ -129,7 +129,7 @@ async fn a_callback_not_taken_is_tried_again_after_a_pause(#[case] kind: Kind) {
 async fn going_back_or_being_lost_is_not_a_try(#[case] kind: Kind) {
     let store = kind.open().await;
     let (job, lease) = delivering(&store).await;
-    let back = Verdict::Back { after: Duration::ZERO };
+    let back = Verdict::Back { after: Duration::ZERO, progress: None };
     assert_eq!(store.settle(&lease.token, back).await.unwrap(), Settled::Done);
     let lease = store.take(&Line::Deliver).await;
     assert_eq!((lease.tries, lease.losses), (0, 0));

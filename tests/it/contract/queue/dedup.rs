@@ -26,7 +26,7 @@ async fn a_repeated_request_is_given_the_first_id(#[case] kind: Kind) {
     let store = kind.open().await;
     let (first, second) = (job(), job());
     let stored = store.push(keyed(&first, "aa", "f1")).await.unwrap();
-    assert_eq!(stored, Pushed::Stored { position: 1 });
+    assert_eq!(stored, Pushed::Stored { position: 1, .. });
     let repeated = Pushed::Repeated { id: first.id.to_string() };
     assert_eq!(store.push(keyed(&second, "aa", "f1")).await.unwrap(), repeated);
     assert!(store.find(&second.id).await.unwrap().is_none());
@@ -48,7 +48,7 @@ async fn another_request_under_the_same_key_is_told_so(#[case] kind: Kind) {
     assert!(store.find(&other.id).await.unwrap().is_none());
     assert_eq!(
         store.push(keyed(&other, "bb", "f2")).await.unwrap(),
-        Pushed::Stored { position: 2 }
+        Pushed::Stored { position: 2, .. }
     );
 }
 
@@ -104,7 +104,7 @@ async fn a_key_is_forgotten_after_its_time(#[case] kind: Kind) {
         |fingerprint: &str| Batch { dedup: Some(dedup("aa", fingerprint, SHORT)), ..one(&job()) };
     store.push(batch("f1")).await.unwrap();
     eventually("the key is forgotten", || async {
-        matches!(store.push(batch("f2")).await.unwrap(), Pushed::Stored { position: 2 })
+        matches!(store.push(batch("f2")).await.unwrap(), Pushed::Stored { position: 2, .. })
     })
     .await;
 }

@@ -46,7 +46,7 @@ async fn a_delayed_job_ends(#[case] kind: Kind) {
     let job = job();
     store.add(&job).await;
     let lease = store.take(&line()).await;
-    store.settle(&lease.token, Verdict::Back { after: LONG }).await.unwrap();
+    store.settle(&lease.token, Verdict::Back { after: LONG, progress: None }).await.unwrap();
     assert_eq!(end(&store, &job).await, Ended::Now);
     is_cancelled(&store, &job).await;
 }
@@ -120,7 +120,7 @@ async fn a_late_holder_cannot_speak_for_a_callback_that_only_waits(#[case] kind:
     store.end(&job.id, ending_with_callback(&job)).await.unwrap();
     let late = store.settle(&held.token, Verdict::Delivered { log: attempt(1) }).await.unwrap();
     assert_eq!(late, Settled::Stale);
-    let late = store.settle(&held.token, Verdict::Back { after: LONG }).await.unwrap();
+    let late = store.settle(&held.token, Verdict::Back { after: LONG, progress: None }).await.unwrap();
     assert_eq!(late, Settled::Stale);
     assert_eq!(store.take_all(&Line::Deliver).await, ids([&job]));
 }

@@ -137,7 +137,7 @@ async fn a_flow_that_only_sends_back_does_not_stop_the_others(#[case] kind: Kind
         if job.workflow.as_deref() == Some("b") {
             got.push(job.id.to_string());
         } else {
-            let back = Verdict::Back { after: Duration::ZERO };
+            let back = Verdict::Back { after: Duration::ZERO, progress: None };
             store.settle(&lease.token, back).await.unwrap();
         }
     }

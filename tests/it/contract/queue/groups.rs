@@ -63,7 +63,7 @@ async fn the_callback_is_due_when_the_last_job_has_ended_by_whatever_means(#[cas
     };
     assert_eq!(end(&jobs[3]).await, Ended::Now);
     let delayed = store.take(&line()).await;
-    store.settle(&delayed.token, Verdict::Back { after: LONG }).await.unwrap();
+    store.settle(&delayed.token, Verdict::Back { after: LONG, progress: None }).await.unwrap();
     assert_eq!(end(&jobs[0]).await, Ended::Now);
     let running = store.take(&line()).await;
     assert_eq!(end(&jobs[1]).await, Ended::Now);
@@ -195,7 +195,7 @@ async fn a_groups_callback_given_up_is_kept_dead_and_replayed(#[case] kind: Kind
     assert_eq!(lease.token.id, group.id.to_string());
     let late = store.finish(&lease.token, ending(&job(), Status::Failed)).await;
     assert_eq!(late, Settled::Stale, "a group is not run");
-    let back = Verdict::Back { after: Duration::ZERO };
+    let back = Verdict::Back { after: Duration::ZERO, progress: None };
     assert_eq!(store.settle(&lease.token, back).await.unwrap(), Settled::Done);
     assert_eq!(store.take_all(&Line::Deliver).await, [group.id.to_string()]);
 }

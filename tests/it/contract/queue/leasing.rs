@@ -87,7 +87,7 @@ async fn a_job_sent_back_takes_its_old_place(#[case] kind: Kind) {
         store.add(job).await;
     }
     let lease = store.take(&line()).await;
-    let back = Verdict::Back { after: Duration::ZERO };
+    let back = Verdict::Back { after: Duration::ZERO, progress: None };
     assert_eq!(store.settle(&lease.token, back).await.unwrap(), Settled::Done);
     assert_eq!(store.stage(&jobs[0].id).await, Stage::Queued);
     let again = store.take(&line()).await;
@@ -107,7 +107,7 @@ async fn a_job_sent_back_for_a_while_waits_that_long(#[case] kind: Kind) {
     store.add(&first).await;
     store.add(&second).await;
     let lease = store.take(&line()).await;
-    store.settle(&lease.token, Verdict::Back { after: LONG }).await.unwrap();
+    store.settle(&lease.token, Verdict::Back { after: LONG, progress: None }).await.unwrap();
     store.sweep(100).await.unwrap();
     assert_eq!(store.stage(&first.id).await, Stage::Queued);
     assert_eq!(store.depths().await.unwrap().delayed, 1);
@@ -117,7 +117,7 @@ async fn a_job_sent_back_for_a_while_waits_that_long(#[case] kind: Kind) {
     store.add(&third).await;
     let lease = store.take(&line()).await;
     let sent_back = tokio::time::Instant::now();
-    store.settle(&lease.token, Verdict::Back { after: SHORT }).await.unwrap();
+    store.settle(&lease.token, Verdict::Back { after: SHORT, progress: None }).await.unwrap();
     assert!(store.take_all(&line()).await.is_empty());
     let again = store.take_soon(&line()).await;
     assert!(sent_back.elapsed() >= AT_LEAST, "too soon");
@@ -161,7 +161,7 @@ async fn lost_leases_are_told_when_renewed(#[case] kind: Kind) {
     let tokens: Vec<LeaseToken> = leases.into_iter().map(|lease| lease.token).collect();
     store.end(&jobs[0].id, ending(&jobs[0], Status::Cancelled)).await.unwrap();
     store.finish(&tokens[1], ending(&jobs[1], Status::Succeeded)).await;
-    store.settle(&tokens[2], Verdict::Back { after: Duration::ZERO }).await.unwrap();
+    store.settle(&tokens[2], Verdict::Back { after: Duration::ZERO, progress: None }).await.unwrap();
     store.take(&line()).await;
     let mut asked = tokens.clone();
     asked.push(LeaseToken { id: job().id.to_string(), epoch: 1 });
@@ -219,7 +219,7 @@ async fn a_late_return_counts_too(#[case] kind: Kind) {
     store.add(&job).await;
     let lease = store.take(&line()).await;
     store.lose(&lease.token).await;
-    let settled = store.settle(&lease.token, Verdict::Back { after: LONG }).await.unwrap();
+    let settled = store.settle(&lease.token, Verdict::Back { after: LONG, progress: None }).await.unwrap();
     assert_eq!(settled, Settled::Done);
     assert!(store.take_all(&line()).await.is_empty());
     let depths = store.depths().await.unwrap();
@@ -239,7 +239,7 @@ async fn a_settle_after_another_lease_is_stale(#[case] kind: Kind) {
     let holder = store.take(&line()).await;
     for verdict in [
         Verdict::Finish(ending(&job, Status::Failed)),
-        Verdict::Back { after: Duration::ZERO },
+        Verdict::Back { after: Duration::ZERO, progress: None },
         Verdict::Delivered { log: attempt(1) },
     ] {
         assert_eq!(store.settle(&late.token, verdict).await.unwrap(), Settled::Stale);
@@ -277,7 +277,7 @@ async fn a_lease_ends_once(#[case] kind: Kind) {
     let job = job();
     store.add(&job).await;
     let lease = store.take(&line()).await;
-    let back = Verdict::Back { after: LONG };
+    let back = Verdict::Back { after: LONG, progress: None };
     assert_eq!(store.settle(&lease.token, back.clone()).await.unwrap(), Settled::Done);
     assert_eq!(store.settle(&lease.token, back).await.unwrap(), Settled::Stale);
     let settled = store.finish(&lease.token, ending(&job, Status::Succeeded)).await;
@@ -319,6 +319,6 @@ async fn waiting_is_measured_from_when_an_item_came_due(#[case] kind: Kind) {
     .await;
     let lease = store.take(&line()).await;
     assert_eq!(store.depths().await.unwrap().oldest_due, Duration::ZERO);
-    store.settle(&lease.token, Verdict::Back { after: LONG }).await.unwrap();
+    store.settle(&lease.token, Verdict::Back { after: LONG, progress: None }).await.unwrap();
     assert_eq!(store.depths().await.unwrap().oldest_due, Duration::ZERO, "it is not due");
 }

@@ -222,7 +222,7 @@ impl Model {
             How::Finish { callback: false } => {
                 Verdict::Finish(ending(&known.job, Status::Succeeded))
             }
-            How::Back => Verdict::Back { after: Duration::ZERO },
+            How::Back => Verdict::Back { after: Duration::ZERO, progress: None },
             How::Delivered => Verdict::Delivered { log },
             How::Redeliver => Verdict::Redeliver { after: Duration::ZERO, log },
             How::Undeliverable => Verdict::Undeliverable { log },

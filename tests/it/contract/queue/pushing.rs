@@ -52,7 +52,7 @@ async fn a_batch_is_stored_in_order_and_told_its_first_position(#[case] kind: Ki
     store.add(&job()).await;
     let (group, jobs) = group_of(30);
     let batch = Batch { jobs: jobs.clone(), group: Some(group), dedup: None };
-    assert_eq!(store.push(batch).await.unwrap(), Pushed::Stored { position: 2 });
+    assert_eq!(store.push(batch).await.unwrap(), Pushed::Stored { position: 2, .. });
     assert_eq!(store.ready(&line()).await, 31);
     let taken = store.take_all(&line()).await;
     assert_eq!(taken[1..], ids(&jobs)[..]);
@@ -76,7 +76,7 @@ async fn a_batch_appears_all_at_once(#[case] kind: Kind) {
         assert!(store.find(&last).await.unwrap().is_some(), "the first is there without the last");
     };
     let (pushed, ()) = tokio::join!(push, watch);
-    assert_eq!(pushed, Pushed::Stored { position: 1 });
+    assert_eq!(pushed, Pushed::Stored { position: 1, .. });
     assert_eq!(store.find_group(&group.id).await.unwrap().unwrap().left, 100);
 }
 

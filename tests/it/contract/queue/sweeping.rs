@@ -117,7 +117,7 @@ async fn a_sweep_does_no_more_of_each_kind_than_asked_for(#[case] kind: Kind) {
     }
     for (n, lease) in store.lease(&line(), 10, LONG).await.unwrap().iter().enumerate() {
         if n % 2 == 0 {
-            let back = Verdict::Back { after: Duration::from_millis(1) };
+            let back = Verdict::Back { after: Duration::from_millis(1), progress: None };
             store.settle(&lease.token, back).await.unwrap();
         } else {
             store
