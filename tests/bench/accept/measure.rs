@@ -37,8 +37,10 @@ pub(crate) struct Run {
     pub(crate) p50: Duration,
     /// 99 of 100 jobs took no longer.
     pub(crate) p99: Duration,
-    /// CPU time of the server and Redis for one job.
+    /// The server's CPU time for one job.
     pub(crate) cpu: Duration,
+    /// Redis' CPU time for one job.
+    pub(crate) redis_cpu: Duration,
 }
 
 /// All measurements of accepting on one store.
@@ -63,6 +65,7 @@ impl Figures {
             p50: durations(|run| run.p50),
             p99: durations(|run| run.p99),
             cpu: durations(|run| run.cpu),
+            redis_cpu: durations(|run| run.redis_cpu),
         })
     }
 }
@@ -76,16 +79,18 @@ pub(crate) fn accept(
 ) -> Result<Run> {
     let begin = Instant::now() + WARM_UP;
     let end = begin + window;
-    let cpu = || {
-        Ok::<_, anyhow::Error>(server.cpu()? + redis.map_or(Ok(Duration::ZERO), RedisServer::cpu)?)
+    let cpu = || -> Result<[Duration; 2]> {
+        Ok([server.cpu()?, redis.map_or(Ok(Duration::ZERO), RedisServer::cpu)?])
     };
     let until = Until::Window { begin, end };
     let (mut times, used) = load::post(server.port(), connections, until, || {
         std::thread::sleep(begin.saturating_duration_since(Instant::now()));
-        let before = cpu()?;
+        let [server, redis] = cpu()?;
         std::thread::sleep(end.saturating_duration_since(Instant::now()));
-        Ok::<_, anyhow::Error>(cpu()?.saturating_sub(before))
+        let [server_then, redis_then] = cpu()?;
+        Ok::<_, anyhow::Error>([server_then - server, redis_then - redis])
     })?;
+    let [cpu, redis_cpu] = used?;
     let jobs = u32::try_from(times.len())?;
     ensure!(jobs > 0, "no job was answered within {window:?}");
     times.sort_unstable();
@@ -94,7 +99,8 @@ pub(crate) fn accept(
         rate: f64::from(jobs) / window.as_secs_f64(),
         p50: at(&times, 50),
         p99: at(&times, 99),
-        cpu: used? / jobs,
+        cpu: cpu / jobs,
+        redis_cpu: redis_cpu / jobs,
     })
 }
 

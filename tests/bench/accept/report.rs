@@ -45,20 +45,23 @@ impl Report {
 
     fn table(&mut self, figures: &Figures, kinds: &[Kind]) -> Result<()> {
         self.line(
-            "connections  server         jobs/s    p50 ms    p99 ms  CPU µs/job  Spillway's share",
+            "connections  server         jobs/s    p50 ms    p99 ms  CPU µs/job  in Redis  Spillway is",
         )?;
         for connections in CONNECTIONS {
             let own = figures.get(Kind::Spillway, connections).map(|run| run.rate);
             for &kind in kinds {
                 let Some(run) = figures.get(kind, connections) else { continue };
-                let share = own.filter(|_| kind != Kind::Spillway);
-                let share = share.map_or_else(String::new, |own| format!("{:.2}", own / run.rate));
-                let (name, rate, cpu) = (kind.name(), run.rate, run.cpu.as_secs_f64() * 1e6);
+                let times = own.filter(|_| kind != Kind::Spillway);
+                let times = times.map_or_else(String::new, |own| format!("{:.2}×", own / run.rate));
+                let (name, rate) = (kind.name(), run.rate);
                 let (p50, p99) = (milliseconds(run.p50), milliseconds(run.p99));
-                self.line(&format!(
+                let cpu = 1e3 * milliseconds(run.cpu + run.redis_cpu);
+                let redis = 1e3 * milliseconds(run.redis_cpu);
+                let line = format!(
                     "{connections:>11}  {name:<9}  {rate:>10.0}  {p50:>8.2}  {p99:>8.2}  {cpu:>10.0}  \
-                     {share:>16}"
-                ))?;
+                     {redis:>8.0}  {times:>11}"
+                );
+                self.line(line.trim_end())?;
             }
         }
         Ok(())

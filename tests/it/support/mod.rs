@@ -2,8 +2,8 @@
 
 pub(crate) mod receiver;
 pub(crate) mod redis;
-pub(crate) mod scripted;
 pub(crate) mod schema;
+pub(crate) mod scripted;
 pub(crate) mod spillway;
 
 use std::time::{Duration, Instant};

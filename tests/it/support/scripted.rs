@@ -25,7 +25,9 @@ impl ScriptedServer {
         let base = lines
             .by_ref()
             .map_while(Result::ok)
-            .find_map(|line| line.strip_prefix("The scripted provider listens on ").map(str::to_owned))
+            .find_map(|line| {
+                line.strip_prefix("The scripted provider listens on ").map(str::to_owned)
+            })
             .expect("the scripted provider did not start");
         std::thread::spawn(move || lines.count());
         Self { process, base }

@@ -120,7 +120,8 @@ async fn a_late_holder_cannot_speak_for_a_callback_that_only_waits(#[case] kind:
     store.end(&job.id, ending_with_callback(&job)).await.unwrap();
     let late = store.settle(&held.token, Verdict::Delivered { log: attempt(1) }).await.unwrap();
     assert_eq!(late, Settled::Stale);
-    let late = store.settle(&held.token, Verdict::Back { after: LONG, progress: None }).await.unwrap();
+    let late =
+        store.settle(&held.token, Verdict::Back { after: LONG, progress: None }).await.unwrap();
     assert_eq!(late, Settled::Stale);
     assert_eq!(store.take_all(&Line::Deliver).await, ids([&job]));
 }

@@ -161,7 +161,10 @@ async fn lost_leases_are_told_when_renewed(#[case] kind: Kind) {
     let tokens: Vec<LeaseToken> = leases.into_iter().map(|lease| lease.token).collect();
     store.end(&jobs[0].id, ending(&jobs[0], Status::Cancelled)).await.unwrap();
     store.finish(&tokens[1], ending(&jobs[1], Status::Succeeded)).await;
-    store.settle(&tokens[2], Verdict::Back { after: Duration::ZERO, progress: None }).await.unwrap();
+    store
+        .settle(&tokens[2], Verdict::Back { after: Duration::ZERO, progress: None })
+        .await
+        .unwrap();
     store.take(&line()).await;
     let mut asked = tokens.clone();
     asked.push(LeaseToken { id: job().id.to_string(), epoch: 1 });
@@ -219,7 +222,8 @@ async fn a_late_return_counts_too(#[case] kind: Kind) {
     store.add(&job).await;
     let lease = store.take(&line()).await;
     store.lose(&lease.token).await;
-    let settled = store.settle(&lease.token, Verdict::Back { after: LONG, progress: None }).await.unwrap();
+    let settled =
+        store.settle(&lease.token, Verdict::Back { after: LONG, progress: None }).await.unwrap();
     assert_eq!(settled, Settled::Done);
     assert!(store.take_all(&line()).await.is_empty());
     let depths = store.depths().await.unwrap();
