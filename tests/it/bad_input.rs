@@ -47,7 +47,8 @@ async fn each_kind_of_bad_body_gets_its_own_problem() {
 async fn a_body_without_a_length_is_capped_while_reading() {
     let (spillway, _folder) = start(Store::Embedded, SCRIPTED);
     let chunk = bytes::Bytes::from(vec![b' '; 64 * 1024]);
-    let endless = futures::stream::iter(std::iter::repeat_n(Ok::<_, std::io::Error>(chunk), 64));
+    let endless =
+        futures::stream::iter((0..64).map(move |_| Ok::<_, std::io::Error>(chunk.clone())));
     let request =
         spillway.request(Method::POST, "/v1/jobs").body(reqwest::Body::wrap_stream(endless));
     // The service answers before all is sent; a client may see the answer or a closed connection.

@@ -20,6 +20,7 @@ mod jobs;
 mod lua;
 mod outage;
 mod queue_embedded;
+mod queue_redis;
 mod recordings;
 mod replicas;
 mod scripted;

@@ -4,7 +4,7 @@
 assert(#ARGV == 3, 'lease: 3 arguments')
 local line, most, term = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local flows, expires, delivery = cell .. 'f:' .. line, now() + term, line == 'deliver'
-local out, left, stands = {}, 0, nil
+local out, left = {}, 0
 
 local function hold(id, flow)
   local group = id:sub(1, 4) == 'grp_'
@@ -36,7 +36,7 @@ for _ = 1, most + 16 do
   local ready = cell .. 'q:' .. line .. ':' .. flow
   local id = call('ZPOPMIN', ready)[1]
   if id then
-    left, stands = left + 1, tag
+    left = left + 1
     hold(id, flow)
   end
   if call('EXISTS', ready) == 1 then
@@ -48,12 +48,9 @@ end
 
 if left > 0 then
   call('HINCRBY', cell .. 'n', line, -left)
-  if call('EXISTS', flows) == 1 then
-    call('SET', cell .. 'v:' .. line, stands)
-    -- A flow that stopped no further on than the line stands needs no remembering.
-    local stopped = cell .. 'p:' .. line
-    local over = call('ZRANGEBYSCORE', stopped, '-inf', stands, 'LIMIT', 0, most + 16)
-    if #over > 0 then call('ZREM', stopped, unpack(over)) end
-  end
+  -- A flow that stopped no further on than the line stands needs no remembering.
+  local stopped = cell .. 'p:' .. line
+  local over = call('ZRANGEBYSCORE', stopped, '-inf', stands(line), 'LIMIT', 0, most + 16)
+  if #over > 0 then call('ZREM', stopped, unpack(over)) end
 end
 return out

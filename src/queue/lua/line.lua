@@ -12,14 +12,18 @@ local function now()
   return clock
 end
 
+-- The smallest tag in a line: where the line stands.
+local function stands(line)
+  return tonumber(call('ZRANGE', cell .. 'f:' .. line, 0, 0, 'WITHSCORES')[2] or 0)
+end
+
 -- A flow with something ready takes part in its line: from where the line stands, or from where
 -- the flow itself stopped when that is further on.
 local function join(line, flow)
   local flows = cell .. 'f:' .. line
   if call('ZSCORE', flows, flow) then return end
-  local stands = tonumber(call('GET', cell .. 'v:' .. line) or 0)
   local stopped = tonumber(call('ZSCORE', cell .. 'p:' .. line, flow) or 0)
-  call('ZADD', flows, math.max(stands, stopped), flow)
+  call('ZADD', flows, math.max(stands(line), stopped), flow)
 end
 
 -- A flow with nothing ready is remembered for as long as others take part.
@@ -29,7 +33,7 @@ local function stop(line, flow, tag)
   if call('EXISTS', flows) == 1 then
     call('ZADD', cell .. 'p:' .. line, tag, flow)
   else
-    call('UNLINK', cell .. 'p:' .. line, cell .. 'v:' .. line)
+    call('UNLINK', cell .. 'p:' .. line)
   end
 end
 

@@ -81,32 +81,26 @@ impl Wanted {
     const fn level(self) -> Durability {
         match self {
             Self::Fsync => Durability::Fsynced,
-            Self::ReplicaFsync | Self::Replica => Durability::Replicated,
+            Self::Replica => Durability::Replicated,
         }
     }
 
     fn add_wait(self, ask: &mut Pipeline, patience: Duration) {
-        let (command, numbers): (_, &[u8]) = match self {
-            Self::Fsync => ("WAITAOF", &[1, 0]),
-            Self::ReplicaFsync => ("WAITAOF", &[0, 1]),
-            Self::Replica => ("WAIT", &[1]),
+        match self {
+            Self::Fsync => ask.cmd("WAITAOF").arg(1).arg(0),
+            Self::Replica => ask.cmd("WAIT").arg(1),
         };
-        ask.cmd(command);
-        for number in numbers {
-            ask.arg(*number);
-        }
         ask.arg(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX).max(1));
     }
 
     /// Whether what `WAIT` or `WAITAOF` answered is enough.
     fn is_met(self, answer: &redis::Value) -> bool {
-        let number = |value: Option<&redis::Value>| matches!(value, Some(redis::Value::Int(1..)));
-        match (self, answer) {
-            (Self::Replica, answer) => number(Some(answer)),
-            (Self::Fsync, redis::Value::Array(both)) => number(both.first()),
-            (Self::ReplicaFsync, redis::Value::Array(both)) => number(both.get(1)),
-            _ => false,
-        }
+        let count = match (self, answer) {
+            (Self::Fsync, redis::Value::Array(both)) => both.first(),
+            (Self::Fsync, _) => None,
+            (Self::Replica, count) => Some(count),
+        };
+        matches!(count, Some(redis::Value::Int(1..)))
     }
 }
 
@@ -141,18 +135,24 @@ impl Rounds {
     }
 
     async fn round(&self, waiting: Vec<Waiting>) {
-        let there = self.wait(&waiting).await.unwrap_or_else(|fault| {
-            tracing::warn!(%fault, "could not wait for what store.durability asks for");
-            Vec::new()
-        });
-        let reached = !there.is_empty();
-        if self.reached.swap(reached, Ordering::Relaxed) && !reached {
-            tracing::warn!(wanted = self.wanted.level().as_str(), "Redis did not get that far");
-        }
-        let there = there.into_iter().chain(std::iter::repeat(false));
+        let answer = self.wait(&waiting).await;
+        self.note(&answer);
+        let there = answer.unwrap_or_default().into_iter().chain(std::iter::repeat(false));
         for ((_, tell), there) in waiting.into_iter().zip(there) {
-            // Nobody listens any more when the push was given up.
-            drop(tell.send(there));
+            if tell.send(there).is_err() {
+                tracing::debug!("a push was given up while it waited for its level");
+            }
+        }
+    }
+
+    /// Keeps in mind whether a round was in vain, and says so when that is new.
+    fn note(&self, answer: &Result<Vec<bool>, KeyspaceError>) {
+        let reached = answer.as_ref().is_ok_and(|there| !there.is_empty());
+        let reached_before = self.reached.swap(reached, Ordering::Relaxed);
+        if reached_before && !reached {
+            let wanted = self.wanted.level().as_str();
+            let fault = answer.as_ref().err().map(ToString::to_string);
+            tracing::warn!(wanted, fault, "jobs are stored, but Redis does no more for them");
         }
     }
 

@@ -40,9 +40,9 @@ struct Persistence {
 pub(super) enum Wanted {
     /// Its own append-only file to be synced.
     Fsync,
-    /// A replica to have synced its file.
-    ReplicaFsync,
-    /// A replica to have received it.
+    /// A replica to have received it. Not to have synced its file, which it does once a second
+    /// and tells once a second: accepting would take up to two, and the loss of one machine is
+    /// survived without.
     Replica,
 }
 
@@ -66,25 +66,27 @@ impl Server {
             let refusal = format!("Redis {major}.{minor} is too old: 6.2 or newer is needed");
             return Err(QueueError::Broken(refusal));
         }
-        match self.policy.as_deref() {
-            Some("noeviction") => {}
-            None => tracing::warn!(
-                "cannot see Redis' maxmemory-policy: make sure that it is `noeviction`, or a \
-                 full Redis drops accepted jobs"
-            ),
-            Some(policy) if settings.allow_eviction => tracing::warn!(
-                policy,
-                "Redis may drop accepted jobs when it is full, as store.allow_eviction allows"
-            ),
-            Some(policy) => {
-                return Err(QueueError::Broken(format!(
-                    "Redis' maxmemory-policy is `{policy}`: it would drop accepted jobs when it \
-                     is full. Set `maxmemory-policy noeviction` in Redis, or `allow_eviction = \
-                     true` under [store] to start all the same"
-                )));
-            }
-        }
+        self.check_policy(settings)?;
         self.check_durability(settings)
+    }
+
+    fn check_policy(&self, settings: &Settings) -> Result<(), QueueError> {
+        let policy = self.policy.as_deref().unwrap_or("unknown");
+        if policy == "noeviction" {
+            return Ok(());
+        }
+        if settings.allow_eviction || self.policy.is_none() {
+            tracing::warn!(
+                policy,
+                "unless `maxmemory-policy` is `noeviction`, a full Redis drops accepted jobs"
+            );
+            return Ok(());
+        }
+        Err(QueueError::Broken(format!(
+            "Redis' maxmemory-policy is `{policy}`: it would drop accepted jobs when it is full. \
+             Set `maxmemory-policy noeviction` in Redis, or `allow_eviction = true` under [store] \
+             to start all the same"
+        )))
     }
 
     fn check_durability(&self, settings: &Settings) -> Result<(), QueueError> {
@@ -117,7 +119,6 @@ impl Server {
             Durability::Fsynced => {
                 (self.durability() < Durability::Fsynced).then_some(Wanted::Fsync)
             }
-            Durability::Replicated if self.version >= WAITAOF => Some(Wanted::ReplicaFsync),
             Durability::Replicated => Some(Wanted::Replica),
         }
     }
@@ -258,10 +259,8 @@ mod tests {
         assert_eq!(beyond(server((7, 4), true, always), Durability::Fsynced), None);
         let fsync = beyond(server((7, 4), true, everysec), Durability::Fsynced);
         assert_eq!(fsync, Some(Wanted::Fsync));
-        let replica = beyond(server((7, 4), true, always), Durability::Replicated);
-        assert_eq!(replica, Some(Wanted::ReplicaFsync));
-        let older = beyond(server((7, 0), true, always), Durability::Replicated);
-        assert_eq!(older, Some(Wanted::Replica));
+        let replica = beyond(server((7, 0), true, always), Durability::Replicated);
+        assert_eq!(replica, Some(Wanted::Replica));
     }
 
     #[test]

@@ -26,7 +26,6 @@
 //! |---|---|---|
 //! | `q:<line>:<flow>` | sorted set | ready items, all with score 0: they sort by id, so by age, and one put back returns to its place |
 //! | `f:<line>` | sorted set | flows with ready items, by start tag |
-//! | `v:<line>` | string | the tag the line stands at |
 //! | `p:<line>` | sorted set | flows that ran empty, by the tag they stopped at |
 //! | `n` | hash | ready items of each line; `open`: jobs that have not ended |
 //! | `lease` | sorted set | items in somebody's hands, by when the lease ends |
@@ -41,8 +40,9 @@
 //! | `hints` | channel | names of lines that were empty and are no longer |
 //!
 //! Start-time fair queueing: serving one item moves its flow's tag on by one, the smallest tag is
-//! served first, and a flow that comes back starts where the line stands, or where it stopped
-//! when that is further on, so that always having one job at a time is no way to overtake.
+//! served first, and a flow that comes back starts where the line stands (its smallest tag), or
+//! where it stopped when that is further on, so that always having one job at a time is no way to
+//! overtake. An empty line begins anew.
 
 use std::sync::Arc;
 use std::time::Duration;

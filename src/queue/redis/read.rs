@@ -16,7 +16,8 @@ const CHUNK: usize = 32;
 /// The most jobs a page looks through.
 const LOOK: usize = 1_000;
 
-/// A job's text, stage, result and delivery attempts.
+/// An item's text, its stage, a job's result or how many jobs of a group are left, and the
+/// delivery attempts.
 type Found = (Option<Vec<u8>>, Option<String>, Option<Vec<u8>>, Vec<Vec<u8>>);
 
 impl RedisQueue {
@@ -45,18 +46,12 @@ impl RedisQueue {
     pub(super) async fn records(&self, ids: &[JobId]) -> Result<Vec<Record>, QueueError> {
         let mut records = Vec::with_capacity(ids.len());
         for ids in ids.chunks(CHUNK) {
-            // One transaction: a job that ends meanwhile is seen as it was or as it is.
-            let mut ask = redis::Pipeline::with_capacity(4 * ids.len());
-            ask.atomic();
+            let mut find = call(&self.scripts.find, &self.keyspace);
             for id in ids {
-                let key = |kind: &str| self.keyspace.key(&format!("{kind}:{id}"));
-                ask.cmd("GET").arg(key("j")).cmd("HGET").arg(key("m")).arg("s");
-                ask.cmd("GET").arg(key("r")).cmd("LRANGE").arg(key("a")).arg(0).arg(-1);
+                find.arg(id.as_str());
             }
-            let answers: Vec<redis::Value> = self.keyspace.ask_all(&ask).await?;
-            for (id, answer) in ids.iter().zip(answers.chunks(4)) {
-                let found = redis::from_redis_value(redis::Value::Array(answer.to_vec()))
-                    .map_err(|fault| QueueError::Broken(fault.to_string()))?;
+            let found: Vec<Found> = self.keyspace.run(&find).await?;
+            for (id, found) in ids.iter().zip(found) {
                 records.extend(record(id, found)?);
             }
         }
@@ -64,14 +59,10 @@ impl RedisQueue {
     }
 
     pub(super) async fn group(&self, id: &GroupId) -> Result<Option<GroupRecord>, QueueError> {
-        let key = |kind: &str| self.keyspace.key(&format!("{kind}:{id}"));
-        let mut ask = redis::Pipeline::with_capacity(4);
-        ask.atomic();
-        ask.cmd("GET").arg(key("g")).cmd("HGET").arg(key("m")).arg("s");
-        ask.cmd("GET").arg(key("gl")).cmd("LRANGE").arg(key("a")).arg(0).arg(-1);
-        let (text, stage, left, log): (Option<Vec<u8>>, _, Option<u64>, Vec<Vec<u8>>) =
-            self.keyspace.ask_all(&ask).await?;
-        let Some(text) = text else { return Ok(None) };
+        let mut find = call(&self.scripts.find, &self.keyspace);
+        let mut found: Vec<Found> = self.keyspace.run(find.arg(id.as_str())).await?;
+        let Some((Some(text), stage, left, log)) = found.pop() else { return Ok(None) };
+        let left = left.map(|left| codec::read(id.as_str(), &left)).transpose()?;
         Ok(Some(GroupRecord {
             group: codec::read::<Group>(id.as_str(), &text)?,
             left: left.unwrap_or_default(),

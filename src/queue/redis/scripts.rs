@@ -15,6 +15,7 @@ pub(super) struct Scripts {
     pub(super) sweep: Script,
     pub(super) purge: Script,
     pub(super) waiting: Script,
+    pub(super) find: Script,
 }
 
 /// Lets a script run in a full Redis: without it a full queue could never be worked off.
@@ -40,6 +41,7 @@ impl Scripts {
             sweep: drain(include_str!("../lua/sweep.lua")),
             purge: drain(include_str!("../lua/purge.lua")),
             waiting: drain(include_str!("../lua/waiting.lua")),
+            find: drain(include_str!("../lua/find.lua")),
         }
     }
 
@@ -56,6 +58,7 @@ impl Scripts {
             &self.sweep,
             &self.purge,
             &self.waiting,
+            &self.find,
         ];
         for script in scripts {
             keyspace.load(script).await?;

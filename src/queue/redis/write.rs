@@ -17,7 +17,7 @@ use crate::domain::result::DeliveryAttempt;
 use crate::queue::KEPT_ATTEMPTS;
 
 /// The most items one run of a script touches: Redis does nothing else meanwhile.
-const MOST_AT_ONCE: usize = 256;
+const MOST_AT_ONCE: usize = 1_024;
 
 impl RedisQueue {
     pub(super) async fn store(&self, batch: Batch) -> Result<Pushed, QueueError> {

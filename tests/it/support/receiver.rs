@@ -54,18 +54,20 @@ impl Receiver {
         let state = Data::from(Arc::clone(&inner));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let server = HttpServer::new(move || {
-            App::new()
-                .app_data(state.clone())
-                .app_data(web::PayloadConfig::new(64 << 20))
-                .default_service(web::to(take))
-        })
-        .workers(1)
-        .backlog(4_096)
-        .disable_signals()
-        .listen(listener)
-        .unwrap();
-        std::thread::spawn(move || actix_web::rt::System::new().block_on(server.run()));
+        std::thread::spawn(move || {
+            let server = HttpServer::new(move || {
+                App::new()
+                    .app_data(state.clone())
+                    .app_data(web::PayloadConfig::new(64 << 20))
+                    .default_service(web::to(take))
+            })
+            .workers(1)
+            .backlog(4_096)
+            .disable_signals()
+            .listen(listener)
+            .unwrap();
+            actix_web::rt::System::new().block_on(server.run())
+        });
         Self { inner, port }
     }
 

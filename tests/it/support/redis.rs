@@ -2,8 +2,8 @@
 
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use spillway::keyspace::{Keyspace, Timeouts};
@@ -71,17 +71,18 @@ impl RedisServer {
     pub(crate) fn restart(&mut self) {
         self.kill();
         // A test run that is killed leaves no server behind: setpriv asks the kernel to end it.
-        let process = Command::new("setpriv")
+        let mut command = Command::new("setpriv");
+        command
             .args(["--pdeathsig", "KILL", "redis-server", "--port", &self.port.to_string()])
             .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
             .args(["--appendfsync", "everysec", "--dir"])
             .arg(self.folder.path())
             .args(&self.options)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("redis-server is not installed: run the tests with `make test`");
-        self.process = Some(process);
+            .stderr(Stdio::null());
+        let process = spawn(command);
+        self.process =
+            Some(process.expect("redis-server is not installed: run the tests with `make test`"));
         let deadline = Instant::now() + Duration::from_secs(20);
         while !self.answers() {
             assert!(Instant::now() < deadline, "redis-server did not start");
@@ -106,6 +107,24 @@ impl RedisServer {
             Timeouts { connect: Duration::from_secs(5), response: Duration::from_secs(5) };
         Keyspace::open(&self.url(), &unique_prefix(), timeouts).await.unwrap()
     }
+}
+
+/// Starts a process from a thread that never ends: the kernel takes the end of the thread that
+/// started it for the end of its parent, and a test's thread ends with the test.
+fn spawn(command: Command) -> std::io::Result<Child> {
+    type Order = (Command, mpsc::Sender<std::io::Result<Child>>);
+    static STARTER: LazyLock<mpsc::Sender<Order>> = LazyLock::new(|| {
+        let (orders, queue) = mpsc::channel::<Order>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in queue {
+                answer.send(command.spawn()).unwrap();
+            }
+        });
+        orders
+    });
+    let (answer, started) = mpsc::channel();
+    STARTER.send((command, answer)).unwrap();
+    started.recv().unwrap()
 }
 
 /// A key prefix that no other test uses.

@@ -125,7 +125,11 @@ async fn no_connection_is_told_as_unreachable() {
     let no_http = answering(b"SSH-2.0-OpenSSH_9.9\r\n");
     assert_failover(&failed(Vendor::OpenAi, &no_http, LONG).await, codes::UNREACHABLE);
 
-    let no_tls = answering(b"HTTP/1.1 400 Bad Request\r\n\r\n").replace("http://", "https://");
+    let no_tls = raw(|mut stream| {
+        drop(stream.read(&mut [0; 4_096]));
+        drop(stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
+    });
+    let no_tls = no_tls.replace("http://", "https://");
     assert_failover(&failed(Vendor::Anthropic, &no_tls, LONG).await, codes::UNREACHABLE);
 }
 

@@ -26,7 +26,7 @@ async fn a_repeated_request_is_given_the_first_id(#[case] kind: Kind) {
     let store = kind.open().await;
     let (first, second) = (job(), job());
     let stored = store.push(keyed(&first, "aa", "f1")).await.unwrap();
-    assert_eq!(stored, Pushed::Stored { position: 1, .. });
+    assert!(matches!(stored, Pushed::Stored { position: 1, .. }), "{stored:?}");
     let repeated = Pushed::Repeated { id: first.id.to_string() };
     assert_eq!(store.push(keyed(&second, "aa", "f1")).await.unwrap(), repeated);
     assert!(store.find(&second.id).await.unwrap().is_none());
@@ -46,10 +46,8 @@ async fn another_request_under_the_same_key_is_told_so(#[case] kind: Kind) {
     let other = job();
     assert_eq!(store.push(keyed(&other, "aa", "f2")).await.unwrap(), Pushed::KeyReused);
     assert!(store.find(&other.id).await.unwrap().is_none());
-    assert_eq!(
-        store.push(keyed(&other, "bb", "f2")).await.unwrap(),
-        Pushed::Stored { position: 2, .. }
-    );
+    let stored = store.push(keyed(&other, "bb", "f2")).await.unwrap();
+    assert!(matches!(stored, Pushed::Stored { position: 2, .. }), "{stored:?}");
 }
 
 #[rstest]

@@ -12,12 +12,15 @@ use spillway::domain::job::{Flow, Group, Job, Lane, Line, Stage};
 use spillway::domain::result::{DeliveryAttempt, JobResult, Status};
 use spillway::lifecycle::Lifecycle;
 use spillway::queue::embedded::EmbeddedQueue;
+use spillway::queue::redis::RedisQueue;
+use spillway::queue::settings::Settings;
 use spillway::queue::{
     Batch, Delivery, Ending, Item, Lease, LeaseToken, Pushed, Queue, Record, Settled, Verdict,
 };
 use tempfile::TempDir;
 
 use crate::support::eventually;
+use crate::support::redis::RedisServer;
 
 /// A term no test outlasts.
 pub(super) const LONG: Duration = Duration::from_secs(600);
@@ -48,14 +51,12 @@ impl Kind {
     pub(super) async fn open(self) -> Store {
         let lifecycle = Lifecycle::default();
         let (queue, folder): (Arc<dyn Queue>, Option<TempDir>) = match self {
-            Self::Redis => panic!("switch on the lines below once the store is written"),
-            // Self::Redis => {
-            //     let keyspace = crate::support::redis::RedisServer::shared().keyspace().await;
-            //     let settings = spillway::queue::settings::Settings::default();
-            //     let queue =
-            //         spillway::queue::redis::RedisQueue::open(keyspace, &settings, &lifecycle);
-            //     (Arc::new(queue.unwrap()), None)
-            // }
+            Self::Redis => {
+                let keyspace = RedisServer::shared().keyspace().await;
+                let settings = Settings::default();
+                let queue = RedisQueue::open(keyspace, &settings, &lifecycle).await;
+                (Arc::new(queue.unwrap()), None)
+            }
             Self::Embedded => {
                 let folder = tempfile::tempdir().unwrap();
                 let queue = EmbeddedQueue::open(folder.path(), Arc::new(SystemClock));
@@ -83,7 +84,7 @@ impl Store {
     /// Stores one job. How many wait in its line then.
     pub(super) async fn add(&self, job: &Job) -> u64 {
         match self.push(one(job)).await.unwrap() {
-            Pushed::Stored { position } => position,
+            Pushed::Stored { position, .. } => position,
             other => panic!("not stored: {other:?}"),
         }
     }

@@ -1,0 +1,472 @@
+//! What only the Redis queue has to bear: Redis set up badly, full, emptied, paused and killed.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rstest::rstest;
+use serde_json::value::RawValue;
+use spillway::clock::{Clock, SystemClock};
+use spillway::domain::id::IdSource;
+use spillway::domain::job::{Flow, Job, Lane, Line, Stage};
+use spillway::domain::result::{DeliveryAttempt, JobResult, Status};
+use spillway::keyspace::{Keyspace, KeyspaceError, Timeouts};
+use spillway::lifecycle::Lifecycle;
+use spillway::queue::redis::RedisQueue;
+use spillway::queue::settings::Settings;
+use spillway::queue::{
+    Batch, Delivery, Durability, Ended, Ending, Lease, Pushed, Queue, QueueError, Settled, Verdict,
+};
+
+use crate::support::eventually;
+use crate::support::redis::{RedisServer, unique_prefix};
+
+const LONG: Duration = Duration::from_secs(600);
+
+static IDS: LazyLock<IdSource> = LazyLock::new(IdSource::default);
+
+/// Timeouts short enough to be waited for.
+const BRIEF: Timeouts =
+    Timeouts { connect: Duration::from_millis(500), response: Duration::from_secs(1) };
+
+struct Store {
+    queue: RedisQueue,
+    keyspace: Keyspace,
+    lifecycle: Lifecycle,
+}
+
+async fn open_with(keyspace: Keyspace, settings: &Settings) -> Result<Store, QueueError> {
+    let lifecycle = Lifecycle::default();
+    let queue = RedisQueue::open(keyspace.clone(), settings, &lifecycle).await?;
+    Ok(Store { queue, keyspace, lifecycle })
+}
+
+async fn open(server: &RedisServer) -> Store {
+    open_with(server.keyspace().await, &Settings::default()).await.unwrap()
+}
+
+async fn open_brief(server: &RedisServer, settings: &Settings) -> Store {
+    let keyspace = Keyspace::open(&server.url(), &unique_prefix(), BRIEF).await.unwrap();
+    open_with(keyspace, settings).await.unwrap()
+}
+
+/// Why a queue does not open.
+async fn refusal(server: &RedisServer, settings: &Settings) -> String {
+    match open_with(server.keyspace().await, settings).await {
+        Ok(_) => panic!("it opened"),
+        Err(QueueError::Broken(why)) => why,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn asking(durability: Durability) -> Settings {
+    Settings { durability: Some(durability), ..Settings::default() }
+}
+
+impl Store {
+    async fn push(&self, job: &Job) -> Result<Pushed, QueueError> {
+        let jobs = vec![job.clone()];
+        self.queue.push(Batch { jobs, group: None, dedup: None }).await
+    }
+
+    /// Stores a job; what it survives.
+    async fn add(&self, job: &Job) -> Durability {
+        match self.push(job).await.unwrap() {
+            Pushed::Stored { durability, .. } => durability,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn take(&self, line: &Line, max: usize) -> Vec<Lease> {
+        self.queue.lease(line, max, LONG).await.unwrap()
+    }
+
+    async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let (name, rest) = words.split_first().unwrap();
+        let mut command = redis::cmd(name);
+        for word in rest {
+            command.arg(*word);
+        }
+        self.keyspace.ask(&command).await.unwrap()
+    }
+
+    async fn used_memory(&self) -> u64 {
+        let text: String = self.command(&["INFO", "memory"]).await;
+        let figure = text.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+        figure.trim().parse().unwrap()
+    }
+
+    /// The names of all keys without the cell.
+    async fn keys(&self) -> BTreeSet<String> {
+        let pattern = format!("{}*", self.keyspace.prefix());
+        let keys: Vec<String> = self.command(&["KEYS", &pattern]).await;
+        let names = keys.iter().map(|key| key.strip_prefix(self.keyspace.prefix()).unwrap());
+        names.map(str::to_owned).collect()
+    }
+
+    /// Runs everything in line and posts every result, to be forgotten at once.
+    async fn work_off(&self) {
+        for lease in self.take(&line(), 1_000).await {
+            let ending = ending(&lease, Some(delivery()));
+            self.queue.settle(&lease.token, Verdict::Finish(ending)).await.unwrap();
+        }
+        for lease in self.take(&Line::Deliver, 1_000).await {
+            let verdict = Verdict::Delivered { log: attempt() };
+            assert_eq!(self.queue.settle(&lease.token, verdict).await.unwrap(), Settled::Done);
+        }
+    }
+}
+
+fn line() -> Line {
+    Line::Run { lane: Lane::Standard, route: "cheap".to_owned() }
+}
+
+fn job(input: &str, workflow: &str) -> Job {
+    let now = SystemClock.now();
+    Job {
+        id: IDS.job(now),
+        caller: "alice".to_owned(),
+        task: "tag".to_owned(),
+        input: RawValue::from_string(format!("{input:?}")).unwrap(),
+        route: "cheap".to_owned(),
+        lane: Lane::Standard,
+        created_at: now,
+        workflow: Some(workflow.to_owned()),
+        session: None,
+        callback: None,
+        deliver_by: Some(now + chrono::Duration::hours(1)),
+        max_cost_usd: None,
+        provider: None,
+        metadata: None,
+        group: None,
+        traceparent: None,
+    }
+}
+
+fn delivery() -> Delivery {
+    Delivery { flow: Flow::of(&["example.com:443"]), after: Duration::ZERO }
+}
+
+/// The end of a leased job, kept for a millisecond.
+fn ending(lease: &Lease, delivery: Option<Delivery>) -> Ending {
+    let spillway::queue::Item::Job(job, _) = &lease.item else { panic!("{lease:?}") };
+    ending_of(job, delivery)
+}
+
+fn ending_of(job: &Job, delivery: Option<Delivery>) -> Ending {
+    let status = Status::Succeeded;
+    let result = JobResult::open(job, status).ended(status, SystemClock.now(), None);
+    let result = Bytes::from(serde_json::to_vec(&result).unwrap());
+    Ending { result, status, delivery, group: None, keep: Duration::from_millis(1) }
+}
+
+fn attempt() -> DeliveryAttempt {
+    DeliveryAttempt { at: SystemClock.now(), status: Some(200), ms: 5, error: None, response: None }
+}
+
+fn signal(server: &RedisServer, name: &str) {
+    let done = Command::new("kill").args([name, &server.pid().to_string()]).status().unwrap();
+    assert!(done.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_evicts_is_refused_unless_the_operator_allows_it() {
+    let server = RedisServer::start(&["--maxmemory-policy", "allkeys-lru"]);
+    let why = refusal(&server, &Settings::default()).await;
+    assert!(why.contains("allkeys-lru") && why.contains("noeviction"), "{why}");
+    let allowing = Settings { allow_eviction: true, ..Settings::default() };
+    let store = open_with(server.keyspace().await, &allowing).await.unwrap();
+    store.add(&job("a", "w")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_keeps_its_settings_to_itself_is_taken_at_its_info() {
+    let hidden = ["--rename-command", "CONFIG", ""];
+    let server = RedisServer::start(&hidden);
+    assert_eq!(open(&server).await.queue.durability(), Durability::Appended);
+    let server =
+        RedisServer::start(&[&hidden[..], &["--maxmemory-policy", "volatile-ttl"]].concat());
+    assert!(refusal(&server, &Settings::default()).await.contains("volatile-ttl"));
+}
+
+#[rstest]
+#[case(&["--appendonly", "no"], Durability::Volatile)]
+#[case(&["--appendfsync", "everysec"], Durability::Appended)]
+#[case(&["--appendfsync", "always"], Durability::Fsynced)]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_level_is_what_redis_does(#[case] options: &[&str], #[case] expected: Durability) {
+    let server = RedisServer::start(options);
+    let store = open(&server).await;
+    assert_eq!(store.queue.durability(), expected);
+    assert_eq!(store.add(&job("a", "w")).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_level_that_redis_can_never_reach_is_refused() {
+    let server = RedisServer::start(&["--appendonly", "no"]);
+    for level in [Durability::Appended, Durability::Fsynced] {
+        let why = refusal(&server, &asking(level)).await;
+        assert!(why.contains(level.as_str()) && why.contains("appendonly yes"), "{why}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_syncs_each_second_is_waited_for_or_refused() {
+    let keyspace = RedisServer::shared().keyspace().await;
+    match open_with(keyspace, &asking(Durability::Fsynced)).await {
+        // Redis 7.2 or newer.
+        Ok(store) => {
+            let jobs: Vec<Job> = (0..100).map(|_| job("a", "w")).collect();
+            let levels = futures::future::join_all(jobs.iter().map(|job| store.add(job))).await;
+            assert_eq!(levels, [Durability::Fsynced; 100]);
+            assert_eq!(store.queue.durability(), Durability::Fsynced);
+        }
+        Err(refused) => assert!(refused.to_string().contains("appendfsync always"), "{refused}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_counts_as_replicated_only_when_a_replica_has_it() {
+    let primary = RedisServer::start(&["--repl-diskless-sync-delay", "0"]);
+    let store = open_brief(&primary, &asking(Durability::Replicated)).await;
+    assert_eq!(store.add(&job("a", "w")).await, Durability::Appended, "there is no replica");
+    assert_eq!(store.queue.durability(), Durability::Appended);
+
+    let port = primary.url().rsplit(':').next().unwrap().to_owned();
+    let mut replica = RedisServer::start(&["--replicaof", "127.0.0.1", &port]);
+    eventually("the replica takes part", || async {
+        store.add(&job("a", "w")).await == Durability::Replicated
+    })
+    .await;
+    assert_eq!(store.queue.durability(), Durability::Replicated);
+    let many: Vec<Job> = (0..50).map(|_| job("a", "w")).collect();
+    let levels = futures::future::join_all(many.iter().map(|job| store.add(job))).await;
+    assert_eq!(levels, [Durability::Replicated; 50]);
+
+    replica.kill();
+    let last = job("a", "w");
+    eventually("the replica is missed", || async {
+        store.push(&last).await.is_ok() && store.queue.durability() == Durability::Appended
+    })
+    .await;
+    assert!(store.queue.find(&last.id).await.unwrap().is_some(), "it is stored all the same");
+    assert!(store.lifecycle.stop(Duration::from_secs(30)).await, "its tasks end by themselves");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_flushall_the_service_goes_on() {
+    let server = RedisServer::start(&[]);
+    let store = open(&server).await;
+    let jobs: Vec<Job> = (0..4).map(|_| job("a", "w")).collect();
+    for job in &jobs {
+        store.add(job).await;
+    }
+    let leases = store.take(&line(), 2).await;
+    let back = Verdict::Back { after: LONG, progress: None };
+    store.queue.settle(&leases[0].token, back).await.unwrap();
+    let () = store.command(&["FLUSHALL"]).await;
+
+    let finish = Verdict::Finish(ending(&leases[1], Some(delivery())));
+    assert_eq!(store.queue.settle(&leases[1].token, finish).await.unwrap(), Settled::Stale);
+    let held = leases[1].token.clone();
+    assert_eq!(store.queue.renew(std::slice::from_ref(&held), LONG).await.unwrap(), [held]);
+    let end = store.queue.end(&jobs[3].id, ending_of(&jobs[3], None)).await.unwrap();
+    assert_eq!(end, Ended::Unknown);
+    assert_eq!(store.queue.sweep(100).await.unwrap(), spillway::queue::Swept::default());
+    assert!(store.take(&line(), 10).await.is_empty());
+    assert_eq!(store.keys().await, BTreeSet::new(), "nothing is left behind");
+
+    store.add(&job("a", "w")).await;
+    store.work_off().await;
+    assert_eq!(store.queue.depths().await.unwrap().open, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_redis_lost_a_part_of_does_not_stop_the_rest() {
+    let store = open(RedisServer::shared()).await;
+    let jobs: Vec<Job> = (0..3).map(|_| job("a", "w")).collect();
+    for job in &jobs {
+        store.add(job).await;
+    }
+    let lost = store.keyspace.key(&format!("j:{}", jobs[0].id));
+    let () = store.command(&["DEL", &lost]).await;
+    let damaged = store.keyspace.key(&format!("j:{}", jobs[1].id));
+    let () = store.command(&["SET", &damaged, "{"]).await;
+    let leases = store.take(&line(), 3).await;
+    assert_eq!(leases.len(), 1);
+    assert_eq!(leases[0].token.id, jobs[2].id.to_string());
+    let depths = store.queue.depths().await.unwrap();
+    assert_eq!((depths.open, depths.leased), (2, 2), "the damaged one is told as lost in time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_come_back_after_a_script_flush() {
+    let server = RedisServer::start(&[]);
+    let store = open(&server).await;
+    let () = store.command(&["SCRIPT", "FLUSH"]).await;
+    let jobs: Vec<Job> = (0..20).map(|_| job("a", "w")).collect();
+    futures::future::join_all(jobs.iter().map(|job| store.add(job))).await;
+    let () = store.command(&["SCRIPT", "FLUSH"]).await;
+    store.work_off().await;
+    assert_eq!(store.queue.depths().await.unwrap().open, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_redis_refuses_new_jobs_and_works_off_what_it_has() {
+    let server = RedisServer::start(&[]);
+    let store = open(&server).await;
+    let input = "x".repeat(10_000);
+    for _ in 0..50 {
+        store.add(&job(&input, "w")).await;
+    }
+    let first = store.take(&line(), 1).await.remove(0);
+    let () = store.command(&["CONFIG", "SET", "maxmemory", "1mb"]).await;
+    assert!(store.used_memory().await > 1 << 20);
+    assert!(store.queue.depths().await.unwrap().memory.unwrap() > 1.0);
+    let refused = job("a", "w");
+    assert!(matches!(store.push(&refused).await, Err(QueueError::Full)));
+    assert!(store.queue.find(&refused.id).await.unwrap().is_none(), "nothing of it was stored");
+
+    assert!(store.queue.renew(std::slice::from_ref(&first.token), LONG).await.unwrap().is_empty());
+    let back = Verdict::Back { after: Duration::ZERO, progress: None };
+    store.queue.settle(&first.token, back).await.unwrap();
+    let second = store.take(&line(), 1).await.remove(0);
+    let spillway::queue::Item::Job(second, _) = second.item else { panic!("a job") };
+    let end = store.queue.end(&second.id, ending_of(&second, None)).await.unwrap();
+    assert_eq!(end, Ended::Now);
+    store.work_off().await;
+    let mut purged = 0;
+    while purged < 50 {
+        purged += store.queue.sweep(100).await.unwrap().purged;
+    }
+    let () = store.command(&["CONFIG", "SET", "maxmemory", "100mb"]).await;
+    store.add(&refused).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_is_given_back_once_all_is_over() {
+    let server = RedisServer::start(&[]);
+    let store = open(&server).await;
+    let round = async |count: usize| {
+        for n in 0..count {
+            store.add(&job(&"x".repeat(1_000), &format!("workflow {}", n % 100))).await;
+        }
+        let full = store.used_memory().await;
+        store.work_off().await;
+        let mut purged = 0;
+        while purged < count {
+            purged += store.queue.sweep(100).await.unwrap().purged;
+        }
+        full
+    };
+    round(200).await;
+    assert_eq!(store.keys().await, BTreeSet::from(["n".to_owned()]));
+    let before = store.used_memory().await;
+    let full = round(1_000).await;
+    assert!(full > before + 1_000_000, "{full} after {before}");
+    assert_eq!(store.keys().await, BTreeSet::from(["n".to_owned()]));
+    // Freeing goes on in the background for a moment.
+    eventually("memory is back where it was", || async {
+        store.used_memory().await < before + 200_000
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_job_costs_little_more_than_its_text() {
+    const COUNT: u64 = 2_000;
+    let server = RedisServer::start(&[]);
+    let store = open(&server).await;
+    store.add(&job("a", "w")).await;
+    // Short ones: Redis' allocator rounds a long text up by as much as a quarter.
+    let jobs: Vec<Job> = (0..COUNT).map(|_| job("a", "w")).collect();
+    let text: usize = jobs.iter().map(|job| serde_json::to_vec(job).unwrap().len()).sum();
+    let before = store.used_memory().await;
+    for job in &jobs {
+        store.add(job).await;
+    }
+    let each = (store.used_memory().await - before) / COUNT;
+    let beyond = each - u64::try_from(text).unwrap() / COUNT;
+    assert!(beyond < 700, "{beyond} bytes beyond its text");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_redis_is_not_waited_for_and_taken_back_at_once() {
+    let server = RedisServer::start(&[]);
+    let store = open_brief(&server, &Settings::default()).await;
+    store.add(&job("a", "w")).await;
+    signal(&server, "-STOP");
+    let began = Instant::now();
+    let jobs: Vec<Job> = (0..8).map(|_| job("a", "w")).collect();
+    for answer in futures::future::join_all(jobs.iter().map(|job| store.push(job))).await {
+        assert!(matches!(answer, Err(QueueError::Unavailable(_))), "{answer:?}");
+    }
+    assert!(matches!(store.queue.ping().await, Err(QueueError::Unavailable(_))));
+    let took = began.elapsed();
+    assert!(took < 4 * (BRIEF.connect + BRIEF.response), "two calls took {took:?}");
+    signal(&server, "-CONT");
+    eventually("it is taken back", || async { store.queue.ping().await.is_ok() }).await;
+    // What was asked meanwhile may have happened: asking again does no harm.
+    for job in &jobs {
+        eventually("the job is stored", || async { store.push(job).await.is_ok() }).await;
+    }
+    assert_eq!(store.queue.depths().await.unwrap().open, 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_redis_is_taken_back_with_what_it_has_on_disk() {
+    let mut server = RedisServer::start(&["--appendfsync", "always"]);
+    let store = open_brief(&server, &Settings::default()).await;
+    let kept = job("a", "w");
+    store.add(&kept).await;
+    let mut hints = store.queue.hints();
+    server.kill();
+    let began = Instant::now();
+    assert!(matches!(store.queue.ping().await, Err(QueueError::Unavailable(_))));
+    assert!(began.elapsed() < 2 * (BRIEF.connect + BRIEF.response));
+    hints.mark_unchanged();
+    server.restart();
+    eventually("it is taken back", || async { store.queue.ping().await.is_ok() }).await;
+    eventually("every connection is", || async {
+        futures::future::join_all((0..8).map(|_| store.queue.ping()))
+            .await
+            .iter()
+            .all(Result::is_ok)
+    })
+    .await;
+    let found = store.queue.find(&kept.id).await.unwrap().unwrap();
+    assert_eq!(found.stage, Stage::Queued);
+    let listened = tokio::time::timeout(Duration::from_secs(60), hints.changed()).await;
+    assert!(listened.is_ok(), "it listens again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_down_is_told_at_once() {
+    let mut server = RedisServer::start(&[]);
+    server.kill();
+    let began = Instant::now();
+    let refused = Keyspace::open(&server.url(), "sw", BRIEF).await;
+    let Err(KeyspaceError::Unreachable(why)) = refused.map(|_| ()) else { panic!("it opened") };
+    assert!(why.contains("refused"), "{why}");
+    assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_fills_at_one_replica_is_hinted_at_the_others() {
+    let one = open(RedisServer::shared()).await;
+    let two = open_with(one.keyspace.clone(), &Settings::default()).await.unwrap();
+    let mut hints = two.queue.hints();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // The first hint may be that the subscription has begun.
+    for _ in 0..2 {
+        hints.mark_unchanged();
+        while !hints.has_changed().unwrap() {
+            assert!(Instant::now() < deadline, "no hint came");
+            one.add(&job("a", "w")).await;
+            one.work_off().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
