@@ -146,12 +146,15 @@ impl Bench {
         let (rounds, seconds) = (self.arguments.rounds, self.arguments.seconds);
         let redis = RedisServer::version()?;
         let node = self.servers.node().unwrap_or("none: BullMQ is left out").to_owned();
+        let load = std::fs::read_to_string("/proc/loadavg")?;
+        let load = load.split(' ').next().unwrap_or_default();
         let sync = measure::disk_sync(self.folder.path())?;
         self.report.line(&format!(
             "Accepting jobs of {} bytes. {cores} cores, shared with the load generator; Redis \
              {redis}; Node {node}.\nMedians of {rounds} round(s) of {seconds} s, servers in turn and \
              each alone, in its default settings; BullMQ is one Node process.\nCPU is the server's \
-             and Redis' together. One write of 4 KiB and its fdatasync take {sync:.1?} here.",
+             and Redis' together. One write of 4 KiB and its fdatasync take {sync:.1?} here.\n\
+             Load average before the start: {load}.",
             load::BODY_BYTES,
         ))
     }

@@ -88,7 +88,10 @@ pub(crate) fn accept(
         let [server, redis] = cpu()?;
         std::thread::sleep(end.saturating_duration_since(Instant::now()));
         let [server_then, redis_then] = cpu()?;
-        Ok::<_, anyhow::Error>([server_then - server, redis_then - redis])
+        Ok::<_, anyhow::Error>([
+            server_then.saturating_sub(server),
+            redis_then.saturating_sub(redis),
+        ])
     })?;
     let [cpu, redis_cpu] = used?;
     let jobs = u32::try_from(times.len())?;
