@@ -144,7 +144,7 @@ pub async fn open(
 /// Opens the keys alone: `spillway keys` works while the service runs.
 pub async fn open_keys(settings: &StoreSettings) -> Result<SharedKeyStore> {
     match settings.url.strip_prefix("embedded:") {
-        Some(folder) => Ok(Arc::new(FileKeyStore::new(&PathBuf::from(folder)))),
+        Some(folder) => Ok(Arc::new(FileKeyStore::new(folder))),
         None => Ok(Arc::new(RedisKeyStore::new(keyspace(settings).await?))),
     }
 }

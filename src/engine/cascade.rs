@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
-use super::catalog::Stop;
+use super::catalog::Target;
 use super::finish::Answer;
 use super::judge::{
     Judged, another_may_serve, attempt, backoff, falls_through, judge, metered, no_step,
@@ -75,7 +75,7 @@ enum Next {
     End(Box<Answer>),
     Fail(JobError),
     Step,
-    Stop,
+    Dropped,
 }
 
 /// Walks the route from this departure on. The permit is held until the job leaves our hands.
@@ -91,10 +91,10 @@ pub(super) async fn walk(
         match engine.attempt(&mut run, &departure).await {
             Next::End(answer) => break engine.finish_answered(&run, *answer).await,
             Next::Fail(error) => break engine.finish_without(&run, Status::Failed, error).await,
-            Next::Stop => break,
+            Next::Dropped => break,
             Next::Step => {}
         }
-        tried.push(departure.stop.step.name());
+        tried.push(departure.target.step.name());
         if let Some(error) = run.given_up(engine.settings.max_attempts) {
             break engine.finish_without(&run, Status::Failed, error).await;
         }
@@ -163,8 +163,8 @@ impl Run {
 impl Engine {
     /// One call to a provider.
     async fn attempt(&self, run: &mut Run, departure: &Departure) -> Next {
-        let Departure { stop, ask, wait } = departure;
-        if let Some(error) = self.over_budget(run, stop) {
+        let Departure { target, ask, wait } = departure;
+        if let Some(error) = self.over_budget(run, target) {
             self.settle_turn(ask, Some(Cost::default())).await;
             return Next::Fail(error);
         }
@@ -172,7 +172,7 @@ impl Engine {
             () = tokio::time::sleep(*wait) => {}
             () = run.lost.cancelled() => {
                 self.settle_turn(ask, Some(Cost::default())).await;
-                return Next::Stop;
+                return Next::Dropped;
             }
         }
         let started = self.clock.now();
@@ -183,26 +183,26 @@ impl Engine {
         }
         let left = run.job.deliver_by.map(|by| (by - started).to_std().unwrap_or_default());
         let timeout = left.map_or(run.task.timeout, |left| left.min(run.task.timeout));
-        let call = stop.provider.complete(&stop.step.model, &run.prompt, timeout);
+        let call = target.provider.complete(&target.step.model, &run.prompt, timeout);
         let answer = tokio::select! {
             answer = call => answer,
             () = run.lost.cancelled() => {
                 tracing::info!(job.id = %run.job.id, "lease lost, call cancelled");
                 self.settle_turn(ask, None).await;
-                return Next::Stop;
+                return Next::Dropped;
             }
         };
         let took = Duration::from_millis(millis_between(started, self.clock.now()));
         self.settle_turn(ask, used(&answer)).await;
         match answer {
-            Ok(completion) => self.answered(run, stop, completion, took),
-            Err(error) => self.failed(run, stop, &error, took).await,
+            Ok(completion) => self.answered(run, target, completion, took),
+            Err(error) => self.failed(run, target, &error, took).await,
         }
     }
 
     /// What to make of an answer.
-    fn answered(&self, run: &mut Run, stop: &Stop, answer: Completion, took: Duration) -> Next {
-        let step = &stop.step;
+    fn answered(&self, run: &mut Run, target: &Target, answer: Completion, took: Duration) -> Next {
+        let step = &target.step;
         self.learned.answered(&step.name(), &run.task.name, answer.usage.as_ref(), took);
         let names = (step.provider.as_str(), step.model.as_str());
         let priced = |usage| self.catalog.prices().cost(names, usage, self.clock.now());
@@ -241,11 +241,11 @@ impl Engine {
     async fn failed(
         &self,
         run: &mut Run,
-        stop: &Stop,
+        target: &Target,
         error: &ProviderError,
         took: Duration,
     ) -> Next {
-        let (step, outcome) = (&stop.step, outcome_of(error));
+        let (step, outcome) = (&target.step, outcome_of(error));
         metrics::attempted(&step.account, &step.model, outcome.as_str(), took);
         tracing::info!(
             job.id = %run.job.id, account = step.account, model = step.model,
@@ -259,7 +259,7 @@ impl Engine {
             message: Some(error.message.clone()),
             ..attempt(step, outcome, error.status, took)
         });
-        self.cool(stop, error, outcome).await;
+        self.cool(target, error, outcome).await;
         if outcome != Outcome::RateLimited {
             run.progress.failures += 1;
         }
@@ -277,23 +277,23 @@ impl Engine {
     }
 
     /// Keeps everybody off a step that cannot serve now.
-    async fn cool(&self, stop: &Stop, error: &ProviderError, outcome: Outcome) {
-        let name = stop.step.name();
+    async fn cool(&self, target: &Target, error: &ProviderError, outcome: Outcome) {
+        let name = target.step.name();
         match outcome {
             Outcome::RateLimited => {
                 let unhinted = backoff(Duration::from_secs(1), self.learned.failed(&name));
                 let hold = error.retry_after.unwrap_or(unhinted).min(LONGEST_HOLD);
-                self.shut(&stop.limit_gates(), hold, "the provider answered 429").await;
+                self.shut(&target.limit_gates(), hold, "the provider answered 429").await;
             }
             Outcome::Unauthorized => {
                 tracing::error!(
-                    account = stop.step.account,
+                    account = target.step.account,
                     status = error.status,
                     "account disabled: {}",
                     error.message
                 );
                 let time = self.settings.disabled.0;
-                self.shut(&[stop.account_gate()], time, "the provider refused the key").await;
+                self.shut(&[target.account_gate()], time, "the provider refused the key").await;
             }
             Outcome::Overloaded | Outcome::TimedOut | Outcome::Unreachable | Outcome::Garbled => {
                 let failures = self.learned.failed(&name);
@@ -303,7 +303,7 @@ impl Engine {
                     .filter(|beyond| *beyond > 0)
                     .map(|beyond| backoff(self.settings.cooldown.0, beyond));
                 if let Some(time) = hinted.max(cooled) {
-                    self.shut(&[stop.step_gate()], time, outcome.as_str()).await;
+                    self.shut(&[target.step_gate()], time, outcome.as_str()).await;
                 }
             }
             Outcome::Answered | Outcome::InvalidOutput | Outcome::Rejected | Outcome::Refused => {}
@@ -342,14 +342,14 @@ impl Engine {
     }
 
     /// Whether the next call may cost more than the job allows.
-    fn over_budget(&self, run: &Run, stop: &Stop) -> Option<JobError> {
+    fn over_budget(&self, run: &Run, target: &Target) -> Option<JobError> {
         let most = run.job.max_cost_usd?;
         let usage = Usage {
             input_tokens: run.input_tokens,
             output_tokens: run.output_tokens,
             ..Usage::default()
         };
-        let names = (stop.step.provider.as_str(), stop.step.model.as_str());
+        let names = (target.step.provider.as_str(), target.step.model.as_str());
         let next = self.catalog.prices().cost(names, &usage, self.clock.now()).unwrap_or(0.0);
         (run.progress.cost_usd + next > most).then(|| JobError {
             code: "max_cost_reached".to_owned(),

@@ -184,25 +184,22 @@ impl Engine {
             }
             Said::Again => {
                 let chance = rand::random::<f64>();
-                match self.callbacks.schedule.pause(post.tries + 1, chance, retry_after) {
-                    Some(after) => {
-                        metrics::delivered("retried");
-                        tracing::info!(
-                            id = post.lease.id,
-                            url = host,
-                            status = log.status,
-                            error = log.error,
-                            retry_ms = after.as_millis(),
-                            "not taken"
-                        );
-                        Verdict::Redeliver { after, log }
-                    }
-                    None => {
-                        metrics::delivered("dead");
-                        tracing::warn!(id = post.lease.id, url = host, "given up, kept for replay");
-                        Verdict::Undeliverable { log }
-                    }
-                }
+                let pause = self.callbacks.schedule.pause(post.tries + 1, chance, retry_after);
+                let Some(after) = pause else {
+                    metrics::delivered("dead");
+                    tracing::warn!(id = post.lease.id, url = host, "given up, kept for replay");
+                    return Verdict::Undeliverable { log };
+                };
+                metrics::delivered("retried");
+                tracing::info!(
+                    id = post.lease.id,
+                    url = host,
+                    status = log.status,
+                    error = log.error,
+                    retry_ms = after.as_millis(),
+                    "not taken"
+                );
+                Verdict::Redeliver { after, log }
             }
         }
     }

@@ -108,10 +108,11 @@ impl Engine {
     fn per_second(&self, step: &Step, cost: &Cost) -> f64 {
         /// A step without limits is taken to bear this many calls a second.
         const UNLIMITED: f64 = 1_000.0;
-        let Some(stop) = self.catalog.stop(step) else {
+        let Some(target) = self.catalog.target(step) else {
             return 0.0;
         };
-        stop.pools
+        target
+            .pools
             .iter()
             .map(|pool| cost.drain_time(pool).as_secs_f64())
             .filter(|seconds| *seconds > 0.0)

@@ -10,7 +10,6 @@ use super::Engine;
 use super::estimate::{Asked, Estimate};
 use crate::callback::guard::Refusal;
 use crate::callback::http::check_headers;
-use crate::domain::id::GroupId;
 use crate::domain::job::{Callback, Group, Job, Lane, ProviderChoice};
 use crate::domain::schema::Violation;
 use crate::domain::task::Task;
@@ -170,7 +169,7 @@ impl Engine {
             provider: job.provider.as_ref(),
             input_bytes: job.input.get().len(),
         };
-        self.check_promise(&job, self.estimate(&asked, None))?;
+        check_promise(&job, self.estimate(&asked, None))?;
         let (id, lane) = (job.id.to_string(), job.lane);
         let batch = Batch { jobs: vec![job.clone()], group: None, dedup: from.dedup };
         let pushed = self.queue.push(batch).await?;
@@ -197,7 +196,14 @@ impl Engine {
                 made.map_err(|fault| IntakeError::InGroup { index, fault: Box::new(fault) })?;
             jobs.push(Job { group: Some(group.clone()), ..job });
         }
-        let group = self.group(&from, group, submission.callback, submission.metadata, &jobs);
+        let group = Group {
+            id: group,
+            caller: from.caller.clone(),
+            callback: submission.callback,
+            metadata: submission.metadata,
+            jobs: jobs.iter().map(|job| job.id.clone()).collect(),
+            created_at: self.clock.now(),
+        };
         let id = group.id.to_string();
         let names: Vec<(String, Lane)> =
             jobs.iter().map(|job| (job.task.clone(), job.lane)).collect();
@@ -207,24 +213,6 @@ impl Engine {
         let pushed = self.queue.push(batch).await?;
         let start_at = self.clock.now();
         self.accepted(pushed, id, &names, |_| Estimate { start_at, cost_usd: None })
-    }
-
-    fn group(
-        &self,
-        from: &Submitter,
-        id: GroupId,
-        callback: Option<Callback>,
-        metadata: Option<Box<RawValue>>,
-        jobs: &[Job],
-    ) -> Group {
-        Group {
-            id,
-            caller: from.caller.clone(),
-            callback,
-            metadata,
-            jobs: jobs.iter().map(|job| job.id.clone()).collect(),
-            created_at: self.clock.now(),
-        }
     }
 
     fn accepted(
@@ -316,18 +304,19 @@ impl Engine {
         let steps = found.steps.iter().map(|step| format!("{} ({})", step.provider, step.account));
         Err(IntakeError::NoStep { route: route.to_owned(), steps: steps.collect() })
     }
+}
 
-    fn check_promise(&self, job: &Job, estimate: Estimate) -> Result<(), IntakeError> {
-        let start_at = estimate.start_at;
-        if job.deliver_by.is_some_and(|by| by < start_at) {
-            return Err(IntakeError::UnreachableDeadline { start_at });
+/// What the job asks for can be kept.
+fn check_promise(job: &Job, estimate: Estimate) -> Result<(), IntakeError> {
+    let start_at = estimate.start_at;
+    if job.deliver_by.is_some_and(|by| by < start_at) {
+        return Err(IntakeError::UnreachableDeadline { start_at });
+    }
+    match (job.max_cost_usd, estimate.cost_usd) {
+        (Some(most), Some(estimate)) if estimate > most => {
+            Err(IntakeError::OverBudget { estimate })
         }
-        match (job.max_cost_usd, estimate.cost_usd) {
-            (Some(most), Some(estimate)) if estimate > most => {
-                Err(IntakeError::OverBudget { estimate })
-            }
-            _ => Ok(()),
-        }
+        _ => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::cascade::Run;
-use super::catalog::Stop;
+use super::catalog::Target;
 use crate::domain::job::{ProviderChoice, SortBy};
 use crate::domain::limits::Cost;
 use crate::domain::route::{Route, Step};
@@ -23,7 +23,7 @@ pub(super) enum Placement {
 /// A turn at a step.
 pub(super) struct Departure {
     /// Whom to ask.
-    pub(super) stop: Stop,
+    pub(super) target: Target,
     /// The turn taken.
     pub(super) ask: Ask,
     /// How long to wait before departing.
@@ -49,15 +49,15 @@ impl Engine {
             if tried.contains(&name) || run.progress.unservable.contains(&name) {
                 continue;
             }
-            let Some(stop) = self.catalog.stop(step) else {
+            let Some(target) = self.catalog.target(step) else {
                 continue;
             };
             let cost = Cost::call(run.input_tokens, run.output_tokens);
             let term = run.task.timeout + Duration::from_secs(5);
-            match self.turn(stop, run.job.lane, cost, term).await? {
+            match self.turn(target, run.job.lane, cost, term).await? {
                 (ask, Turn::Granted { wait }) => {
-                    let stop = stop.clone();
-                    return Ok(Placement::Go(Box::new(Departure { stop, ask, wait })));
+                    let target = target.clone();
+                    return Ok(Placement::Go(Box::new(Departure { target, ask, wait })));
                 }
                 (_, Turn::NotBefore { wait, .. }) => {
                     soonest = Some(soonest.map_or(wait, |least| least.min(wait)));

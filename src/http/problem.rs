@@ -66,8 +66,8 @@ kinds! {
     UnknownTask, UNPROCESSABLE_ENTITY, "unknown_task", "No such task";
     InvalidInput, UNPROCESSABLE_ENTITY, "invalid_input", "The input does not fit the task's schema";
     InvalidCallback, UNPROCESSABLE_ENTITY, "invalid_callback", "The callback is refused";
-    PastDeadline, UNPROCESSABLE_ENTITY, "deliver_by_past", "deliver_by has passed";
-    UnreachableDeadline, UNPROCESSABLE_ENTITY, "deliver_by_unreachable", "deliver_by cannot be met";
+    PastDeadline, UNPROCESSABLE_ENTITY, "deliver_by_past", "The deadline has passed";
+    UnreachableDeadline, UNPROCESSABLE_ENTITY, "deliver_by_unreachable", "The deadline cannot be met";
     NoStep, UNPROCESSABLE_ENTITY, "no_step", "No step of the route is left";
     OverBudget, UNPROCESSABLE_ENTITY, "over_budget", "The job would cost more than it may";
     KeyReused, UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Same key, different request";
