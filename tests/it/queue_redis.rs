@@ -92,10 +92,15 @@ impl Store {
         self.keyspace.ask(&command).await.unwrap()
     }
 
+    /// Memory in use but for what connections and the append-only file take for the moment.
     async fn used_memory(&self) -> u64 {
         let text: String = self.command(&["INFO", "memory"]).await;
-        let figure = text.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
-        figure.trim().parse().unwrap()
+        let figure = |name: &str| -> u64 {
+            let lines = text.lines().filter_map(|line| line.split_once(':'));
+            let mut figures = lines.filter(|(found, _)| *found == name).map(|(_, figure)| figure);
+            figures.next().unwrap().trim().parse().unwrap()
+        };
+        figure("used_memory") - figure("mem_clients_normal") - figure("mem_aof_buffer")
     }
 
     /// The names of all keys without the cell.
@@ -347,7 +352,8 @@ async fn a_full_redis_refuses_new_jobs_and_works_off_what_it_has() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_is_given_back_once_all_is_over() {
-    let server = RedisServer::start(&[]);
+    // The log of slow commands keeps their arguments.
+    let server = RedisServer::start(&["--slowlog-max-len", "0"]);
     let store = open(&server).await;
     let round = async |count: usize| {
         for n in 0..count {
@@ -424,18 +430,16 @@ async fn a_killed_redis_is_taken_back_with_what_it_has_on_disk() {
     let mut hints = store.queue.hints();
     server.kill();
     let began = Instant::now();
-    assert!(matches!(store.queue.ping().await, Err(QueueError::Unavailable(_))));
+    for answer in futures::future::join_all((0..32).map(|_| store.queue.ping())).await {
+        assert!(matches!(answer, Err(QueueError::Unavailable(_))), "{answer:?}");
+    }
     assert!(began.elapsed() < 2 * (BRIEF.connect + BRIEF.response));
     hints.mark_unchanged();
     server.restart();
-    eventually("it is taken back", || async { store.queue.ping().await.is_ok() }).await;
-    eventually("every connection is", || async {
-        futures::future::join_all((0..8).map(|_| store.queue.ping()))
-            .await
-            .iter()
-            .all(Result::is_ok)
-    })
-    .await;
+    // On every connection at once, whatever it met while Redis was gone.
+    for answer in futures::future::join_all((0..32).map(|_| store.queue.ping())).await {
+        answer.unwrap();
+    }
     let found = store.queue.find(&kept.id).await.unwrap().unwrap();
     assert_eq!(found.stage, Stage::Queued);
     let listened = tokio::time::timeout(Duration::from_secs(60), hints.changed()).await;
