@@ -9,5 +9,6 @@
 
 mod architecture;
 mod contract;
+mod queue_embedded;
 mod queue_redis;
 mod support;
