@@ -110,13 +110,28 @@ impl Service {
         })
     }
 
-    /// Takes nothing new, finishes what is held, and stops. Whether all of it was finished.
-    pub async fn stop(self) -> bool {
+    /// Takes nothing new, finishes what is held, gives back what takes too long, and stops.
+    /// Whether all of it was finished.
+    pub async fn stop(&self) -> bool {
         self.lifecycle.drain();
         self.server.stop(true).await;
-        self.lifecycle.stop(self.patience).await
+        let finished = self.lifecycle.finish(self.patience).await;
+        self.stop_now().await;
+        finished
+    }
+
+    /// Gives back what is held and stops.
+    pub async fn stop_now(&self) {
+        self.lifecycle.drain();
+        if tokio::time::timeout(GIVE_BACK, self.engine.give_back_all()).await.is_err() {
+            tracing::warn!("not everything held could be given back; its leases run out");
+        }
+        self.lifecycle.drop_all().await;
     }
 }
+
+/// How long giving back what is held may take.
+const GIVE_BACK: Duration = Duration::from_secs(5);
 
 /// Opens the store the settings name.
 pub async fn open(

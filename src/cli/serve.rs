@@ -34,7 +34,10 @@ pub(super) async fn run(loaded: Loaded, out: &mut (impl Write + Send)) -> Result
                 tracing::warn!("some jobs were not finished in time; they run again elsewhere");
             }
         }
-        () = signals.next() => tracing::warn!("stopped at once; what was held runs again later"),
+        () = signals.next() => {
+            tracing::warn!("stopped at once; what was held runs again");
+            service.stop_now().await;
+        }
     }
     Ok(())
 }

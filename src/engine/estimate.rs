@@ -83,14 +83,8 @@ impl Engine {
     /// through all steps it may use.
     pub(super) fn estimate(&self, asked: &Asked<'_>, position: Option<u64>) -> Estimate {
         let now = self.clock.now();
-        let system = asked.task.system.as_deref().map_or(0, str::len);
-        let input = u64::try_from((asked.input_bytes + system) / 4 + 1).unwrap_or(u64::MAX);
-        let output = self.learned.output_tokens(asked.task);
-        let steps = self
-            .catalog
-            .route(asked.route)
-            .map(|route| self.steps(route, asked.provider))
-            .unwrap_or_default();
+        let (input, output) = self.tokens(asked);
+        let steps = self.steps_of(asked);
         let before = position
             .map_or_else(|| self.load.before(asked.lane, asked.route), |own| own.saturating_sub(1));
         let cost = Cost::call(input, output);
@@ -102,6 +96,26 @@ impl Engine {
             start_at: now + wait.unwrap_or_default(),
             cost_usd: steps.first().and_then(|step| self.price(step, input, output)),
         }
+    }
+
+    /// What a call costs at the cheapest step of known price.
+    pub(super) fn cheapest(&self, asked: &Asked<'_>) -> Option<f64> {
+        let (input, output) = self.tokens(asked);
+        let prices =
+            self.steps_of(asked).into_iter().filter_map(|step| self.price(step, input, output));
+        prices.min_by(f64::total_cmp)
+    }
+
+    /// Tokens in, by the size of what is sent, and out, by what is usual.
+    fn tokens(&self, asked: &Asked<'_>) -> (u64, u64) {
+        let system = asked.task.system.as_deref().map_or(0, str::len);
+        let input = u64::try_from((asked.input_bytes + system) / 4 + 1).unwrap_or(u64::MAX);
+        (input, self.learned.output_tokens(asked.task))
+    }
+
+    fn steps_of(&self, asked: &Asked<'_>) -> Vec<&Step> {
+        let route = self.catalog.route(asked.route);
+        route.map(|route| self.steps(route, asked.provider)).unwrap_or_default()
     }
 
     /// How many such calls a second leave through a step.
@@ -120,7 +134,8 @@ impl Engine {
             .fold(UNLIMITED, f64::min)
     }
 
-    fn price(&self, step: &Step, input_tokens: u64, output_tokens: u64) -> Option<f64> {
+    /// What such a call costs at a step; `None` when the price is not known.
+    pub(super) fn price(&self, step: &Step, input_tokens: u64, output_tokens: u64) -> Option<f64> {
         let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
         let names = (step.provider.as_str(), step.model.as_str());
         self.catalog.prices().cost(names, &usage, self.clock.now())

@@ -206,8 +206,17 @@ impl From<IntakeError> for Problem {
                 Self::new(Kind::NoStep, detail)
             }
             IntakeError::OverBudget { estimate } => {
-                let detail = format!(
-                    "The job may cost up to {estimate:.6} USD, which is more than its max_cost_usd."
+                let detail = estimate.map_or_else(
+                    || {
+                        "No step of the route has a known price, so max_cost_usd cannot be kept. \
+                        Add the model to [[prices]]."
+                            .to_owned()
+                    },
+                    |cost| {
+                        format!(
+                            "The job may cost {cost:.6} USD, which is more than its max_cost_usd."
+                        )
+                    },
                 );
                 Self::new(Kind::OverBudget, detail)
             }

@@ -27,6 +27,10 @@ pub trait Queue: Send + Sync + 'static {
     /// the same idempotency key, or under the same ids by a step whose answer was lost.
     async fn push(&self, batch: Batch) -> Result<Pushed, QueueError>;
 
+    /// What an idempotency key says of this request, without storing anything: `Repeated`,
+    /// `KeyReused`, or `None` when the key is new.
+    async fn recall(&self, dedup: &Dedup) -> Result<Option<Pushed>, QueueError>;
+
     /// Hands out up to `max` items of a line, in fair order. Each belongs to the caller until
     /// `term` has passed. A lease that ran out is given to others only after a sweep noticed it.
     async fn lease(

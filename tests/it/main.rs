@@ -28,4 +28,5 @@ mod recordings;
 mod replicas;
 mod scripted;
 mod support;
+mod trouble;
 mod wire;
