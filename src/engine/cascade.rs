@@ -162,6 +162,25 @@ impl Run {
         }
     }
 
+    /// Puts a failed call on the receipt.
+    fn failed(&mut self, target: &Target, error: &ProviderError, took: Duration) -> Outcome {
+        let (step, outcome) = (&target.step, outcome_of(error));
+        metrics::attempted(&step.account, &step.model, outcome.as_str(), took);
+        tracing::info!(
+            job.id = %self.job.id, account = step.account, model = step.model,
+            outcome = outcome.as_str(), status = error.status, code = error.code,
+            duration_ms = took.as_millis(), "attempt failed: {}", error.message
+        );
+        self.note(Attempt {
+            retry_after_ms: error
+                .retry_after
+                .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            message: Some(error.message.clone()),
+            ..attempt(step, outcome, error.status, took)
+        });
+        outcome
+    }
+
     fn note(&mut self, attempt: Attempt) {
         self.progress.attempts.push(attempt);
         while self.progress.attempts.len() > KEPT_ATTEMPTS {
@@ -208,7 +227,7 @@ impl Engine {
         };
         if error.code == codes::TIMED_OUT && timeout < run.task.timeout {
             // The job's own deadline cut the call short: no fault of the step's.
-            self.noted(run, target, &error, took);
+            run.failed(target, &error, took);
             return Next::Expire;
         }
         self.failed(run, target, &error, (started, took)).await
@@ -260,7 +279,7 @@ impl Engine {
         (started, took): (DateTime<Utc>, Duration),
     ) -> Next {
         let step = &target.step;
-        let outcome = self.noted(run, target, error, took);
+        let outcome = run.failed(target, error, took);
         self.cool(target, error, outcome, started).await;
         if outcome != Outcome::RateLimited {
             run.progress.failures += 1;
@@ -276,31 +295,6 @@ impl Engine {
             Outcome::Refused => refused(error.message.clone()),
             _ => rejected(error),
         })
-    }
-
-    /// Puts a failed call on the receipt.
-    fn noted(
-        &self,
-        run: &mut Run,
-        target: &Target,
-        error: &ProviderError,
-        took: Duration,
-    ) -> Outcome {
-        let (step, outcome) = (&target.step, outcome_of(error));
-        metrics::attempted(&step.account, &step.model, outcome.as_str(), took);
-        tracing::info!(
-            job.id = %run.job.id, account = step.account, model = step.model,
-            outcome = outcome.as_str(), status = error.status, code = error.code,
-            duration_ms = took.as_millis(), "attempt failed: {}", error.message
-        );
-        run.note(Attempt {
-            retry_after_ms: error
-                .retry_after
-                .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
-            message: Some(error.message.clone()),
-            ..attempt(step, outcome, error.status, took)
-        });
-        outcome
     }
 
     /// Keeps everybody off a step that cannot serve now.

@@ -171,11 +171,7 @@ impl From<IntakeError> for Problem {
     fn from(error: IntakeError) -> Self {
         match error {
             IntakeError::UnknownTask { name, nearest, known } => {
-                let hint =
-                    nearest.map_or_else(String::new, |near| format!(" Did you mean `{near}`?"));
-                let detail =
-                    format!("There is no task `{name}`.{hint} Known tasks: {}.", known.join(", "));
-                Self::new(Kind::UnknownTask, detail)
+                unknown_task(&name, nearest.as_deref(), &known)
             }
             IntakeError::InvalidInput { task, violations } => {
                 let detail = format!(
@@ -233,6 +229,13 @@ impl From<IntakeError> for Problem {
             IntakeError::Queue(error) => error.into(),
         }
     }
+}
+
+fn unknown_task(name: &str, nearest: Option<&str>, known: &[String]) -> Problem {
+    let hint = nearest.map_or_else(String::new, |near| format!(" Did you mean `{near}`?"));
+    let shown: String = name.chars().take(64).collect();
+    let detail = format!("There is no task `{shown}`.{hint} Known tasks: {}.", known.join(", "));
+    Problem::new(Kind::UnknownTask, detail)
 }
 
 impl Problem {
