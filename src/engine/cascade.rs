@@ -52,6 +52,10 @@ pub(super) struct Progress {
     pub(super) unknown_cost: bool,
     /// Failed calls that waiting does not excuse.
     pub(super) failures: u32,
+    /// Calls for which there was no connection: a line that is down for a while is no reason to
+    /// give a job up.
+    #[serde(default)]
+    pub(super) unreachable: u32,
     /// From accept to the first attempt.
     pub(super) queued_ms: Option<u64>,
     /// Steps that can never serve this job.
@@ -71,6 +75,9 @@ const LONGEST_HOLD: Duration = Duration::from_secs(3_600);
 
 /// Added to a provider's hint: some cut it to whole seconds.
 const HINT_SLACK: Duration = Duration::from_millis(250);
+
+/// So many times more calls may find no connection before a job is given up: about an hour.
+const UNREACHABLE_MORE: u32 = 5;
 
 /// Failures of a step in a row that are forgiven before it is cooled.
 const FORGIVEN: u32 = 2;
@@ -127,7 +134,10 @@ pub(super) async fn walk(
 impl Run {
     /// Failed too often?
     fn given_up(&self, most: u32) -> Option<JobError> {
-        (self.progress.failures >= most).then(|| JobError {
+        let progress = &self.progress;
+        let enough = progress.failures >= most
+            || progress.unreachable >= most.saturating_mul(UNREACHABLE_MORE);
+        enough.then(|| JobError {
             code: "providers_failed".to_owned(),
             message: format!(
                 "All {} attempts failed; the last: {}",
@@ -281,8 +291,17 @@ impl Engine {
         let step = &target.step;
         let outcome = run.failed(target, error, took);
         self.cool(target, error, outcome, started).await;
-        if outcome != Outcome::RateLimited {
-            run.progress.failures += 1;
+        match outcome {
+            Outcome::RateLimited => {}
+            Outcome::Unreachable => run.progress.unreachable += 1,
+            Outcome::Answered
+            | Outcome::InvalidOutput
+            | Outcome::Overloaded
+            | Outcome::TimedOut
+            | Outcome::Garbled
+            | Outcome::Unauthorized
+            | Outcome::Rejected
+            | Outcome::Refused => run.progress.failures += 1,
         }
         if falls_through(outcome) {
             return Next::Step;
@@ -351,7 +370,8 @@ impl Engine {
             let error = no_step(run);
             self.finish_without(run, Status::Failed, error).await;
         } else {
-            let pause = backoff(self.settings.cooldown.0, run.progress.failures / 2);
+            let failures = run.progress.failures.saturating_add(run.progress.unreachable);
+            let pause = backoff(self.settings.cooldown.0, failures / 2);
             self.put_back(run, pause).await;
         }
     }

@@ -344,8 +344,7 @@ impl Engine {
             let Some(target) = self.catalog.target(step) else {
                 continue;
             };
-            let pools = target.pools.iter().map(|pool| pool.id.clone());
-            let gates: Vec<String> = pools.chain(target.gates.iter().cloned()).collect();
+            let gates: Vec<String> = target.all_gates().collect();
             // Without the limiter nothing is known, and nothing is refused.
             let shut = self.limiter.shut_gates(&gates).await.unwrap_or_default();
             let open_in = shut.iter().map(|gate| gate.left).max().unwrap_or_default();
@@ -392,10 +391,15 @@ fn asked<'a>(job: &'a Job, task: &'a Task) -> Asked<'a> {
 /// The input fits the task's schema, and a prompt can be made of it.
 fn check_input(task: &Task, input: &RawValue) -> Result<(), IntakeError> {
     let invalid = |violations| IntakeError::InvalidInput { task: task.name.clone(), violations };
-    let whole = |detail: String| vec![Violation { pointer: "#".to_owned(), detail }];
+    let whole = |detail: String| vec![Violation { pointer: "#/input".to_owned(), detail }];
     let value: Value =
         serde_json::from_str(input.get()).map_err(|fault| invalid(whole(fault.to_string())))?;
-    let violations = task.input.violations(&value);
+    let mut violations = task.input.violations(&value);
+    for violation in &mut violations {
+        // Pointers are told from the request's own root.
+        let inside = violation.pointer.trim_start_matches('#').to_owned();
+        violation.pointer = format!("#/input{inside}");
+    }
     if !violations.is_empty() {
         return Err(invalid(violations));
     }

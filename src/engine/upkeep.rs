@@ -44,6 +44,10 @@ pub(super) fn start(engine: &Arc<Engine>) {
     engine.lifecycle.spawn(async move {
         loop {
             counter.count().await;
+            if let Err(fault) = counter.look_at_routes().await {
+                metrics::store_error("levels");
+                tracing::warn!(%fault, "the routes could not be looked at");
+            }
             if !counter.lifecycle.sleep(COUNT).await {
                 return;
             }

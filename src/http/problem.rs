@@ -159,6 +159,7 @@ impl From<QueueError> for Problem {
                 let detail = "The store has no room for new jobs until others have ended.";
                 Self::new(Kind::StoreFull, detail).retry_after(Duration::from_secs(30))
             }
+            QueueError::InUse => Self::new(Kind::Internal, "The store belongs to another process."),
             QueueError::Broken(why) => {
                 tracing::error!(why, "a request failed: the store is broken");
                 Self::new(Kind::Internal, "The store answered in a way we do not understand.")
@@ -257,7 +258,7 @@ pub(super) fn summary(violations: &[Violation]) -> String {
     let mut told: Vec<String> = violations
         .iter()
         .take(FIRST)
-        .map(|violation| format!("{} at {}", violation.detail, violation.pointer))
+        .map(|violation| format!("{}: {}", violation.pointer, violation.detail))
         .collect();
     if violations.len() > FIRST {
         told.push(format!("and {} more", violations.len() - FIRST));

@@ -188,7 +188,7 @@ impl Reader {
         let more: Option<CallbackFields> = self.object("callback");
         let Some(url) = url.or_else(|| more.as_ref().and_then(|more| more.url.clone())) else {
             if more.is_some() {
-                self.fault("callback", "needs a `url`".to_owned());
+                self.fault("callback", "needs `callback_url` beside it".to_owned());
             }
             return None;
         };
@@ -284,7 +284,12 @@ impl Reader {
             return None;
         }
         let read = serde_json::from_str(inner.as_deref().unwrap_or_else(|| raw.get()));
-        read.map_err(|fault| self.fault(name, format!("cannot be read: {fault}"))).ok()
+        let told = |fault: serde_json::Error| {
+            let text = fault.to_string();
+            let what = text.split(" at line").next().unwrap_or_default();
+            self.fault(name, format!("is not of the form this field takes: {what}"));
+        };
+        read.map_err(told).ok()
     }
 
     fn reject(&mut self, name: &str, why: &str) {

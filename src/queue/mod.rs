@@ -107,6 +107,9 @@ pub enum QueueError {
     /// It has no room.
     #[error("the store is full")]
     Full,
+    /// Another process has it.
+    #[error("another spillway uses this folder")]
+    InUse,
     /// It answers, but not as it should.
     #[error("the store is broken: {0}")]
     Broken(String),
