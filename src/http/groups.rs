@@ -4,11 +4,11 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::jobs::{Deliveries, Receipt, base_url, receipt, refuse_if_stopping, submitter, unknown};
+use super::jobs::{Deliveries, Receipt, Received, base_url, receipt, receive, unknown};
 use super::openapi::Operation;
 use super::prefer::Preference;
 use super::problem::{Kind, Problem};
-use super::{State, body, submission};
+use super::{State, submission};
 use crate::domain::id::GroupId;
 use crate::engine::groups::GroupResult;
 
@@ -27,13 +27,9 @@ pub(super) async fn submit(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = state.auth.caller(&request).await?;
-    refuse_if_stopping(&state)?;
-    let prefer = Preference::of(&request, &state.settings);
-    let body = body::read(&request, payload, &state.settings).await?;
-    let from = submitter(&state, &request, &caller.name, &body.bytes)?;
+    let Received { from, prefer, fields } = receive(&state, &request, payload).await?;
     let most = state.settings.max_group;
-    let (submission, warnings) = submission::group(body.fields, prefer.strict, most)?;
+    let (submission, warnings) = submission::group(fields, prefer.strict, most)?;
     let accepted = state.engine.submit_group(from, submission).await?;
     // A group is not waited for: it is polled, or comes by its callback.
     let prefer = Preference { wait: None, ..prefer };

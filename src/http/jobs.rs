@@ -10,10 +10,11 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::body::{self, Fields};
 use super::openapi::Operation;
 use super::prefer::Preference;
 use super::problem::{Kind, Problem};
-use super::{State, body, submission};
+use super::{State, submission};
 use crate::domain::id::{JobId, digest, hex};
 use crate::domain::result::{DeliveryAttempt, JobResult, Status};
 use crate::engine::intake::{Accepted, Submitter};
@@ -77,12 +78,8 @@ pub(super) async fn submit(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = state.auth.caller(&request).await?;
-    refuse_if_stopping(&state)?;
-    let prefer = Preference::of(&request, &state.settings);
-    let body = body::read(&request, payload, &state.settings).await?;
-    let from = submitter(&state, &request, &caller.name, &body.bytes)?;
-    let (submission, warnings) = submission::job(body.fields, prefer.strict)?;
+    let Received { from, prefer, fields } = receive(&state, &request, payload).await?;
+    let (submission, warnings) = submission::job(fields, prefer.strict)?;
     let accepted = state.engine.submit(from, submission).await?;
     if let Some((id, time)) = JobId::parse(&accepted.id).zip(prefer.wait) {
         // The job is stored: an outage while waiting must not look like a refusal.
@@ -143,7 +140,28 @@ pub(super) fn base_url(state: &State, request: &HttpRequest) -> String {
     )
 }
 
-pub(super) fn refuse_if_stopping(state: &State) -> Result<(), Problem> {
+/// A submit as it was received: who sends it, what is preferred, its fields.
+pub(super) struct Received {
+    pub(super) from: Submitter,
+    pub(super) prefer: Preference,
+    pub(super) fields: Fields,
+}
+
+/// Receives a submit from a caller we know, while we take jobs.
+pub(super) async fn receive(
+    state: &State,
+    request: &HttpRequest,
+    payload: web::Payload,
+) -> Result<Received, Problem> {
+    let caller = state.auth.caller(request).await?;
+    refuse_if_stopping(state)?;
+    let prefer = Preference::of(request, &state.settings);
+    let body = body::read(request, payload, &state.settings).await?;
+    let from = submitter(state, request, &caller.name, &body.bytes)?;
+    Ok(Received { from, prefer, fields: body.fields })
+}
+
+fn refuse_if_stopping(state: &State) -> Result<(), Problem> {
     if state.engine.is_draining() {
         let detail = "This replica is stopping; another, or its successor, takes the job.";
         return Err(Problem::new(Kind::Stopping, detail).retry_after(Duration::from_secs(5)));
@@ -152,7 +170,7 @@ pub(super) fn refuse_if_stopping(state: &State) -> Result<(), Problem> {
 }
 
 /// Who submits, under which idempotency key.
-pub(super) fn submitter(
+fn submitter(
     state: &State,
     request: &HttpRequest,
     caller: &str,
