@@ -20,6 +20,7 @@ mod contract;
 mod demo_parts;
 mod docs;
 mod jobs;
+mod keys_away;
 mod lua;
 mod outage;
 mod queue_embedded;
