@@ -16,6 +16,7 @@ mod callbacks;
 mod callbacks_http;
 mod cascade;
 mod config;
+mod connections;
 mod contract;
 mod demo_parts;
 mod docs;
