@@ -45,6 +45,11 @@ impl Target {
         &self.gates[1]
     }
 
+    /// Every gate that must be open, the pools' own included.
+    pub fn all_gates(&self) -> impl Iterator<Item = String> {
+        self.gates.iter().cloned().chain(self.pools.iter().map(|pool| pool.id.clone()))
+    }
+
     /// Shut after a 429: what counts the call, or the org's model when nothing does.
     pub fn limit_gates(&self) -> Vec<&str> {
         if self.pools.is_empty() {

@@ -42,6 +42,7 @@ impl Engine {
             metrics::store_error("settle_turn");
             tracing::warn!(%fault, "a turn could not be settled");
         }
+        self.freed.notify_one();
     }
 
     /// Shuts gates for a while, for all replicas.

@@ -85,7 +85,8 @@ pub(super) async fn submit(
     let (submission, warnings) = submission::job(body.fields, prefer.strict)?;
     let accepted = state.engine.submit(from, submission).await?;
     if let Some((id, time)) = JobId::parse(&accepted.id).zip(prefer.wait) {
-        let record = state.engine.wait_for(&id, time).await?;
+        // The job is stored: an outage while waiting must not look like a refusal.
+        let record = state.engine.wait_for(&id, time).await.ok().flatten();
         if let Some(record) = record.filter(|record| record.stage.has_ended()) {
             let mut response = HttpResponse::Ok();
             note(&mut response, &accepted, prefer);

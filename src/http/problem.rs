@@ -160,6 +160,7 @@ impl From<QueueError> for Problem {
                 let detail = "The store has no room for new jobs until others have ended.";
                 Self::new(Kind::StoreFull, detail).retry_after(Duration::from_secs(30))
             }
+            QueueError::InUse => Self::new(Kind::Internal, "The store belongs to another process."),
             QueueError::Broken(why) => {
                 tracing::error!(why, "a request failed: the store is broken");
                 Self::new(Kind::Internal, "The store answered in a way we do not understand.")
@@ -172,11 +173,7 @@ impl From<IntakeError> for Problem {
     fn from(error: IntakeError) -> Self {
         match error {
             IntakeError::UnknownTask { name, nearest, known } => {
-                let hint =
-                    nearest.map_or_else(String::new, |near| format!(" Did you mean `{near}`?"));
-                let detail =
-                    format!("There is no task `{name}`.{hint} Known tasks: {}.", known.join(", "));
-                Self::new(Kind::UnknownTask, detail)
+                unknown_task(&name, nearest.as_deref(), &known)
             }
             IntakeError::InvalidInput { task, violations } => {
                 let detail = format!(
@@ -207,8 +204,17 @@ impl From<IntakeError> for Problem {
                 Self::new(Kind::NoStep, detail)
             }
             IntakeError::OverBudget { estimate } => {
-                let detail = format!(
-                    "The job may cost up to {estimate:.6} USD, which is more than its max_cost_usd."
+                let detail = estimate.map_or_else(
+                    || {
+                        "No step of the route has a known price, so max_cost_usd cannot be kept. \
+                        Add the model to [[prices]]."
+                            .to_owned()
+                    },
+                    |cost| {
+                        format!(
+                            "The job may cost {cost:.6} USD, which is more than its max_cost_usd."
+                        )
+                    },
                 );
                 Self::new(Kind::OverBudget, detail)
             }
@@ -225,6 +231,13 @@ impl From<IntakeError> for Problem {
             IntakeError::Queue(error) => error.into(),
         }
     }
+}
+
+fn unknown_task(name: &str, nearest: Option<&str>, known: &[String]) -> Problem {
+    let hint = nearest.map_or_else(String::new, |near| format!(" Did you mean `{near}`?"));
+    let shown: String = name.chars().take(64).collect();
+    let detail = format!("There is no task `{shown}`.{hint} Known tasks: {}.", known.join(", "));
+    Problem::new(Kind::UnknownTask, detail)
 }
 
 impl Problem {
@@ -246,7 +259,7 @@ pub(super) fn summary(violations: &[Violation]) -> String {
     let mut told: Vec<String> = violations
         .iter()
         .take(FIRST)
-        .map(|violation| format!("{} at {}", violation.detail, violation.pointer))
+        .map(|violation| format!("{}: {}", violation.pointer, violation.detail))
         .collect();
     if violations.len() > FIRST {
         told.push(format!("and {} more", violations.len() - FIRST));

@@ -174,7 +174,7 @@ async fn a_form_is_taken_like_json() {
         ("task", "tag"),
         ("input", "a \"quoted\" text\nwith a line break"),
         ("metadata", "{\"row\":17}"),
-        ("max_cost_usd", "0.5"),
+        ("lane", "batch"),
     ]);
     let (status, receipt) = answer(request).await;
     assert_eq!(status, 202, "{receipt}");

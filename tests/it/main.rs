@@ -4,7 +4,6 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::cast_precision_loss,
     clippy::disallowed_methods,
     clippy::print_stdout,
     reason = "a test that cannot go on says so and fails, starts what it likes and prints figures"
@@ -30,4 +29,5 @@ mod recordings;
 mod replicas;
 mod scripted;
 mod support;
+mod trouble;
 mod wire;

@@ -1,5 +1,6 @@
 //! What tests share: real servers that they start themselves.
 
+pub(crate) mod burst;
 pub(crate) mod receiver;
 pub(crate) mod redis;
 pub(crate) mod schema;
