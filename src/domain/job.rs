@@ -132,7 +132,7 @@ pub struct Group {
     pub created_at: DateTime<Utc>,
 }
 
-/// Where and how a result is posted. The URL's query is a secret.
+/// Where and how a result is posted. The URL's path and query may be a secret.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Callback {
     /// The address, kept byte for byte.
@@ -163,14 +163,12 @@ impl Callback {
         )
     }
 
-    /// The address with its secrets (user info, query) taken out, for logs.
+    /// The address's origin alone, for logs: some platforms keep the secret in the query, others
+    /// (Slack, Zapier, Make) in the path.
     pub fn redacted(&self) -> String {
         url::Url::parse(&self.url).map_or_else(
             |_| "(not a URL)".to_owned(),
-            |url| {
-                let query = if url.query().is_some() { "?[redacted]" } else { "" };
-                format!("{}{}{query}", url.origin().ascii_serialization(), url.path())
-            },
+            |url| format!("{}/[redacted]", url.origin().ascii_serialization()),
         )
     }
 
@@ -326,7 +324,7 @@ mod tests {
             success_statuses: Vec::new(),
         };
         assert_eq!(callback.host(), "n8n:5678");
-        assert_eq!(callback.redacted(), "http://n8n:5678/webhook-waiting/1?[redacted]");
+        assert_eq!(callback.redacted(), "http://n8n:5678/[redacted]");
     }
 
     #[test]

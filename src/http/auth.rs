@@ -3,29 +3,60 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::HttpRequest;
 use actix_web::http::header::AUTHORIZATION;
+use actix_web::{HttpMessage, HttpRequest};
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::problem::{Kind, Problem};
 use crate::keys::secret;
-use crate::keys::{KeyRecord, SharedKeyStore};
+use crate::keys::{KeyRecord, KeyStoreError, SharedKeyStore};
 
-/// How old the known keys may be: a revoked key is accepted no longer than this.
+/// How old the known keys may be while the store answers: a revoked key is accepted no longer.
 const FRESH: Duration = Duration::from_secs(2);
 
-/// How often an unknown key may make us look for new ones.
+/// How old they may be while the store is away. Nobody can revoke a key there meanwhile, unless
+/// the store is away for this replica alone; then a revoked key is accepted no longer than this.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// How often an unknown key, or a store that failed, is looked at anew.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// How long a request waits for another one's look.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Knows the callers' keys.
+///
+/// A key is accepted when the store had it within the last two seconds. While the store cannot be
+/// reached, those it had within the last minute go on being accepted, so that its outage alone
+/// refuses no known caller.
 pub struct Authenticator {
     configured: Vec<KeyRecord>,
     store: SharedKeyStore,
-    known: ArcSwap<(Instant, Vec<KeyRecord>)>,
+    known: ArcSwap<Known>,
     looking: Mutex<()>,
 }
+
+/// What the store told.
+#[derive(Clone, Default)]
+struct Known {
+    at: Option<Instant>,
+    keys: Arc<Vec<KeyRecord>>,
+    /// Since then it told nothing.
+    failed: Option<Failure>,
+}
+
+/// The last look's failure.
+#[derive(Clone, Copy)]
+struct Failure {
+    at: Instant,
+    /// The store could not be reached; otherwise it told what cannot be understood.
+    away: bool,
+}
+
+/// Marks a request whose key is known.
+pub(super) struct Authenticated;
 
 /// Who sends a request.
 #[derive(Clone, Debug)]
@@ -39,13 +70,7 @@ pub struct Caller {
 impl Authenticator {
     /// Keys of the settings and of the store.
     pub fn new(configured: Vec<KeyRecord>, store: SharedKeyStore) -> Self {
-        let long_ago = Instant::now().checked_sub(FRESH * 2).unwrap_or_else(Instant::now);
-        Self {
-            configured,
-            store,
-            known: ArcSwap::from_pointee((long_ago, Vec::new())),
-            looking: Mutex::new(()),
-        }
+        Self { configured, store, known: ArcSwap::default(), looking: Mutex::new(()) }
     }
 
     /// The request's caller.
@@ -55,44 +80,79 @@ impl Authenticator {
                           `spillway keys create NAME` makes one.";
             return Err(Problem::new(Kind::Unauthorized, detail));
         };
-        if let Some(record) = secret::find(&self.configured, key) {
-            return Ok(caller(record));
-        }
+        let caller = match secret::find(&self.configured, key) {
+            Some(record) => caller(record),
+            None => self.stored(key).await?,
+        };
+        request.extensions_mut().insert(Authenticated);
+        Ok(caller)
+    }
+
+    async fn stored(&self, key: &str) -> Result<Caller, Problem> {
         let known = self.known.load_full();
-        if known.0.elapsed() < FRESH
-            && let Some(record) = secret::find(&known.1, key)
+        if within(known.at, FRESH)
+            && let Some(record) = secret::find(known.keys.iter(), key)
         {
             return Ok(caller(record));
         }
-        self.look(key).await
+        match self.looking.try_lock() {
+            Ok(_turn) => self.look().await,
+            // Somebody looks already; what has just failed is not waited for.
+            Err(_) if known.failed.is_some_and(|it| within(Some(it.at), PATIENCE * 2)) => {}
+            Err(_) => {
+                let turn = tokio::time::timeout(PATIENCE, self.looking.lock()).await;
+                let _turn = turn.map_err(|_late| unchecked())?;
+                self.look().await;
+            }
+        }
+        self.known.load().caller(key)
     }
 
-    /// Reads the store's keys, one request at a time and not too often.
-    async fn look(&self, key: &str) -> Result<Caller, Problem> {
-        let _turn = self.looking.lock().await;
+    /// Reads the store's keys, unless that was just tried. One request at a time does.
+    async fn look(&self) {
         let known = self.known.load_full();
-        let known = if known.0.elapsed() < LOOK {
-            known
-        } else {
-            match self.store.list().await {
-                Ok(records) => {
-                    let fresh = Arc::new((Instant::now(), records));
-                    self.known.store(Arc::clone(&fresh));
-                    fresh
-                }
-                Err(fault) => {
-                    tracing::warn!(%fault, "the API keys could not be read");
-                    let detail = "API keys cannot be checked right now. Try again in a moment.";
-                    let problem = Problem::new(Kind::StoreUnavailable, detail);
-                    return Err(problem.retry_after(Duration::from_secs(2)));
-                }
+        let tried = known.failed.map_or(known.at, |failure| Some(failure.at));
+        if within(tried, LOOK) {
+            return;
+        }
+        let now = match self.store.list().await {
+            Ok(keys) => Known { at: Some(Instant::now()), keys: Arc::new(keys), failed: None },
+            Err(fault) => {
+                tracing::warn!(%fault, "the API keys could not be read");
+                let away = matches!(fault, KeyStoreError::Unavailable(_));
+                let failed = Some(Failure { at: Instant::now(), away });
+                Known { failed, ..Known::clone(&known) }
             }
         };
-        secret::find(&known.1, key).map(caller).ok_or_else(|| {
-            let detail = "This API key is not known here: it may be mistyped or revoked.";
-            Problem::new(Kind::Unauthorized, detail)
-        })
+        self.known.store(Arc::new(now));
     }
+}
+
+impl Known {
+    /// The key's caller, by what the store told last.
+    fn caller(&self, key: &str) -> Result<Caller, Problem> {
+        let found = secret::find(self.keys.iter(), key);
+        match (self.failed, found) {
+            (None, Some(record)) => Ok(caller(record)),
+            (None, None) => {
+                let detail = "This API key is not known here: it may be mistyped or revoked.";
+                Err(Problem::new(Kind::Unauthorized, detail))
+            }
+            (Some(failure), Some(record)) if failure.away && within(self.at, KEPT) => {
+                Ok(caller(record))
+            }
+            (Some(_), _) => Err(unchecked()),
+        }
+    }
+}
+
+fn within(since: Option<Instant>, time: Duration) -> bool {
+    since.is_some_and(|since| since.elapsed() < time)
+}
+
+fn unchecked() -> Problem {
+    let detail = "API keys cannot be checked right now. Try again in a moment.";
+    Problem::new(Kind::StoreUnavailable, detail).retry_after(Duration::from_secs(2))
 }
 
 fn caller(record: &KeyRecord) -> Caller {

@@ -72,7 +72,9 @@ async fn read_bytes(
         let mut body = BytesMut::with_capacity(told.unwrap_or(1_024).min(64 * 1_024));
         while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|fault| {
-                Problem::new(Kind::NotJson, format!("The body could not be read: {fault}"))
+                let detail =
+                    format!("The body's framing is broken, or it ended too soon: {fault}.");
+                Problem::new(Kind::BadBody, detail)
             })?;
             if body.len() + chunk.len() > most {
                 return Err(too_large());

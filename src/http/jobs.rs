@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::LOCATION;
+use actix_web::http::header::{HOST, LOCATION};
 use actix_web::web::{Data, Path, Query};
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
@@ -129,12 +129,14 @@ fn note(response: &mut actix_web::HttpResponseBuilder, accepted: &Accepted, pref
     }
 }
 
-/// How the service is reached from outside.
+/// How the service is reached from outside. Without `server.public_url` that is where this request
+/// went to; headers that anybody may send along (`X-Forwarded-Host`) do not count.
 pub(super) fn base_url(state: &State, request: &HttpRequest) -> String {
     state.settings.public_url.as_ref().map_or_else(
         || {
-            let connection = request.connection_info();
-            format!("{}://{}", connection.scheme(), connection.host())
+            let host = request.headers().get(HOST).and_then(|value| value.to_str().ok());
+            let config = request.app_config();
+            format!("http://{}", host.unwrap_or_else(|| config.host()))
         },
         |url| url.trim_end_matches('/').to_owned(),
     )

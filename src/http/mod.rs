@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::http::Method;
-use actix_web::{App, HttpServer, Route, web};
+use actix_web::http::header::{ALLOW, HeaderValue};
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpResponse, HttpServer, ResponseError, Route, guard, web};
 use metrics_exporter_prometheus::PrometheusHandle;
 
 pub mod auth;
 mod body;
+mod connection;
 mod groups;
 mod health;
 mod jobs;
@@ -50,7 +53,11 @@ pub(crate) struct Endpoint {
 /// The table of endpoints.
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     let row = |method: Method, path, route: Route, doc| {
-        let route = route.method(method.clone());
+        let route = match method {
+            // actix leaves out the body of what answers HEAD.
+            Method::GET => route.guard(guard::Any(guard::Get()).or(guard::Head())),
+            _ => route.method(method.clone()),
+        };
         Endpoint { method, path, route, doc }
     };
     let (get, post, delete) = (|| Method::GET, || Method::POST, || Method::DELETE);
@@ -87,14 +94,16 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
 pub fn serve(listeners: Vec<TcpListener>, state: State) -> std::io::Result<Server> {
     let settings = state.settings.clone();
     let state = web::Data::from(Arc::new(state));
-    let mut server =
-        HttpServer::new(move || App::new().app_data(state.clone()).configure(configure))
-            .client_request_timeout(settings.header_timeout.0)
-            .client_disconnect_timeout(Duration::from_secs(1))
-            .keep_alive(Duration::from_secs(75))
-            .backlog(4_096)
-            .shutdown_timeout(settings.drain_timeout.0.as_secs())
-            .disable_signals();
+    let app = move || {
+        App::new().app_data(state.clone()).wrap(from_fn(connection::decide)).configure(configure)
+    };
+    let mut server = HttpServer::new(app)
+        .client_request_timeout(settings.header_timeout.0)
+        .client_disconnect_timeout(Duration::from_secs(1))
+        .keep_alive(Duration::from_secs(75))
+        .backlog(4_096)
+        .shutdown_timeout(settings.drain_timeout.0.as_secs())
+        .disable_signals();
     if let Some(workers) = settings.workers {
         server = server.workers(workers.max(1));
     }
@@ -105,6 +114,10 @@ pub fn serve(listeners: Vec<TcpListener>, state: State) -> std::io::Result<Serve
 }
 
 fn configure(app: &mut web::ServiceConfig) {
+    app.app_data(web::QueryConfig::default().error_handler(|fault, _| {
+        Problem::new(Kind::BadQuery, format!("The query cannot be read: {fault}.")).into()
+    }));
+    app.app_data(web::PathConfig::default().error_handler(|_, _| nothing_here().into()));
     let mut paths: Vec<(&'static str, Vec<Endpoint>)> = Vec::new();
     for endpoint in endpoints() {
         match paths.iter_mut().find(|(path, _)| *path == endpoint.path) {
@@ -113,18 +126,32 @@ fn configure(app: &mut web::ServiceConfig) {
         }
     }
     for (path, same) in paths {
-        let allowed: Vec<String> = same.iter().map(|e| e.method.to_string()).collect();
+        let mut allowed: Vec<&str> = same.iter().map(|e| e.method.as_str()).collect();
+        if allowed.contains(&"GET") {
+            allowed.push("HEAD");
+        }
+        let allowed = allowed.join(", ");
         let mut resource = web::resource(path);
         for endpoint in same {
             resource = resource.route(endpoint.route);
         }
-        app.service(resource.default_service(web::to(move || {
-            let detail = format!("This path takes {}.", allowed.join(", "));
-            std::future::ready(Err::<&str, _>(Problem::new(Kind::MethodNotAllowed, detail)))
-        })));
+        app.service(
+            resource.default_service(web::to(move || std::future::ready(other_method(&allowed)))),
+        );
     }
-    app.default_service(web::to(|| {
-        let detail = "There is nothing at this path; /openapi.json lists what there is.";
-        std::future::ready(Err::<&str, _>(Problem::new(Kind::NotFound, detail)))
-    }));
+    app.default_service(web::to(|| std::future::ready(Err::<&str, _>(nothing_here()))));
+}
+
+fn other_method(allowed: &str) -> HttpResponse {
+    let detail = format!("This path takes {allowed}.");
+    let mut response = Problem::new(Kind::MethodNotAllowed, detail).error_response();
+    if let Ok(allowed) = HeaderValue::from_str(allowed) {
+        response.headers_mut().insert(ALLOW, allowed);
+    }
+    response
+}
+
+fn nothing_here() -> Problem {
+    let detail = "There is nothing at this path; /openapi.json lists what there is.";
+    Problem::new(Kind::NotFound, detail)
 }

@@ -51,6 +51,7 @@ macro_rules! kinds {
 
 kinds! {
     NotJson, BAD_REQUEST, "not_json", "The body is not JSON";
+    BadBody, BAD_REQUEST, "bad_body", "The body did not arrive whole";
     NotUtf8, BAD_REQUEST, "not_utf8", "The body is not UTF-8";
     TooDeep, BAD_REQUEST, "too_deep", "The body is nested too deeply";
     InvalidRequest, UNPROCESSABLE_ENTITY, "invalid_request", "The request has faults";

@@ -386,11 +386,14 @@ impl Filter {
     }
 }
 
+/// How much of jobs and results a page is made from; it may go beyond by one job.
+pub const PAGE_BYTES: usize = 8 << 20;
+
 /// One page of jobs.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     /// The jobs, the newest first. There may be fewer than asked for although more follow: a
-    /// page looks through a bounded number of jobs.
+    /// page looks through a bounded number of jobs and bytes.
     pub jobs: Vec<Record>,
     /// Where the next page begins; `None` when this is the last.
     pub next: Option<JobId>,

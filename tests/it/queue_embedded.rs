@@ -1,6 +1,7 @@
 //! The embedded store across restarts, crashes and a disk that is full.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -313,4 +314,18 @@ async fn in_a_process_with_little_room() {
     taken.push(job.id);
     let found = open(folder.path()).find_all(&taken).await.unwrap();
     assert_eq!(found.len(), taken.len());
+}
+
+#[tokio::test]
+async fn nobody_else_may_read_the_store_whatever_its_folder_and_file_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("queue.redb");
+    let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    let mode = || fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+    set(folder.path(), 0o755).unwrap();
+    drop(open(folder.path()));
+    assert_eq!(mode(), 0o600, "made");
+    set(&file, 0o644).unwrap();
+    drop(open(folder.path()));
+    assert_eq!(mode(), 0o600, "found");
 }

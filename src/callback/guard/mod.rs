@@ -139,17 +139,15 @@ impl Guard {
         if url.fragment().is_some() {
             return Err(Refusal::Invalid("it has a part after `#`, which is never sent"));
         }
-        let named_by_operator = match url.host() {
+        match url.host() {
             Some(Host::Ipv4(address)) => self.judge_literal(address.into())?,
             Some(Host::Ipv6(address)) => self.judge_literal(address.into())?,
-            Some(Host::Domain(name)) => {
-                self.judge_name(name)?;
-                false
-            }
+            Some(Host::Domain(name)) => self.judge_name(name)?,
             None => return Err(Refusal::Invalid("it has no host")),
-        };
+        }
+        // Also where the operator allows the network: it has databases beside the receivers.
         match url.port_or_known_default() {
-            Some(port) if !named_by_operator && is_foreign(port) => Err(Refusal::Port(port)),
+            Some(port) if is_foreign(port) => Err(Refusal::Port(port)),
             _ => Ok(url),
         }
     }
@@ -175,14 +173,12 @@ impl Guard {
         self.0.allowed.iter().any(|net| net.contains(&canonical) || net.contains(&address))
     }
 
-    /// Whether the operator named the address; a refusal when it is special and they did not.
-    fn judge_literal(&self, address: IpAddr) -> Result<bool, Refusal> {
-        if self.allows(address) {
-            return Ok(true);
-        }
+    fn judge_literal(&self, address: IpAddr) -> Result<(), Refusal> {
         match ranges::special(address) {
-            Some(what) => Err(Refusal::Address { address: address.to_canonical(), what }),
-            None => Ok(false),
+            Some(what) if !self.allows(address) => {
+                Err(Refusal::Address { address: address.to_canonical(), what })
+            }
+            _ => Ok(()),
         }
     }
 

@@ -222,7 +222,7 @@ fn an_allowed_network_is_reached_and_no_other() {
 }
 
 #[test]
-fn ports_of_other_services_are_refused_unless_the_address_is_allowed() {
+fn ports_of_other_services_are_refused_also_where_the_network_is_allowed() {
     for port in [0, 22, 25, 81, 110, 3306, 5432, 6379, 11211] {
         let url = format!("http://example.com:{port}/");
         assert_eq!(strict().admit(&url), Err(Refusal::Port(port)), "{port}");
@@ -230,8 +230,17 @@ fn ports_of_other_services_are_refused_unless_the_address_is_allowed() {
     for port in [80, 443, 1024, 3000, 5678, 8080, 8443, 65_535] {
         assert_eq!(code(&strict(), &format!("http://example.com:{port}/")), None, "{port}");
     }
-    let guard = Guard::new(nets(&["10.1.0.0/16"]), true);
-    assert_eq!(code(&guard, "http://10.1.2.3:6379/"), None);
+    let guard = Guard::new(nets(&["10.1.0.0/16", "127.0.0.1/32", "::1/128"]), true);
+    for host in ["10.1.2.3", "127.0.0.1", "127.1", "[::1]", "[::ffff:127.0.0.1]", "localhost"] {
+        for port in [22, 25, 81, 5432, 6379, 11211] {
+            let url = format!("http://{host}:{port}/");
+            assert_eq!(guard.admit(&url), Err(Refusal::Port(port)), "{url}");
+        }
+        for port in [80, 443, 1024, 5678, 8080, 43_210] {
+            let url = format!("http://{host}:{port}/");
+            assert_eq!(code(&guard, &url), None, "{url}");
+        }
+    }
     assert_eq!(guard.admit("http://1.1.1.1:6379/"), Err(Refusal::Port(6379)));
     assert_eq!(guard.admit("http://example.com:25/"), Err(Refusal::Port(25)));
 }

@@ -12,7 +12,7 @@ use super::tables::{
 };
 use crate::domain::id::{GroupId, JobId};
 use crate::domain::job::Line;
-use crate::queue::{Depths, Filter, GroupRecord, Page, Record};
+use crate::queue::{Depths, Filter, GroupRecord, PAGE_BYTES, Page, Record};
 
 /// How many jobs one page looks through at most.
 const LOOKED_THROUGH: usize = 2_000;
@@ -51,6 +51,14 @@ impl Records {
             result: read(&self.results, id)?,
             deliveries: read(&self.attempts, id)?.unwrap_or_default(),
         }))
+    }
+
+    /// How many bytes a job and its result take.
+    fn bytes(&self, id: &str) -> Result<usize, Fault> {
+        let of = |table: &Blobs| -> Result<usize, Fault> {
+            Ok(table.get(id)?.map_or(0, |bytes| bytes.value().len()))
+        };
+        Ok(of(&self.jobs)? + of(&self.results)?)
     }
 
     fn entry(&self, id: &str) -> Result<Option<Entry>, Fault> {
@@ -93,9 +101,9 @@ pub(super) fn page(transaction: &ReadTransaction, filter: &Filter) -> Result<Pag
     let end = filter.after.as_ref().map_or("\u{7f}", JobId::as_str);
     let mut older = index.range((caller, "")..(caller, end))?.rev();
     let mut page = Page::default();
-    let mut last = None;
+    let (mut last, mut room) = (None, PAGE_BYTES);
     for _ in 0..LOOKED_THROUGH {
-        if page.jobs.len() >= filter.limit {
+        if page.jobs.len() >= filter.limit || room == 0 {
             break;
         }
         let Some(row) = older.next() else { return Ok(page) };
@@ -103,6 +111,7 @@ pub(super) fn page(transaction: &ReadTransaction, filter: &Filter) -> Result<Pag
         let id = key.value().1;
         last = JobId::parse(id);
         if records.entry(id)?.is_some_and(|entry| fits(filter, &entry)) {
+            room = room.saturating_sub(records.bytes(id)?);
             page.jobs.extend(records.find(id)?);
         }
     }

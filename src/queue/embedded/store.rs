@@ -1,6 +1,8 @@
 //! The database file: opened once, and opened again after an I/O error.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
@@ -14,6 +16,10 @@ const SCHEMA: u64 = 1;
 
 /// Pages kept in memory. Jobs are read about twice and soon, so that more would gain little.
 const CACHE: usize = 64 << 20;
+
+/// Read and written by the owner, by nobody else.
+const PRIVATE: u32 = 0o600;
+const PRIVATE_FOLDER: u32 = 0o700;
 
 /// The database file.
 pub(super) struct Store {
@@ -80,16 +86,27 @@ fn open(path: &Path) -> Result<Database, Fault> {
         let percent = session.progress() * 100.0;
         tracing::info!(percent, "the store was not closed; checking it");
     });
-    Ok(builder.create(path)?)
+    Ok(builder.create_file(private_file(path).map_err(redb::Error::Io)?)?)
 }
 
-fn make_private(folder: &Path) -> std::io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    // It holds prompts and the secrets in callback addresses.
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
+/// The file for its owner alone, also when the folder was there before and others may enter it: it
+/// holds prompts and the secrets in callback addresses.
+fn private_file(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false).mode(PRIVATE);
+    let file = options.open(path)?;
+    let mode = file.metadata()?.permissions().mode();
+    if mode & 0o077 != 0
+        && let Err(fault) = file.set_permissions(Permissions::from_mode(PRIVATE))
+    {
+        let path = path.display();
+        tracing::warn!(%path, %fault, "others may read the store, and that could not be changed");
+    }
+    Ok(file)
+}
+
+fn make_private(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(folder)
 }
 
 /// Makes the tables of a new store, and refuses one that a newer spillway has laid out.

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::super::{Dedup, Depths, Filter, GroupRecord, Page, Pushed, QueueError, Record};
+use super::super::{
+    Dedup, Depths, Filter, GroupRecord, PAGE_BYTES, Page, Pushed, QueueError, Record,
+};
 use super::scripts::call;
 use super::{RedisQueue, codec, info};
 use crate::domain::id::{GroupId, JobId};
@@ -14,7 +16,7 @@ use crate::domain::result::DeliveryAttempt;
 const CHUNK: usize = 32;
 
 /// The most jobs a page looks through.
-const LOOK: usize = 1_000;
+const LOOK: usize = 256;
 
 /// An item's text, its stage, a job's result or how many jobs of a group are left, and the
 /// delivery attempts.
@@ -92,10 +94,11 @@ impl RedisQueue {
         let texts: Vec<String> = self.keyspace.ask(&ask).await?;
         let ids: Vec<JobId> = texts.iter().filter_map(|text| JobId::parse(text)).collect();
         let mut page = Page::default();
-        let mut looked = 0;
+        let (mut looked, mut room) = (0, PAGE_BYTES);
         for chunk in ids.get(..LOOK.min(ids.len())).unwrap_or_default().chunks(CHUNK) {
-            let mut records = self.records(chunk).await?.into_iter().peekable();
-            for id in chunk {
+            let part = self.within(chunk, &mut room).await?;
+            let mut records = self.records(part).await?.into_iter().peekable();
+            for id in part {
                 if page.jobs.len() == filter.limit {
                     break;
                 }
@@ -103,7 +106,7 @@ impl RedisQueue {
                 let record = records.next_if(|record| record.job.id == *id);
                 page.jobs.extend(record.filter(|record| filter.fits(record)));
             }
-            if page.jobs.len() == filter.limit {
+            if page.jobs.len() == filter.limit || part.len() < chunk.len() {
                 break;
             }
         }
@@ -111,6 +114,30 @@ impl RedisQueue {
             page.next = looked.checked_sub(1).and_then(|last| ids.get(last)).cloned();
         }
         Ok(page)
+    }
+
+    /// Those of these jobs, from the first on, that there is room to read; the last may take more.
+    async fn within<'a>(
+        &self,
+        ids: &'a [JobId],
+        room: &mut usize,
+    ) -> Result<&'a [JobId], QueueError> {
+        let mut ask = redis::pipe();
+        for id in ids {
+            for kind in ["j", "r"] {
+                ask.cmd("STRLEN").arg(self.keyspace.key(&format!("{kind}:{id}")));
+            }
+        }
+        let sizes: Vec<usize> = self.keyspace.ask_all(&ask).await?;
+        let mut fit = 0;
+        for size in sizes.chunks(2) {
+            if *room == 0 {
+                break;
+            }
+            *room = room.saturating_sub(size.iter().sum());
+            fit += 1;
+        }
+        Ok(ids.get(..fit).unwrap_or(ids))
     }
 
     pub(super) async fn measure(&self) -> Result<Depths, QueueError> {

@@ -4,9 +4,9 @@ use rstest::rstest;
 use spillway::domain::id::JobId;
 use spillway::domain::job::Job;
 use spillway::domain::result::Status;
-use spillway::queue::{Ended, Filter};
+use spillway::queue::{Ended, Filter, PAGE_BYTES};
 
-use super::store::{Kind, Store, ending, ids, job, job_of, line};
+use super::store::{Kind, Store, ending, ids, job, job_of, line, raw};
 
 fn filter() -> Filter {
     Filter { caller: "alice".to_owned(), limit: 100, ..Filter::default() }
@@ -129,4 +129,18 @@ async fn a_filter_picks_by_status(#[case] kind: Kind) {
     }
     let of_status = Filter { status: Some(Status::Expired), ..filter() };
     assert!(list(&store, of_status).await.is_empty());
+}
+
+#[rstest]
+#[case::redis(Kind::Redis)]
+#[case::embedded(Kind::Embedded)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_large_jobs_is_shorter_and_none_is_left_out(#[case] kind: Kind) {
+    let store = kind.open().await;
+    let large = format!("\"{}\"", "x".repeat(PAGE_BYTES / 4));
+    let jobs: Vec<Job> = (0..10).map(|_| Job { input: raw(&large), ..job() }).collect();
+    add_all(&store, &jobs).await;
+    let page = store.page(&filter()).await.unwrap();
+    assert_eq!((page.jobs.len(), page.next), (4, Some(jobs[6].id.clone())));
+    assert_eq!(list(&store, filter()).await, ids(jobs.iter().rev()));
 }
