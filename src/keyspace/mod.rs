@@ -1,11 +1,10 @@
 //! Our corner of Redis: connections with deadlines, the key prefix, and Lua scripts.
 //!
-//! Hot paths share multiplexed connections. A connection of one's own (blocking commands, `WAIT`,
+//! Hot paths share multiplexed connections, one for each runtime. A connection of one's own (blocking commands, `WAIT`,
 //! subscriptions) comes from [`Keyspace::own`] or [`Keyspace::subscribe`].
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -13,7 +12,10 @@ use deadpool_redis::{Manager, Pool, Runtime};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig, PubSub};
 use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError};
 
+pub use self::per_runtime::PerRuntime;
 pub use redis::Script;
+
+mod per_runtime;
 
 /// How long Redis may take.
 #[derive(Clone, Copy, Debug)]
@@ -70,16 +72,12 @@ impl From<RedisError> for KeyspaceError {
     }
 }
 
-/// Multiplexed connections kept open; several, because one saturates a core's socket work.
-const CONNECTIONS: usize = 4;
-
 /// A prefix in a Redis and the connections to it.
 #[derive(Clone)]
 pub struct Keyspace {
     client: Client,
     config: ConnectionManagerConfig,
-    shared: Arc<[ArcSwap<ConnectionManager>]>,
-    turn: Arc<AtomicUsize>,
+    shared: Arc<PerRuntime<ArcSwap<ConnectionManager>>>,
     own: Pool,
     prefix: Arc<str>,
     timeouts: Timeouts,
@@ -96,12 +94,9 @@ impl Keyspace {
             .set_response_timeout(Some(timeouts.response))
             .set_number_of_retries(1)
             .set_max_delay(Duration::from_millis(200));
-        let mut shared = Vec::with_capacity(CONNECTIONS);
-        for _ in 0..CONNECTIONS {
-            let manager =
-                ConnectionManager::new_with_config(client.clone(), config.clone()).await?;
-            shared.push(ArcSwap::from_pointee(manager));
-        }
+        let manager = ConnectionManager::new_with_config(client.clone(), config.clone()).await?;
+        let shared = PerRuntime::default();
+        shared.get(|| Ok::<_, RedisError>(ArcSwap::from_pointee(manager)))?;
         // Whoever has a connection of his own waits on it for as long as he likes.
         let patient = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(timeouts.connect))
@@ -118,8 +113,7 @@ impl Keyspace {
         Ok(Self {
             client,
             config,
-            shared: shared.into(),
-            turn: Arc::default(),
+            shared: Arc::new(shared),
             own,
             prefix: format!("{prefix}:{{0}}:").into(),
             timeouts,
@@ -186,18 +180,16 @@ impl Keyspace {
         Ok(self.client.get_multiplexed_async_connection_with_config(&config).await?)
     }
 
-    /// Uses one of the shared connections.
+    /// Uses the runtime's shared connection.
     async fn with<T>(
         &self,
         ask: impl AsyncFnOnce(ConnectionManager) -> Result<T, RedisError>,
     ) -> Result<T, KeyspaceError> {
-        let index = self.turn.fetch_add(1, Ordering::Relaxed) % self.shared.len();
-        #[expect(clippy::indexing_slicing, reason = "the index is taken modulo the length")]
-        let slot = &self.shared[index];
+        let slot = self.shared.get(|| self.lazy().map(ArcSwap::from_pointee))?;
         let used = slot.load_full();
         let answer = self.in_time(ask(ConnectionManager::clone(&used))).await;
         if answer.as_ref().is_err_and(Late::is_silence) {
-            self.replace(slot, &used);
+            self.replace(&slot, &used);
         }
         Ok(answer?)
     }
@@ -205,10 +197,15 @@ impl Keyspace {
     /// A connection that gave no answer may be dead without a sign: the next call makes a new
     /// one. Calls that still wait on it keep it until they are done.
     fn replace(&self, slot: &ArcSwap<ConnectionManager>, used: &Arc<ConnectionManager>) {
-        match ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone()) {
+        match self.lazy() {
             Ok(fresh) => drop(slot.compare_and_swap(used, Arc::new(fresh))),
             Err(fault) => tracing::warn!(%fault, "cannot prepare a connection to Redis"),
         }
+    }
+
+    /// A connection made by its first use.
+    fn lazy(&self) -> Result<ConnectionManager, RedisError> {
+        ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone())
     }
 
     /// The connection's own deadlines cover connecting and answering; this one covers both
