@@ -163,16 +163,17 @@ impl Engine {
     ) -> Result<Accepted, IntakeError> {
         self.check_load()?;
         let (job, task) = self.job(&from, submission).await?;
+        let (id, lane) = (job.id.to_string(), job.lane);
+        let (route, provider) = (job.route.clone(), job.provider.clone());
         let asked = Asked {
             task: &task,
-            lane: job.lane,
-            route: &job.route,
-            provider: job.provider.as_ref(),
+            lane,
+            route: &route,
+            provider: provider.as_ref(),
             input_bytes: job.input.get().len(),
         };
-        self.check_promise(&job, self.estimate(&asked, None))?;
-        let (id, lane) = (job.id.to_string(), job.lane);
-        let batch = Batch { jobs: vec![job.clone()], group: None, dedup: from.dedup };
+        self.check_promise(&job, &asked)?;
+        let batch = Batch { jobs: vec![job], group: None, dedup: from.dedup };
         let pushed = self.queue.push(batch).await?;
         self.accepted(pushed, id, &[(&task.name, lane)], |position| {
             self.estimate(&asked, Some(position))
@@ -317,7 +318,11 @@ impl Engine {
         Err(IntakeError::NoStep { route: route.to_owned(), steps: steps.collect() })
     }
 
-    fn check_promise(&self, job: &Job, estimate: Estimate) -> Result<(), IntakeError> {
+    fn check_promise(&self, job: &Job, asked: &Asked<'_>) -> Result<(), IntakeError> {
+        if job.deliver_by.is_none() && job.max_cost_usd.is_none() {
+            return Ok(());
+        }
+        let estimate = self.estimate(asked, None);
         let start_at = estimate.start_at;
         if job.deliver_by.is_some_and(|by| by < start_at) {
             return Err(IntakeError::UnreachableDeadline { start_at });
