@@ -27,10 +27,15 @@ impl RedisQueue {
         let (code, told) = self.pushes.push(batch).await?;
         match code {
             0 => return Ok(Pushed::Repeated { id: told }),
-            1 => self.hints.bump(),
+            1 => {}
             _ => return Ok(Pushed::KeyReused),
         }
         let position = told.parse().unwrap_or_default();
+        // Where others wait already, nobody is idle for want of a job. Lines that a group's further
+        // jobs were the first in are hinted by Redis.
+        if position <= 1 {
+            self.hints.bump();
+        }
         let durability = match &self.fence {
             Some(fence) => fence.pass(&first).await,
             None => self.level.get(),
