@@ -68,10 +68,12 @@ impl Service {
         let lifecycle = Lifecycle::default();
         let stores = open(&config.store, &clock, &lifecycle).await?;
         let configured = configured_keys(config);
-        let first_key = first_key(&configured, &stores.keys, &clock).await?;
+        let keyless = configured.is_empty() && stores.keys.list().await?.is_empty();
         let wanted = config.server.listen.as_str();
-        let listen = if first_key.is_some() { loopback(wanted) } else { wanted.to_owned() };
+        let listen = if keyless { loopback(wanted) } else { wanted.to_owned() };
+        // Only once the port is ours: a key that is made but never shown would be lost.
         let listeners = bind(&listen)?;
+        let first_key = if keyless { Some(first_key(&stores.keys, &clock).await?) } else { None };
         let addresses: Vec<SocketAddr> =
             listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let parts = Parts {
@@ -110,13 +112,28 @@ impl Service {
         })
     }
 
-    /// Takes nothing new, finishes what is held, and stops. Whether all of it was finished.
-    pub async fn stop(self) -> bool {
+    /// Takes nothing new, finishes what is held, gives back what takes too long, and stops.
+    /// Whether all of it was finished.
+    pub async fn stop(&self) -> bool {
         self.lifecycle.drain();
         self.server.stop(true).await;
-        self.lifecycle.stop(self.patience).await
+        let finished = self.lifecycle.finish(self.patience).await;
+        self.stop_now().await;
+        finished
+    }
+
+    /// Gives back what is held and stops.
+    pub async fn stop_now(&self) {
+        self.lifecycle.drain();
+        if tokio::time::timeout(GIVE_BACK, self.engine.give_back_all()).await.is_err() {
+            tracing::warn!("not everything held could be given back; its leases run out");
+        }
+        self.lifecycle.drop_all().await;
     }
 }
+
+/// How long giving back what is held may take.
+const GIVE_BACK: Duration = Duration::from_secs(5);
 
 /// Opens the store the settings name.
 pub async fn open(
@@ -144,7 +161,7 @@ pub async fn open(
 /// Opens the keys alone: `spillway keys` works while the service runs.
 pub async fn open_keys(settings: &StoreSettings) -> Result<SharedKeyStore> {
     match settings.url.strip_prefix("embedded:") {
-        Some(folder) => Ok(Arc::new(FileKeyStore::new(&PathBuf::from(folder)))),
+        Some(folder) => Ok(Arc::new(FileKeyStore::new(folder))),
         None => Ok(Arc::new(RedisKeyStore::new(keyspace(settings).await?))),
     }
 }
@@ -218,18 +235,11 @@ fn configured_keys(config: &Config) -> Vec<KeyRecord> {
     .collect()
 }
 
-/// Makes a key when there is none anywhere.
-async fn first_key(
-    configured: &[KeyRecord],
-    keys: &SharedKeyStore,
-    clock: &SharedClock,
-) -> Result<Option<String>> {
-    if !configured.is_empty() || !keys.list().await?.is_empty() {
-        return Ok(None);
-    }
+/// Makes a key.
+async fn first_key(keys: &SharedKeyStore, clock: &SharedClock) -> Result<String> {
     let (key, record) = secret::generate("default", clock.now(), &mut rand::rng());
     keys.add(record).await?;
-    Ok(Some(key))
+    Ok(key)
 }
 
 /// The same port on loopback alone.

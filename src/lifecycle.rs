@@ -42,16 +42,26 @@ impl Lifecycle {
         self.soft.cancel();
     }
 
+    /// Drains and waits up to `patience` for what is held. Whether all tasks ended.
+    pub async fn finish(&self, patience: Duration) -> bool {
+        self.soft.cancel();
+        self.tasks.close();
+        tokio::time::timeout(patience, self.tasks.wait()).await.is_ok()
+    }
+
+    /// Drops all tasks that have not ended.
+    pub async fn drop_all(&self) {
+        self.soft.cancel();
+        self.hard.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
     /// Drains, waits up to `patience` for what is held, then drops the rest. Whether all ended
     /// by themselves.
     pub async fn stop(&self, patience: Duration) -> bool {
-        self.soft.cancel();
-        self.tasks.close();
-        let finished = tokio::time::timeout(patience, self.tasks.wait()).await.is_ok();
-        self.hard.cancel();
-        if !finished {
-            self.tasks.wait().await;
-        }
+        let finished = self.finish(patience).await;
+        self.drop_all().await;
         finished
     }
 

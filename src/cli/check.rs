@@ -11,6 +11,7 @@ use crate::app;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Loaded, show};
 use crate::lifecycle::Lifecycle;
+use crate::queue::QueueError;
 
 /// How long an account may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,6 +39,9 @@ pub(super) async fn run(
     let mut failed = 0;
     match try_store(&loaded, &clock).await {
         Ok(durability) => writeln!(out, "store      ok, jobs survive as `{durability}`")?,
+        Err(fault) if matches!(fault.downcast_ref(), Some(QueueError::InUse)) => {
+            writeln!(out, "store      in use by a running spillway, as it should be")?;
+        }
         Err(fault) => {
             failed += 1;
             writeln!(out, "store      FAILED: {fault:#}")?;

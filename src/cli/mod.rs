@@ -60,12 +60,19 @@ pub fn run(cli: Cli) -> ExitCode {
         .and_then(|runtime| runtime.block_on(command(cli, &mut out)));
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads our output has seen enough of it, as `head` does.
+        Err(fault) if is_broken_pipe(&fault) => ExitCode::SUCCESS,
         Err(fault) => {
             // Nothing is left to do when standard error is closed.
             let _told = writeln!(std::io::stderr(), "spillway: {fault:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(fault: &anyhow::Error) -> bool {
+    let io = fault.downcast_ref::<std::io::Error>();
+    io.is_some_and(|fault| fault.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 async fn command(cli: Cli, out: &mut (impl Write + Send)) -> Result<()> {

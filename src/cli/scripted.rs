@@ -26,7 +26,7 @@ pub(super) struct Options {
 /// Serves until interrupted.
 pub(super) async fn run(options: Options, out: &mut (impl Write + Send)) -> Result<()> {
     let settings: Settings = serde_json::from_str(&options.settings)
-        .context("--settings is not JSON of the form described in the README")?;
+        .context("--settings cannot be read; `spillway scripted --help` shows an example")?;
     let listener = server::listen(options.listen)
         .with_context(|| format!("cannot listen on {}", options.listen))?;
     writeln!(out, "The scripted provider listens on http://{}", listener.local_addr()?)?;

@@ -7,6 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::Service;
 use crate::config::Loaded;
+use crate::queue::Durability;
 
 /// Runs the service until it is told to stop; a second signal stops it at once.
 pub(super) async fn run(loaded: Loaded, out: &mut (impl Write + Send)) -> Result<()> {
@@ -22,6 +23,12 @@ pub(super) async fn run(loaded: Loaded, out: &mut (impl Write + Send)) -> Result
             )?;
         }
     }
+    if service.engine.queue().durability() == Durability::Volatile {
+        tracing::warn!(
+            "Redis keeps nothing on disk (appendonly no): a restart of it loses accepted jobs; \
+             set `appendonly yes`"
+        );
+    }
     for address in &service.addresses {
         writeln!(out, "Spillway listens on http://{address}")?;
     }
@@ -34,7 +41,10 @@ pub(super) async fn run(loaded: Loaded, out: &mut (impl Write + Send)) -> Result
                 tracing::warn!("some jobs were not finished in time; they run again elsewhere");
             }
         }
-        () = signals.next() => tracing::warn!("stopped at once; what was held runs again later"),
+        () = signals.next() => {
+            tracing::warn!("stopped at once; what was held runs again");
+            service.stop_now().await;
+        }
     }
     Ok(())
 }

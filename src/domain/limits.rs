@@ -106,6 +106,17 @@ pub struct Pool {
     pub concurrency: Option<u32>,
 }
 
+impl Pool {
+    /// How long its fullest bucket is over its burst, at these levels.
+    pub fn full_for(&self, units: [Option<f64>; 3]) -> Duration {
+        let over = |(quota, level): (&Option<Quota>, Option<f64>)| {
+            quota.map(|quota| (level.unwrap_or_default() - quota.burst).max(0.0) / quota.rate)
+        };
+        let micros = self.quotas.iter().zip(units).filter_map(over).fold(0.0, f64::max);
+        Duration::from_secs_f64((micros / 1e6).min(1e9))
+    }
+}
+
 /// What a call takes from its pools, in the order of [`Axis::ALL`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost(pub [f64; 3]);

@@ -3,25 +3,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
-use super::catalog::Stop;
+use super::catalog::Target;
 use super::finish::Answer;
 use super::judge::{
     Judged, another_may_serve, attempt, backoff, falls_through, judge, metered, no_step,
     outcome_of, refused, rejected, used,
 };
 use super::place::{Departure, Placement};
+use super::upkeep::expired;
 use crate::domain::completion::{Completion, Prompt, Usage};
 use crate::domain::job::Job;
 use crate::domain::limits::Cost;
 use crate::domain::result::{Attempt, JobError, Outcome, Status, millis_between};
 use crate::domain::route::Step;
 use crate::domain::task::Task;
-use crate::provider::ProviderError;
+use crate::provider::{ProviderError, codes};
 use crate::queue::{LeaseToken, Verdict};
 use crate::telemetry::metrics;
 
@@ -50,6 +52,10 @@ pub(super) struct Progress {
     pub(super) unknown_cost: bool,
     /// Failed calls that waiting does not excuse.
     pub(super) failures: u32,
+    /// Calls for which there was no connection: a line that is down for a while is no reason to
+    /// give a job up.
+    #[serde(default)]
+    pub(super) unreachable: u32,
     /// From accept to the first attempt.
     pub(super) queued_ms: Option<u64>,
     /// Steps that can never serve this job.
@@ -67,6 +73,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The longest hold a provider's hint can cause. A longer hint is asked about again then.
 const LONGEST_HOLD: Duration = Duration::from_secs(3_600);
 
+/// Added to a provider's hint: some cut it to whole seconds.
+const HINT_SLACK: Duration = Duration::from_millis(250);
+
+/// So many times more calls may find no connection before a job is given up: about an hour.
+const UNREACHABLE_MORE: u32 = 5;
+
 /// Failures of a step in a row that are forgiven before it is cooled.
 const FORGIVEN: u32 = 2;
 
@@ -74,8 +86,9 @@ const FORGIVEN: u32 = 2;
 enum Next {
     End(Box<Answer>),
     Fail(JobError),
+    Expire,
     Step,
-    Stop,
+    Dropped,
 }
 
 /// Walks the route from this departure on. The permit is held until the job leaves our hands.
@@ -91,17 +104,23 @@ pub(super) async fn walk(
         match engine.attempt(&mut run, &departure).await {
             Next::End(answer) => break engine.finish_answered(&run, *answer).await,
             Next::Fail(error) => break engine.finish_without(&run, Status::Failed, error).await,
-            Next::Stop => break,
+            Next::Expire => {
+                break engine.finish_without(&run, Status::Expired, expired()).await;
+            }
+            Next::Dropped => break,
             Next::Step => {}
         }
-        tried.push(departure.stop.step.name());
+        tried.push(departure.target.step.name());
         if let Some(error) = run.given_up(engine.settings.max_attempts) {
             break engine.finish_without(&run, Status::Failed, error).await;
         }
         match engine.place(&run, &tried, Duration::ZERO).await {
             Ok(Placement::Go(next)) => departure = *next,
-            Ok(Placement::Later(after)) => break engine.put_back(&run, after).await,
+            Ok(Placement::Later(later)) => break engine.put_back(&run, later.wait).await,
             Ok(Placement::Nowhere) => break engine.after_last_step(&run).await,
+            Ok(Placement::TooDear(error)) => {
+                break engine.finish_without(&run, Status::Failed, error).await;
+            }
             Err(fault) => {
                 tracing::warn!(%fault, job.id = %run.job.id, "no turn could be asked for");
                 break engine.put_back(&run, engine.settings.cooldown.0).await;
@@ -115,7 +134,10 @@ pub(super) async fn walk(
 impl Run {
     /// Failed too often?
     fn given_up(&self, most: u32) -> Option<JobError> {
-        (self.progress.failures >= most).then(|| JobError {
+        let progress = &self.progress;
+        let enough = progress.failures >= most
+            || progress.unreachable >= most.saturating_mul(UNREACHABLE_MORE);
+        enough.then(|| JobError {
             code: "providers_failed".to_owned(),
             message: format!(
                 "All {} attempts failed; the last: {}",
@@ -150,6 +172,25 @@ impl Run {
         }
     }
 
+    /// Puts a failed call on the receipt.
+    fn failed(&mut self, target: &Target, error: &ProviderError, took: Duration) -> Outcome {
+        let (step, outcome) = (&target.step, outcome_of(error));
+        metrics::attempted(&step.account, &step.model, outcome.as_str(), took);
+        tracing::info!(
+            job.id = %self.job.id, account = step.account, model = step.model,
+            outcome = outcome.as_str(), status = error.status, code = error.code,
+            duration_ms = took.as_millis(), "attempt failed: {}", error.message
+        );
+        self.note(Attempt {
+            retry_after_ms: error
+                .retry_after
+                .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            message: Some(error.message.clone()),
+            ..attempt(step, outcome, error.status, took)
+        });
+        outcome
+    }
+
     fn note(&mut self, attempt: Attempt) {
         self.progress.attempts.push(attempt);
         while self.progress.attempts.len() > KEPT_ATTEMPTS {
@@ -163,16 +204,12 @@ impl Run {
 impl Engine {
     /// One call to a provider.
     async fn attempt(&self, run: &mut Run, departure: &Departure) -> Next {
-        let Departure { stop, ask, wait } = departure;
-        if let Some(error) = self.over_budget(run, stop) {
-            self.settle_turn(ask, Some(Cost::default())).await;
-            return Next::Fail(error);
-        }
+        let Departure { target, ask, wait } = departure;
         tokio::select! {
             () = tokio::time::sleep(*wait) => {}
             () = run.lost.cancelled() => {
                 self.settle_turn(ask, Some(Cost::default())).await;
-                return Next::Stop;
+                return Next::Dropped;
             }
         }
         let started = self.clock.now();
@@ -183,26 +220,32 @@ impl Engine {
         }
         let left = run.job.deliver_by.map(|by| (by - started).to_std().unwrap_or_default());
         let timeout = left.map_or(run.task.timeout, |left| left.min(run.task.timeout));
-        let call = stop.provider.complete(&stop.step.model, &run.prompt, timeout);
+        let call = target.provider.complete(&target.step.model, &run.prompt, timeout);
         let answer = tokio::select! {
             answer = call => answer,
             () = run.lost.cancelled() => {
                 tracing::info!(job.id = %run.job.id, "lease lost, call cancelled");
                 self.settle_turn(ask, None).await;
-                return Next::Stop;
+                return Next::Dropped;
             }
         };
         let took = Duration::from_millis(millis_between(started, self.clock.now()));
         self.settle_turn(ask, used(&answer)).await;
-        match answer {
-            Ok(completion) => self.answered(run, stop, completion, took),
-            Err(error) => self.failed(run, stop, &error, took).await,
+        let error = match answer {
+            Ok(completion) => return self.answered(run, target, completion, took),
+            Err(error) => error,
+        };
+        if error.code == codes::TIMED_OUT && timeout < run.task.timeout {
+            // The job's own deadline cut the call short: no fault of the step's.
+            run.failed(target, &error, took);
+            return Next::Expire;
         }
+        self.failed(run, target, &error, (started, took)).await
     }
 
     /// What to make of an answer.
-    fn answered(&self, run: &mut Run, stop: &Stop, answer: Completion, took: Duration) -> Next {
-        let step = &stop.step;
+    fn answered(&self, run: &mut Run, target: &Target, answer: Completion, took: Duration) -> Next {
+        let step = &target.step;
         self.learned.answered(&step.name(), &run.task.name, answer.usage.as_ref(), took);
         let names = (step.provider.as_str(), step.model.as_str());
         let priced = |usage| self.catalog.prices().cost(names, usage, self.clock.now());
@@ -241,27 +284,24 @@ impl Engine {
     async fn failed(
         &self,
         run: &mut Run,
-        stop: &Stop,
+        target: &Target,
         error: &ProviderError,
-        took: Duration,
+        (started, took): (DateTime<Utc>, Duration),
     ) -> Next {
-        let (step, outcome) = (&stop.step, outcome_of(error));
-        metrics::attempted(&step.account, &step.model, outcome.as_str(), took);
-        tracing::info!(
-            job.id = %run.job.id, account = step.account, model = step.model,
-            outcome = outcome.as_str(), status = error.status, code = error.code,
-            duration_ms = took.as_millis(), "attempt failed: {}", error.message
-        );
-        run.note(Attempt {
-            retry_after_ms: error
-                .retry_after
-                .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
-            message: Some(error.message.clone()),
-            ..attempt(step, outcome, error.status, took)
-        });
-        self.cool(stop, error, outcome).await;
-        if outcome != Outcome::RateLimited {
-            run.progress.failures += 1;
+        let step = &target.step;
+        let outcome = run.failed(target, error, took);
+        self.cool(target, error, outcome, started).await;
+        match outcome {
+            Outcome::RateLimited => {}
+            Outcome::Unreachable => run.progress.unreachable += 1,
+            Outcome::Answered
+            | Outcome::InvalidOutput
+            | Outcome::Overloaded
+            | Outcome::TimedOut
+            | Outcome::Garbled
+            | Outcome::Unauthorized
+            | Outcome::Rejected
+            | Outcome::Refused => run.progress.failures += 1,
         }
         if falls_through(outcome) {
             return Next::Step;
@@ -277,33 +317,42 @@ impl Engine {
     }
 
     /// Keeps everybody off a step that cannot serve now.
-    async fn cool(&self, stop: &Stop, error: &ProviderError, outcome: Outcome) {
-        let name = stop.step.name();
+    async fn cool(
+        &self,
+        target: &Target,
+        error: &ProviderError,
+        outcome: Outcome,
+        started: DateTime<Utc>,
+    ) {
+        let name = target.step.name();
+        let failed = || self.learned.failed(&name, started, self.clock.now());
         match outcome {
             Outcome::RateLimited => {
-                let unhinted = backoff(Duration::from_secs(1), self.learned.failed(&name));
-                let hold = error.retry_after.unwrap_or(unhinted).min(LONGEST_HOLD);
-                self.shut(&stop.limit_gates(), hold, "the provider answered 429").await;
+                // A hint is cut to whole seconds by some providers: come a little later.
+                let hinted = error.retry_after.map(|wait| wait.min(LONGEST_HOLD) + HINT_SLACK);
+                let unhinted = || failed().map(|count| backoff(Duration::from_secs(1), count));
+                if let Some(hold) = hinted.or_else(unhinted) {
+                    self.shut(&target.limit_gates(), hold, "the provider answered 429").await;
+                }
             }
             Outcome::Unauthorized => {
                 tracing::error!(
-                    account = stop.step.account,
+                    account = target.step.account,
                     status = error.status,
                     "account disabled: {}",
                     error.message
                 );
                 let time = self.settings.disabled.0;
-                self.shut(&[stop.account_gate()], time, "the provider refused the key").await;
+                self.shut(&[target.account_gate()], time, "the provider refused the key").await;
             }
             Outcome::Overloaded | Outcome::TimedOut | Outcome::Unreachable | Outcome::Garbled => {
-                let failures = self.learned.failed(&name);
                 let hinted = error.retry_after.map(|wait| wait.min(LONGEST_PAUSE));
-                let cooled = failures
-                    .checked_sub(FORGIVEN)
+                let cooled = failed()
+                    .and_then(|failures| failures.checked_sub(FORGIVEN))
                     .filter(|beyond| *beyond > 0)
                     .map(|beyond| backoff(self.settings.cooldown.0, beyond));
                 if let Some(time) = hinted.max(cooled) {
-                    self.shut(&[stop.step_gate()], time, outcome.as_str()).await;
+                    self.shut(&[target.step_gate()], time, outcome.as_str()).await;
                 }
             }
             Outcome::Answered | Outcome::InvalidOutput | Outcome::Rejected | Outcome::Refused => {}
@@ -321,7 +370,8 @@ impl Engine {
             let error = no_step(run);
             self.finish_without(run, Status::Failed, error).await;
         } else {
-            let pause = backoff(self.settings.cooldown.0, run.progress.failures / 2);
+            let failures = run.progress.failures.saturating_add(run.progress.unreachable);
+            let pause = backoff(self.settings.cooldown.0, failures / 2);
             self.put_back(run, pause).await;
         }
     }
@@ -339,26 +389,5 @@ impl Engine {
             self.steps(route, run.job.provider.as_ref()).first().map(|s| s.name())
         });
         first.is_some_and(|first| first != step.name())
-    }
-
-    /// Whether the next call may cost more than the job allows.
-    fn over_budget(&self, run: &Run, stop: &Stop) -> Option<JobError> {
-        let most = run.job.max_cost_usd?;
-        let usage = Usage {
-            input_tokens: run.input_tokens,
-            output_tokens: run.output_tokens,
-            ..Usage::default()
-        };
-        let names = (stop.step.provider.as_str(), stop.step.model.as_str());
-        let next = self.catalog.prices().cost(names, &usage, self.clock.now()).unwrap_or(0.0);
-        (run.progress.cost_usd + next > most).then(|| JobError {
-            code: "max_cost_reached".to_owned(),
-            message: format!(
-                "The next call may cost {next:.6} USD; {:.6} of at most {most} USD are spent.",
-                run.progress.cost_usd
-            ),
-            retryable: false,
-            hint: Some("Raise max_cost_usd, or choose a cheaper task or route.".to_owned()),
-        })
     }
 }

@@ -23,7 +23,7 @@ pub struct Account {
 
 /// A step made ready: whom to ask, and what a turn there takes.
 #[derive(Clone)]
-pub struct Stop {
+pub struct Target {
     /// The step.
     pub step: Step,
     /// Speaks to its vendor.
@@ -34,7 +34,7 @@ pub struct Stop {
     pub gates: [String; 3],
 }
 
-impl Stop {
+impl Target {
     /// Shut while the step keeps failing.
     pub fn step_gate(&self) -> &str {
         &self.gates[0]
@@ -43,6 +43,11 @@ impl Stop {
     /// Shut while the account's key is refused.
     pub fn account_gate(&self) -> &str {
         &self.gates[1]
+    }
+
+    /// Every gate that must be open, the pools' own included.
+    pub fn all_gates(&self) -> impl Iterator<Item = String> {
+        self.gates.iter().cloned().chain(self.pools.iter().map(|pool| pool.id.clone()))
     }
 
     /// Shut after a 429: what counts the call, or the org's model when nothing does.
@@ -58,7 +63,7 @@ impl Stop {
 pub struct Catalog {
     tasks: BTreeMap<String, Arc<Task>>,
     routes: BTreeMap<String, Route>,
-    stops: BTreeMap<(String, String), Stop>,
+    targets: BTreeMap<(String, String), Target>,
     prices: PriceTable,
 }
 
@@ -71,15 +76,15 @@ impl Catalog {
         tasks: BTreeMap<String, Arc<Task>>,
         prices: PriceTable,
     ) -> Self {
-        let stops = routes
+        let targets = routes
             .values()
             .flat_map(|route| &route.steps)
             .filter_map(|step| {
                 let account = accounts.get(&step.account)?;
-                Some(((step.account.clone(), step.model.clone()), stop(step, account)))
+                Some(((step.account.clone(), step.model.clone()), target(step, account)))
             })
             .collect();
-        Self { tasks, routes, stops, prices }
+        Self { tasks, routes, targets, prices }
     }
 
     /// A task by its name.
@@ -103,13 +108,13 @@ impl Catalog {
     }
 
     /// A step made ready.
-    pub fn stop(&self, step: &Step) -> Option<&Stop> {
-        self.stops.get(&(step.account.clone(), step.model.clone()))
+    pub fn target(&self, step: &Step) -> Option<&Target> {
+        self.targets.get(&(step.account.clone(), step.model.clone()))
     }
 
     /// All steps made ready, each once.
-    pub fn stops(&self) -> impl Iterator<Item = &Stop> {
-        self.stops.values()
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.targets.values()
     }
 
     /// What calls cost.
@@ -128,8 +133,8 @@ impl Catalog {
     }
 }
 
-fn stop(step: &Step, account: &Account) -> Stop {
-    Stop {
+fn target(step: &Step, account: &Account) -> Target {
+    Target {
         step: step.clone(),
         provider: Arc::clone(&account.provider),
         pools: account

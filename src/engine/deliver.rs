@@ -9,16 +9,20 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
+use super::held::For;
 use crate::callback::http::{Reply, Verdict as Said, envelope};
 use crate::domain::job::{Callback, Line};
 use crate::domain::limits::Cost;
 use crate::domain::result::DeliveryAttempt;
-use crate::limiter::{Ask, Turn};
+use crate::limiter::{Ask, Obstacle, Turn};
 use crate::queue::{Item, Lease, LeaseToken, QueueError, Verdict};
 use crate::telemetry::metrics;
 
 /// How far ahead a post's turn is reserved. Nothing urgent waits behind it.
 const HORIZON: Duration = Duration::from_secs(1);
+
+/// How long a delivery waits when all posts to its host at the same time are taken.
+const CROWDED: Duration = Duration::from_millis(250);
 
 /// Deliveries taken out of the line at once.
 const BATCH: usize = 16;
@@ -108,7 +112,7 @@ impl Engine {
         permit: OwnedSemaphorePermit,
     ) -> Option<Duration> {
         let token = lease.token.clone();
-        let lost = self.held.add(&token);
+        let lost = self.held.add(&token, For::Post);
         let post = match self.post_of(lease, lost).await {
             Ok(Some(post)) => post,
             Ok(None) => {
@@ -137,8 +141,9 @@ impl Engine {
             }
             other => {
                 let wait = match other {
+                    Ok(Turn::NotBefore { by: Obstacle::Concurrency(_), .. }) => CROWDED,
                     Ok(Turn::NotBefore { wait, .. }) => wait.saturating_sub(HORIZON / 2),
-                    _ => IDLE,
+                    Err(_) | Ok(Turn::Granted { .. }) => IDLE,
                 };
                 let wait = wait.clamp(Duration::from_millis(20), Duration::from_secs(60));
                 self.settle_surely(&token, back(wait)).await;
@@ -184,25 +189,22 @@ impl Engine {
             }
             Said::Again => {
                 let chance = rand::random::<f64>();
-                match self.callbacks.schedule.pause(post.tries + 1, chance, retry_after) {
-                    Some(after) => {
-                        metrics::delivered("retried");
-                        tracing::info!(
-                            id = post.lease.id,
-                            url = host,
-                            status = log.status,
-                            error = log.error,
-                            retry_ms = after.as_millis(),
-                            "not taken"
-                        );
-                        Verdict::Redeliver { after, log }
-                    }
-                    None => {
-                        metrics::delivered("dead");
-                        tracing::warn!(id = post.lease.id, url = host, "given up, kept for replay");
-                        Verdict::Undeliverable { log }
-                    }
-                }
+                let pause = self.callbacks.schedule.pause(post.tries + 1, chance, retry_after);
+                let Some(after) = pause else {
+                    metrics::delivered("dead");
+                    tracing::warn!(id = post.lease.id, url = host, "given up, kept for replay");
+                    return Verdict::Undeliverable { log };
+                };
+                metrics::delivered("retried");
+                tracing::info!(
+                    id = post.lease.id,
+                    url = host,
+                    status = log.status,
+                    error = log.error,
+                    retry_ms = after.as_millis(),
+                    "not taken"
+                );
+                Verdict::Redeliver { after, log }
             }
         }
     }
@@ -242,6 +244,12 @@ impl Engine {
                 let Some(result) = self.group_result(&id).await? else {
                     return Ok(None);
                 };
+                if result.counts.open > 0 {
+                    // A job of it was replayed meanwhile: the group is posted once, and whole.
+                    return Err(QueueError::Unavailable(
+                        "a job of the group runs again".to_owned(),
+                    ));
+                }
                 (group.callback, id.to_string(), "group.finished".to_owned(), json(&result))
             }
         };

@@ -94,7 +94,7 @@ impl Engine {
         let ending = self.ending(job, &result).await;
         let ended = self.queue.end(&job.id, ending).await?;
         if ended == Ended::Now {
-            self.held.lose(job.id.as_str());
+            self.held.ended(job.id.as_str());
             self.told(job, &result);
         }
         Ok(ended)

@@ -10,7 +10,7 @@ use super::view::stopped;
 use crate::domain::id::GroupId;
 use crate::domain::job::Stage;
 use crate::domain::result::{DeliveryAttempt, JobResult, Status};
-use crate::queue::{GroupRecord, QueueError};
+use crate::queue::{GroupRecord, QueueError, Record};
 
 /// A group as its caller sees it; also the data of its callback.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -72,7 +72,7 @@ impl Engine {
             return Ok(None);
         };
         let jobs = self.queue.find_all(&record.group.jobs).await?;
-        let results: Vec<JobResult> = jobs.into_iter().map(|job| job.into_result()).collect();
+        let results: Vec<JobResult> = jobs.into_iter().map(Record::into_result).collect();
         Ok(Some(group_result(record, results)))
     }
 

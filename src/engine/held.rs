@@ -2,52 +2,93 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
-use crate::queue::LeaseToken;
+use crate::queue::{LeaseToken, Verdict};
 use crate::telemetry::metrics;
 
 /// The most leases renewed in one call.
 const BATCH: usize = 256;
 
-/// Leases by their item's id.
+/// Leases by item and epoch: a job's run and the delivery that follows it can overlap.
 #[derive(Default)]
-pub(super) struct Held(Mutex<HashMap<String, (LeaseToken, CancellationToken)>>);
+pub(super) struct Held(Mutex<HashMap<(String, u64), Hold>>);
+
+/// What a lease is held for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum For {
+    /// To run the job.
+    Run,
+    /// To post the result.
+    Post,
+}
+
+struct Hold {
+    purpose: For,
+    lost: CancellationToken,
+}
 
 impl Held {
     /// Keeps a lease alive from now on. The answer is cancelled when the lease is lost.
-    pub(super) fn add(&self, lease: &LeaseToken) -> CancellationToken {
+    pub(super) fn add(&self, lease: &LeaseToken, purpose: For) -> CancellationToken {
         let lost = CancellationToken::new();
-        self.lock().insert(lease.id.clone(), (lease.clone(), lost.clone()));
+        let hold = Hold { purpose, lost: lost.clone() };
+        self.lock().insert((lease.id.clone(), lease.epoch), hold);
         lost
     }
 
     /// Stops keeping a lease alive.
     pub(super) fn remove(&self, lease: &LeaseToken) {
-        let mut held = self.lock();
-        if held.get(&lease.id).is_some_and(|(own, _)| own.epoch == lease.epoch) {
-            held.remove(&lease.id);
+        self.lock().remove(&(lease.id.clone(), lease.epoch));
+    }
+
+    /// Tells who runs a job that it has ended.
+    pub(super) fn ended(&self, id: &str) {
+        for ((item, _), hold) in self.lock().iter() {
+            if item == id && hold.purpose == For::Run {
+                hold.lost.cancel();
+            }
         }
     }
 
-    /// Tells the holder of an item that it holds it no more.
-    pub(super) fn lose(&self, id: &str) {
-        if let Some((_, lost)) = self.lock().get(id) {
-            lost.cancel();
+    fn lose(&self, lease: &LeaseToken) {
+        if let Some(hold) = self.lock().get(&(lease.id.clone(), lease.epoch)) {
+            hold.lost.cancel();
         }
     }
 
     fn all(&self) -> Vec<LeaseToken> {
-        self.lock().values().map(|(lease, _)| lease.clone()).collect()
+        let token = |(id, epoch): &(String, u64)| LeaseToken { id: id.clone(), epoch: *epoch };
+        self.lock().keys().map(token).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, (LeaseToken, CancellationToken)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, u64), Hold>> {
         match self.0.lock() {
             Ok(guard) => guard,
             Err(poisoned) => poisoned.into_inner(),
         }
+    }
+}
+
+impl Engine {
+    /// Gives everything held back to its line: a service that stops leaves nothing to wait for a
+    /// lease to run out, and nobody counts it as lost.
+    pub async fn give_back_all(&self) {
+        for lease in self.held.all() {
+            let back = Verdict::Back { after: Duration::ZERO, progress: None };
+            if let Err(fault) = self.queue.settle(&lease, back).await {
+                tracing::warn!(%fault, id = lease.id, "could not be given back");
+            }
+            self.lose_held(&lease);
+        }
+    }
+
+    fn lose_held(&self, lease: &LeaseToken) {
+        self.held.lose(lease);
+        self.held.remove(lease);
     }
 }
 
@@ -64,7 +105,7 @@ pub(super) fn start(engine: &Arc<Engine>) {
                     if engine.held.all().is_empty() {
                         return;
                     }
-                    tokio::time::sleep(pause.min(std::time::Duration::from_millis(100))).await;
+                    tokio::time::sleep(pause.min(Duration::from_millis(100))).await;
                     renew(&engine).await;
                 }
             }
@@ -75,7 +116,7 @@ pub(super) fn start(engine: &Arc<Engine>) {
 async fn renew(engine: &Engine) {
     for leases in engine.held.all().chunks(BATCH) {
         match engine.queue.renew(leases, engine.settings.lease.0).await {
-            Ok(lost) => lost.iter().for_each(|lease| engine.held.lose(&lease.id)),
+            Ok(lost) => lost.iter().for_each(|lease| engine.held.lose(lease)),
             Err(fault) => {
                 metrics::store_error("renew");
                 tracing::warn!(%fault, leases = leases.len(), "leases could not be renewed");

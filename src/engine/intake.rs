@@ -10,7 +10,6 @@ use super::Engine;
 use super::estimate::{Asked, Estimate};
 use crate::callback::guard::Refusal;
 use crate::callback::http::check_headers;
-use crate::domain::id::GroupId;
 use crate::domain::job::{Callback, Group, Job, Lane, ProviderChoice};
 use crate::domain::schema::Violation;
 use crate::domain::task::Task;
@@ -123,11 +122,11 @@ pub enum IntakeError {
         /// Providers and accounts of the route.
         steps: Vec<String>,
     },
-    /// The cheapest call costs more than the job allows.
-    #[error("the job would cost about {estimate} USD")]
+    /// The cheapest call may cost more than the job allows.
+    #[error("the job may cost more than it is allowed to")]
     OverBudget {
-        /// What it would cost.
-        estimate: f64,
+        /// What it may cost; `None` when no price is known.
+        estimate: Option<f64>,
     },
     /// The idempotency key was used with another request.
     #[error("the idempotency key was used with another request")]
@@ -161,22 +160,20 @@ impl Engine {
         from: Submitter,
         submission: Submission,
     ) -> Result<Accepted, IntakeError> {
-        self.check_load()?;
-        let (job, task) = self.job(&from, submission).await?;
-        let (id, lane) = (job.id.to_string(), job.lane);
-        let (route, provider) = (job.route.clone(), job.provider.clone());
-        let asked = Asked {
-            task: &task,
-            lane,
-            route: &route,
-            provider: provider.as_ref(),
-            input_bytes: job.input.get().len(),
+        let checked = match self.check_load(1) {
+            Ok(()) => self.job(&from, submission).await,
+            Err(full) => Err(full),
         };
-        self.check_promise(&job, &asked)?;
-        let batch = Batch { jobs: vec![job], group: None, dedup: from.dedup };
+        let (job, task) = match checked {
+            Ok(checked) => checked,
+            Err(fault) => return self.recalled(&from, fault).await,
+        };
+        let id = job.id.to_string();
+        let names = [(task.name.as_str(), job.lane)];
+        let batch = Batch { jobs: vec![job.clone()], group: None, dedup: from.dedup };
         let pushed = self.queue.push(batch).await?;
-        self.accepted(pushed, id, &[(&task.name, lane)], |position| {
-            self.estimate(&asked, Some(position))
+        self.accepted(pushed, id, &names, |position| {
+            self.estimate(&asked(&job, &task), Some(position))
         })
     }
 
@@ -186,45 +183,72 @@ impl Engine {
         from: Submitter,
         submission: GroupSubmission,
     ) -> Result<Accepted, IntakeError> {
-        self.check_load()?;
+        let (batch, tasks) = match self.group(&from, submission).await {
+            Ok(made) => made,
+            Err(fault) => return self.recalled(&from, fault).await,
+        };
+        let jobs = batch.jobs.clone();
+        let id = batch.group.as_ref().map(|group| group.id.to_string()).unwrap_or_default();
+        let names: Vec<(&str, Lane)> =
+            jobs.iter().map(|job| (job.task.as_str(), job.lane)).collect();
+        let pushed = self.queue.push(batch).await?;
+        self.accepted(pushed, id, &names, |position| {
+            let each =
+                |(job, task): (&Job, &Arc<Task>)| self.estimate(&asked(job, task), Some(position));
+            let estimates: Vec<Estimate> = jobs.iter().zip(&tasks).map(each).collect();
+            Estimate {
+                start_at: estimates.first().map_or(self.clock.now(), |first| first.start_at),
+                cost_usd: estimates.iter().map(|one| one.cost_usd).sum(),
+            }
+        })
+    }
+
+    /// Checks a group in full and makes its jobs.
+    async fn group(
+        &self,
+        from: &Submitter,
+        submission: GroupSubmission,
+    ) -> Result<(Batch, Vec<Arc<Task>>), IntakeError> {
+        self.check_load(u64::try_from(submission.jobs.len()).unwrap_or(u64::MAX))?;
         if let Some(callback) = &submission.callback {
             self.check_callback(callback).await?;
         }
-        let group = self.ids.group(self.clock.now());
+        let id = self.ids.group(self.clock.now());
         let mut jobs = Vec::with_capacity(submission.jobs.len());
+        let mut tasks = Vec::with_capacity(submission.jobs.len());
         for (index, submission) in submission.jobs.into_iter().enumerate() {
-            let made = self.job(&from, submission).await;
-            let (job, _) =
+            let made = self.job(from, submission).await;
+            let (job, task) =
                 made.map_err(|fault| IntakeError::InGroup { index, fault: Box::new(fault) })?;
-            jobs.push(Job { group: Some(group.clone()), ..job });
+            jobs.push(Job { group: Some(id.clone()), ..job });
+            tasks.push(task);
         }
-        let group = self.group(&from, group, submission.callback, submission.metadata, &jobs);
-        let id = group.id.to_string();
-        let names: Vec<(String, Lane)> =
-            jobs.iter().map(|job| (job.task.clone(), job.lane)).collect();
-        let names: Vec<(&str, Lane)> =
-            names.iter().map(|(task, lane)| (task.as_str(), *lane)).collect();
-        let batch = Batch { jobs, group: Some(group), dedup: from.dedup };
-        let pushed = self.queue.push(batch).await?;
-        let start_at = self.clock.now();
-        self.accepted(pushed, id, &names, |_| Estimate { start_at, cost_usd: None })
-    }
-
-    fn group(
-        &self,
-        from: &Submitter,
-        id: GroupId,
-        callback: Option<Callback>,
-        metadata: Option<Box<RawValue>>,
-        jobs: &[Job],
-    ) -> Group {
-        Group {
+        let group = Group {
             id,
             caller: from.caller.clone(),
-            callback,
-            metadata,
+            callback: submission.callback,
+            metadata: submission.metadata,
             jobs: jobs.iter().map(|job| job.id.clone()).collect(),
             created_at: self.clock.now(),
+        };
+        Ok((Batch { jobs, group: Some(group), dedup: from.dedup.clone() }, tasks))
+    }
+
+    /// A request that does not pass now may be the repetition of one that did.
+    async fn recalled(
+        &self,
+        from: &Submitter,
+        fault: IntakeError,
+    ) -> Result<Accepted, IntakeError> {
+        let Some(dedup) = &from.dedup else {
+            return Err(fault);
+        };
+        match self.queue.recall(dedup).await? {
+            Some(pushed) => self.accepted(pushed, String::new(), &[], |_| Estimate {
+                start_at: self.clock.now(),
+                cost_usd: None,
+            }),
+            None => Err(fault),
         }
     }
 
@@ -274,6 +298,7 @@ impl Engine {
         let lane = submission.lane.unwrap_or(task.lane);
         let route = task.route(lane);
         self.check_steps(route, submission.provider.as_ref())?;
+        self.check_open(route, &submission).await?;
         let job = Job {
             id: self.ids.job(now),
             caller: from.caller.clone(),
@@ -292,11 +317,12 @@ impl Engine {
             group: None,
             traceparent: from.traceparent.clone(),
         };
+        self.check_budget(&job, task)?;
         Ok((job, Arc::clone(task)))
     }
 
-    fn check_load(&self) -> Result<(), IntakeError> {
-        let full = self.load.open() >= self.settings.max_backlog
+    fn check_load(&self, more: u64) -> Result<(), IntakeError> {
+        let full = self.load.open().saturating_add(more) > self.settings.max_backlog
             || self.load.memory().is_some_and(|used| used >= self.settings.max_memory);
         if full { Err(IntakeError::Busy { retry_after: BUSY_PAUSE }) } else { Ok(()) }
     }
@@ -305,6 +331,38 @@ impl Engine {
         check_headers(&callback.headers).map_err(IntakeError::CallbackHeaders)?;
         self.poster.guard().admit_resolved(&callback.url).await.map_err(IntakeError::Callback)?;
         Ok(())
+    }
+
+    /// A deadline that passes before any step is open again cannot be met. What waits in the line
+    /// says little: a workflow with nothing queued is served soon, whatever others have.
+    async fn check_open(&self, route: &str, submission: &Submission) -> Result<(), IntakeError> {
+        let Some((by, route)) = submission.deliver_by.zip(self.catalog.route(route)) else {
+            return Ok(());
+        };
+        let mut soonest: Option<Duration> = None;
+        for step in self.steps(route, submission.provider.as_ref()) {
+            let Some(target) = self.catalog.target(step) else {
+                continue;
+            };
+            let gates: Vec<String> = target.all_gates().collect();
+            // Without the limiter nothing is known, and nothing is refused.
+            let shut = self.limiter.shut_gates(&gates).await.unwrap_or_default();
+            let open_in = shut.iter().map(|gate| gate.left).max().unwrap_or_default();
+            soonest = Some(soonest.map_or(open_in, |least| least.min(open_in)));
+        }
+        let start_at = self.clock.now() + soonest.unwrap_or_default();
+        if by < start_at { Err(IntakeError::UnreachableDeadline { start_at }) } else { Ok(()) }
+    }
+
+    /// Some step must be sure to stay within what the job may cost.
+    fn check_budget(&self, job: &Job, task: &Task) -> Result<(), IntakeError> {
+        let Some(most) = job.max_cost_usd else {
+            return Ok(());
+        };
+        match self.cheapest(&asked(job, task)) {
+            Some(estimate) if estimate <= most => Ok(()),
+            estimate => Err(IntakeError::OverBudget { estimate }),
+        }
     }
 
     fn check_steps(&self, route: &str, choice: Option<&ProviderChoice>) -> Result<(), IntakeError> {
@@ -317,32 +375,31 @@ impl Engine {
         let steps = found.steps.iter().map(|step| format!("{} ({})", step.provider, step.account));
         Err(IntakeError::NoStep { route: route.to_owned(), steps: steps.collect() })
     }
+}
 
-    fn check_promise(&self, job: &Job, asked: &Asked<'_>) -> Result<(), IntakeError> {
-        if job.deliver_by.is_none() && job.max_cost_usd.is_none() {
-            return Ok(());
-        }
-        let estimate = self.estimate(asked, None);
-        let start_at = estimate.start_at;
-        if job.deliver_by.is_some_and(|by| by < start_at) {
-            return Err(IntakeError::UnreachableDeadline { start_at });
-        }
-        match (job.max_cost_usd, estimate.cost_usd) {
-            (Some(most), Some(estimate)) if estimate > most => {
-                Err(IntakeError::OverBudget { estimate })
-            }
-            _ => Ok(()),
-        }
+/// What a job is estimated by.
+fn asked<'a>(job: &'a Job, task: &'a Task) -> Asked<'a> {
+    Asked {
+        task,
+        lane: job.lane,
+        route: &job.route,
+        provider: job.provider.as_ref(),
+        input_bytes: job.input.get().len(),
     }
 }
 
 /// The input fits the task's schema, and a prompt can be made of it.
 fn check_input(task: &Task, input: &RawValue) -> Result<(), IntakeError> {
     let invalid = |violations| IntakeError::InvalidInput { task: task.name.clone(), violations };
-    let whole = |detail: String| vec![Violation { pointer: "#".to_owned(), detail }];
+    let whole = |detail: String| vec![Violation { pointer: "#/input".to_owned(), detail }];
     let value: Value =
         serde_json::from_str(input.get()).map_err(|fault| invalid(whole(fault.to_string())))?;
-    let violations = task.input.violations(&value);
+    let mut violations = task.input.violations(&value);
+    for violation in &mut violations {
+        // Pointers are told from the request's own root.
+        let inside = violation.pointer.trim_start_matches('#').to_owned();
+        violation.pointer = format!("#/input{inside}");
+    }
     if !violations.is_empty() {
         return Err(invalid(violations));
     }

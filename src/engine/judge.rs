@@ -151,7 +151,8 @@ pub(super) fn metered(step: &Step, usage: Option<&Usage>, cost_usd: Option<f64>)
 /// A pause doubled with every failure after the first, up to a minute, give or take a fifth.
 pub(super) fn backoff(base: Duration, failures: u32) -> Duration {
     let doubled = base.saturating_mul(1 << failures.saturating_sub(1).min(6));
-    doubled.min(Duration::from_secs(60)).mul_f64(0.8 + 0.4 * rand::random::<f64>())
+    let longest = Duration::from_secs(60);
+    doubled.min(longest).mul_f64(0.8 + 0.4 * rand::random::<f64>()).min(longest)
 }
 
 /// The model or a filter declined.
@@ -211,7 +212,7 @@ mod tests {
     fn pauses_double_up_to_a_minute() {
         let base = Duration::from_secs(2);
         assert!(backoff(base, 1) <= Duration::from_millis(2_400));
-        assert!(backoff(base, 40) <= Duration::from_secs(72));
+        assert!(backoff(base, 40) <= Duration::from_secs(60));
         assert!(backoff(base, 40) >= Duration::from_secs(48));
     }
 }

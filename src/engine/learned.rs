@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use crate::domain::completion::Usage;
 use crate::domain::task::Task;
 
@@ -36,7 +38,7 @@ struct Seen {
     output_tokens: HashMap<String, Average>,
     latency_s: HashMap<String, Average>,
     tokens_per_s: HashMap<String, Average>,
-    failures: HashMap<String, u32>,
+    failures: HashMap<String, (u32, DateTime<Utc>)>,
 }
 
 /// What this replica has seen.
@@ -78,12 +80,21 @@ impl Learned {
         }
     }
 
-    /// A step failed; how often in a row now.
-    pub(super) fn failed(&self, step: &str) -> u32 {
+    /// A call to a step, begun at `started`, failed: how often it failed in a row now. Calls under
+    /// way together tell of one trouble and count once; `None` for those that add nothing.
+    pub(super) fn failed(
+        &self,
+        step: &str,
+        started: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Option<u32> {
         let mut seen = self.lock();
-        let count = seen.failures.entry(step.to_owned()).or_default();
-        *count = count.saturating_add(1);
-        *count
+        let (count, counted) = seen.failures.entry(step.to_owned()).or_default();
+        if *count > 0 && started < *counted {
+            return None;
+        }
+        (*count, *counted) = (count.saturating_add(1), now);
+        Some(*count)
     }
 
     /// A step's usual latency in seconds and output tokens a second, as far as seen.
@@ -98,5 +109,21 @@ impl Learned {
             Ok(guard) => guard,
             Err(poisoned) => poisoned.into_inner(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_fail_together_count_once() {
+        let learned = Learned::default();
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        assert_eq!(learned.failed("s", at(0), at(10)), Some(1));
+        assert_eq!(learned.failed("s", at(1), at(11)), None, "begun before the first was counted");
+        assert_eq!(learned.failed("s", at(12), at(13)), Some(2));
+        learned.answered("s", "t", None, Duration::from_secs(1));
+        assert_eq!(learned.failed("s", at(5), at(14)), Some(1), "an answer ends the row");
     }
 }

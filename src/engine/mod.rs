@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::callback::http::Poster;
 use crate::clock::SharedClock;
@@ -80,9 +80,12 @@ pub struct Engine {
     settings: Settings,
     ids: IdSource,
     running: Arc<Semaphore>,
+    reserved: Arc<Semaphore>,
+    freed: Notify,
     posting: Arc<Semaphore>,
     held: Held,
     waiters: Waiters,
+    waiting: Semaphore,
     learned: Learned,
     load: Load,
     calls: AtomicU64,
@@ -96,9 +99,13 @@ impl Engine {
     pub fn new(parts: Parts) -> SharedEngine {
         Arc::new(Self {
             running: Arc::new(Semaphore::new(parts.settings.concurrency)),
+            // Background calls cannot take the last places from one that somebody waits for.
+            reserved: Arc::new(Semaphore::new(parts.settings.concurrency.div_ceil(8))),
+            freed: Notify::new(),
             posting: Arc::new(Semaphore::new(parts.settings.delivery_concurrency)),
             held: Held::default(),
             waiters: Waiters::default(),
+            waiting: Semaphore::new(wait::MOST),
             learned: Learned::default(),
             load: Load::default(),
             ids: IdSource::default(),

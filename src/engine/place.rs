@@ -4,26 +4,41 @@ use std::time::Duration;
 
 use super::Engine;
 use super::cascade::Run;
-use super::catalog::Stop;
+use super::catalog::Target;
 use crate::domain::job::{ProviderChoice, SortBy};
 use crate::domain::limits::Cost;
+use crate::domain::result::JobError;
 use crate::domain::route::{Route, Step};
-use crate::limiter::{Ask, LimiterError, Turn};
+use crate::limiter::{Ask, LimiterError, Obstacle, Turn};
 
 /// Where a job goes now.
 pub(super) enum Placement {
     /// To this step.
     Go(Box<Departure>),
-    /// Nowhere yet: it makes no sense to ask again before this.
-    Later(Duration),
+    /// Nowhere yet.
+    Later(Later),
     /// Nowhere at all: no step is left that could serve it.
     Nowhere,
+    /// Nowhere at all: what is left may cost more than the job allows.
+    TooDear(JobError),
+}
+
+/// When it makes sense to ask again, and what stands in the way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Later {
+    /// Not before this long from now.
+    pub(super) wait: Duration,
+    /// The rates of all steps of the route stand in the way: whoever comes next in the line would
+    /// have to wait as well.
+    pub(super) for_all: bool,
+    /// Some step's concurrent calls are all taken: the end of any of them changes that.
+    pub(super) crowded: bool,
 }
 
 /// A turn at a step.
 pub(super) struct Departure {
     /// Whom to ask.
-    pub(super) stop: Stop,
+    pub(super) target: Target,
     /// The turn taken.
     pub(super) ask: Ask,
     /// How long to wait before departing.
@@ -43,31 +58,64 @@ impl Engine {
         let Some(route) = self.catalog.route(&run.job.route) else {
             return Ok(Placement::Nowhere);
         };
-        let mut soonest: Option<Duration> = None;
+        let mut dear = None;
+        let mut later: Option<Later> = None;
+        let any_step = tried.is_empty() && run.job.provider.is_none();
         for step in self.steps(route, run.job.provider.as_ref()) {
             let name = step.name();
             if tried.contains(&name) || run.progress.unservable.contains(&name) {
                 continue;
             }
-            let Some(stop) = self.catalog.stop(step) else {
+            let Some(target) = self.catalog.target(step) else {
                 continue;
             };
+            if let Some(error) = self.too_dear(run, step) {
+                dear = Some(error);
+                continue;
+            }
             let cost = Cost::call(run.input_tokens, run.output_tokens);
             let term = run.task.timeout + Duration::from_secs(5);
-            match self.turn(stop, run.job.lane, cost, term).await? {
+            match self.turn(target, run.job.lane, cost, term).await? {
                 (ask, Turn::Granted { wait }) => {
-                    let stop = stop.clone();
-                    return Ok(Placement::Go(Box::new(Departure { stop, ask, wait })));
+                    let target = target.clone();
+                    return Ok(Placement::Go(Box::new(Departure { target, ask, wait })));
                 }
-                (_, Turn::NotBefore { wait, .. }) => {
-                    soonest = Some(soonest.map_or(wait, |least| least.min(wait)));
-                    if wait <= patience {
+                (_, Turn::NotBefore { wait, by }) => {
+                    let holds_out = wait <= patience;
+                    later = Some(Later::and(later, wait, &by, any_step && !holds_out));
+                    if holds_out {
                         break;
                     }
                 }
             }
         }
-        Ok(soonest.map_or(Placement::Nowhere, Placement::Later))
+        Ok(match (later, dear) {
+            (Some(later), _) => Placement::Later(later),
+            (None, Some(error)) => Placement::TooDear(error),
+            (None, None) => Placement::Nowhere,
+        })
+    }
+
+    /// Whether a call at this step may cost more than the job allows. A price that is not known
+    /// may be any.
+    fn too_dear(&self, run: &Run, step: &Step) -> Option<JobError> {
+        let most = run.job.max_cost_usd?;
+        let spent = run.progress.cost_usd;
+        let message = match self.price(step, run.input_tokens, run.output_tokens) {
+            Some(next) if spent + next <= most => return None,
+            Some(next) => format!(
+                "The next call may cost {next:.6} USD; {spent:.6} of at most {most} USD are spent."
+            ),
+            None => {
+                format!("The price of {} is not known, so max_cost_usd may not hold.", step.name())
+            }
+        };
+        Some(JobError {
+            code: "max_cost_reached".to_owned(),
+            message,
+            retryable: false,
+            hint: Some("Raise max_cost_usd, or choose a cheaper task or route.".to_owned()),
+        })
     }
 
     /// A route's steps in the order a job wants them.
@@ -99,5 +147,19 @@ impl Engine {
             SortBy::Latency => latency.unwrap_or(f64::MAX),
             SortBy::Throughput => speed.map_or(f64::MAX, |speed| -speed),
         }
+    }
+}
+
+impl Later {
+    /// What is known after one more step was asked.
+    fn and(before: Option<Self>, wait: Duration, by: &Obstacle, any_step: bool) -> Self {
+        let rate = matches!(by, Obstacle::Bucket(_) | Obstacle::Urgent(_));
+        let crowded = matches!(by, Obstacle::Concurrency(_));
+        let this = Self { wait, for_all: rate && any_step, crowded };
+        before.map_or(this, |before| Self {
+            wait: before.wait.min(wait),
+            for_all: before.for_all && this.for_all,
+            crowded: before.crowded || crowded,
+        })
     }
 }

@@ -4,23 +4,31 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::Engine;
 use super::cascade::{Progress, Run, walk};
-use super::place::Placement;
+use super::held::For;
+use super::place::{Departure, Later, Placement};
 use crate::domain::job::{Job, Lane, Line};
 use crate::domain::result::{JobError, Status};
 use crate::queue::{Item, Lease, QueueError, Verdict};
 use crate::telemetry::metrics;
 
-/// A job whose turn comes within this time is kept in hand; one whose turn is farther away goes
-/// back into its line.
+/// A job whose turn comes within this time is kept; one whose turn is farther away goes back into
+/// its line.
 const IN_HAND: Duration = Duration::from_secs(1);
 
 /// Jobs put back one after another before the pump pauses: it looks past a job that must wait
 /// for a step of its own, but does not churn through a line that must wait as a whole.
 const LOOK_PAST: u32 = 8;
+
+/// Jobs of a line that may wait aside at the same time.
+const ASIDE: usize = 8;
+
+/// How long a job may wait aside before it takes its place in the line again.
+const LONGEST_ASIDE: Duration = Duration::from_secs(5);
 
 /// The longest a pump sleeps without looking.
 const IDLE: Duration = Duration::from_millis(500);
@@ -49,13 +57,15 @@ pub(super) fn start(engine: &Arc<Engine>) {
 }
 
 fn spawn(engine: &Arc<Engine>, line: Line) {
-    let pump = Pump { engine: Arc::clone(engine), line, put_back: 0 };
+    let aside = Arc::new(Semaphore::new(ASIDE));
+    let pump = Pump { engine: Arc::clone(engine), line, aside, put_back: 0 };
     engine.lifecycle.spawn(pump.run());
 }
 
 struct Pump {
     engine: Arc<Engine>,
     line: Line,
+    aside: Arc<Semaphore>,
     put_back: u32,
 }
 
@@ -69,15 +79,20 @@ enum Stepped {
     Pause(Duration),
 }
 
+/// What became of trying to send a job on its way.
+enum Tried {
+    Go(Box<Departure>),
+    Later(Later),
+    /// No step can serve it: it has ended.
+    Ended,
+}
+
 impl Pump {
     async fn run(mut self) {
         let mut hints = self.engine.queue.hints();
         let mut failures = 0u32;
         while !self.engine.is_draining() {
-            let Some(permit) = self.permit().await else {
-                return;
-            };
-            match self.step(permit).await {
+            match self.step().await {
                 Ok(Stepped::Moved) => failures = 0,
                 Ok(Stepped::Pause(time)) => {
                     failures = 0;
@@ -104,15 +119,13 @@ impl Pump {
         }
     }
 
-    /// Leave to make one more call; `None` when draining.
-    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        tokio::select! {
-            () = self.engine.lifecycle.draining() => None,
-            permit = Arc::clone(&self.engine.running).acquire_owned() => permit.ok(),
-        }
-    }
-
-    async fn step(&mut self, permit: OwnedSemaphorePermit) -> Result<Stepped, QueueError> {
+    async fn step(&mut self) -> Result<Stepped, QueueError> {
+        let Line::Run { lane, .. } = self.line else {
+            return Ok(Stepped::Empty);
+        };
+        let Some(permit) = self.engine.permit(lane).await else {
+            return Ok(Stepped::Empty);
+        };
         let leases = self.engine.queue.lease(&self.line, 1, self.engine.settings.lease.0).await?;
         let Some(lease) = leases.into_iter().next() else {
             return Ok(Stepped::Empty);
@@ -123,42 +136,38 @@ impl Pump {
         Ok(self.depart(run, permit).await)
     }
 
-    /// Gets a job its turn, keeping it in hand while that is near.
+    /// Sends a job on its way, or keeps it in hand while whoever comes next would have to wait as
+    /// well. One that waits for something of its own does so aside.
     async fn depart(&mut self, run: Run, permit: OwnedSemaphorePermit) -> Stepped {
         loop {
-            let age = (self.engine.clock.now() - run.job.created_at).to_std().unwrap_or_default();
-            let patience =
-                self.engine.catalog.route(&run.job.route).map_or(Duration::ZERO, |route| {
-                    route.patience(run.job.lane).saturating_sub(age)
-                });
-            let placed = self.engine.place(&run, &[], patience).await;
-            match placed {
-                Ok(Placement::Go(departure)) => {
+            match self.engine.send_on(&run).await {
+                Tried::Go(departure) => {
                     self.put_back = 0;
                     let engine = Arc::clone(&self.engine);
                     self.engine.lifecycle.spawn(walk(engine, run, *departure, permit));
                     return Stepped::Moved;
                 }
-                Ok(Placement::Later(wait)) if wait <= IN_HAND => {
+                Tried::Ended => return Stepped::Moved,
+                Tried::Later(later) if later.for_all && later.wait <= IN_HAND => {
                     let rested = tokio::select! {
-                        rested = self.engine.lifecycle.sleep(wait) => rested,
+                        rested = self.engine.lifecycle.sleep(later.wait) => rested,
                         () = run.lost.cancelled() => false,
                     };
                     if !rested {
                         return self.give_back(&run, Duration::ZERO).await;
                     }
                 }
-                Ok(Placement::Later(wait)) => return self.give_back(&run, wait).await,
-                Ok(Placement::Nowhere) => {
-                    let error = super::judge::no_step(&run);
-                    self.engine.finish_without(&run, Status::Failed, error).await;
-                    self.engine.held.remove(&run.lease);
+                Tried::Later(later) => {
+                    let place = Arc::clone(&self.aside).try_acquire_owned();
+                    let Some(place) = place.ok().filter(|_| later.wait <= IN_HAND) else {
+                        return self.give_back(&run, later.wait).await;
+                    };
+                    let engine = Arc::clone(&self.engine);
+                    self.engine.lifecycle.spawn(async move {
+                        stand_aside(engine, run, later).await;
+                        drop(place);
+                    });
                     return Stepped::Moved;
-                }
-                Err(fault) => {
-                    metrics::store_error("turn");
-                    tracing::warn!(%fault, line = self.line.name(), "no turn could be asked for");
-                    return self.give_back(&run, self.engine.settings.cooldown.0).await;
                 }
             }
         }
@@ -176,10 +185,74 @@ impl Pump {
     }
 }
 
+/// Waits beside the line for what a job needs, for a while; then the job goes back into it.
+async fn stand_aside(engine: Arc<Engine>, run: Run, mut later: Later) {
+    let until = Instant::now() + LONGEST_ASIDE;
+    loop {
+        let crowded = later.crowded;
+        tokio::select! {
+            () = run.lost.cancelled() => return engine.held.remove(&run.lease),
+            () = engine.lifecycle.draining() => break,
+            () = engine.freed.notified(), if crowded => {}
+            () = tokio::time::sleep(later.wait) => {}
+        }
+        let Some(permit) = engine.permit(run.job.lane).await else {
+            break;
+        };
+        match engine.send_on(&run).await {
+            Tried::Go(departure) => return walk(engine, run, *departure, permit).await,
+            Tried::Ended => return,
+            Tried::Later(next) if next.wait <= IN_HAND && Instant::now() < until => later = next,
+            Tried::Later(next) => {
+                later = next;
+                break;
+            }
+        }
+    }
+    engine.put_back(&run, later.wait).await;
+    engine.held.remove(&run.lease);
+}
+
 impl Engine {
+    /// Leave to make one more call; `None` when draining. Some places are kept for calls that
+    /// somebody waits for.
+    async fn permit(&self, lane: Lane) -> Option<OwnedSemaphorePermit> {
+        let urgent = lane == Lane::Interactive;
+        tokio::select! {
+            biased;
+            () = self.lifecycle.draining() => None,
+            permit = Arc::clone(&self.running).acquire_owned() => permit.ok(),
+            permit = Arc::clone(&self.reserved).acquire_owned(), if urgent => permit.ok(),
+        }
+    }
+
+    /// Gets a job its turn, as far as its patience goes, or ends it when no step can serve it.
+    async fn send_on(&self, run: &Run) -> Tried {
+        let age = (self.clock.now() - run.job.created_at).to_std().unwrap_or_default();
+        let patience = self
+            .catalog
+            .route(&run.job.route)
+            .map_or(Duration::ZERO, |route| route.patience(run.job.lane).saturating_sub(age));
+        let error = match self.place(run, &[], patience).await {
+            Ok(Placement::Go(departure)) => return Tried::Go(departure),
+            Ok(Placement::Later(later)) => return Tried::Later(later),
+            Ok(Placement::Nowhere) => super::judge::no_step(run),
+            Ok(Placement::TooDear(error)) => error,
+            Err(fault) => {
+                metrics::store_error("turn");
+                tracing::warn!(%fault, job.id = %run.job.id, "no turn could be asked for");
+                let wait = self.settings.cooldown.0.max(IN_HAND + Duration::from_millis(1));
+                return Tried::Later(Later { wait, for_all: false, crowded: false });
+            }
+        };
+        self.finish_without(run, Status::Failed, error).await;
+        self.held.remove(&run.lease);
+        Tried::Ended
+    }
+
     /// Makes a leased job ready to run, or ends it when it cannot be run.
     async fn take_up(&self, lease: Lease) -> Option<Run> {
-        let lost = self.held.add(&lease.token);
+        let lost = self.held.add(&lease.token, For::Run);
         let Item::Job(mut job, _) = lease.item else {
             // A group never waits in a line to be run.
             self.settle_surely(&lease.token, back()).await;

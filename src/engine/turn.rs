@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Engine;
-use super::catalog::Stop;
+use super::catalog::Target;
 use crate::domain::job::Lane;
 use crate::domain::limits::Cost;
 use crate::limiter::{Ask, LimiterError, Turn};
@@ -14,18 +14,18 @@ use crate::telemetry::metrics;
 const HORIZON: Duration = Duration::from_millis(20);
 
 impl Engine {
-    /// Asks for a turn at this stop. The answer's `ask` must be settled once it was granted.
+    /// Asks for a turn at this target. The answer's `ask` must be settled once it was granted.
     pub(super) async fn turn(
         &self,
-        stop: &Stop,
+        target: &Target,
         lane: Lane,
         cost: Cost,
         term: Duration,
     ) -> Result<(Ask, Turn), LimiterError> {
         let ask = Ask {
             id: self.turn_id(),
-            pools: stop.pools.clone(),
-            gates: stop.gates.to_vec(),
+            pools: target.pools.clone(),
+            gates: target.gates.to_vec(),
             cost,
             horizon: HORIZON,
             urgent: lane == Lane::Interactive,
@@ -42,6 +42,7 @@ impl Engine {
             metrics::store_error("settle_turn");
             tracing::warn!(%fault, "a turn could not be settled");
         }
+        self.freed.notify_one();
     }
 
     /// Shuts gates for a while, for all replicas.

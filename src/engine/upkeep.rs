@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::Engine;
 use crate::domain::id::JobId;
 use crate::domain::result::{JobError, Status};
-use crate::queue::{Ended, MOST_LOSSES, QueueError, Swept};
+use crate::queue::{Ended, Ending, MOST_LOSSES, QueueError, Swept};
 use crate::telemetry::metrics;
 
 /// How often to sweep. The first tries of a callback are a tenth of a second apart.
@@ -42,6 +44,10 @@ pub(super) fn start(engine: &Arc<Engine>) {
     engine.lifecycle.spawn(async move {
         loop {
             counter.count().await;
+            if let Err(fault) = counter.look_at_routes().await {
+                metrics::store_error("levels");
+                tracing::warn!(%fault, "the routes could not be looked at");
+            }
             if !counter.lifecycle.sleep(COUNT).await {
                 return;
             }
@@ -58,11 +64,14 @@ impl Engine {
             metrics::leases_lost(u64::try_from(lost).unwrap_or(u64::MAX));
             tracing::warn!(count = lost, "jobs whose worker vanished");
         }
-        for id in &swept.lost {
-            self.end_by_id(id, Status::Failed, buried()).await?;
-        }
-        for id in &swept.expired {
-            self.end_by_id(id, Status::Expired, expired()).await?;
+        let lost = swept.lost.iter().map(|id| (id, Status::Failed, buried()));
+        let expired = swept.expired.iter().map(|id| (id, Status::Expired, expired()));
+        for (id, status, error) in lost.chain(expired) {
+            // One that cannot be read must not keep the others from their end.
+            if let Err(fault) = self.end_by_id(id, status, error).await {
+                metrics::store_error("end");
+                tracing::warn!(%fault, job.id = %id, "a job could not be ended");
+            }
         }
         Ok(swept)
     }
@@ -75,7 +84,7 @@ impl Engine {
     ) -> Result<Ended, QueueError> {
         match self.queue.find(id).await? {
             Some(record) => self.end(&record.job, status, error).await,
-            None => Ok(Ended::Unknown),
+            None => self.queue.end(id, gone(status)).await,
         }
     }
 
@@ -111,6 +120,12 @@ pub(super) fn expired() -> JobError {
         retryable: true,
         hint: Some("Allow more time, or raise the limits of the route's accounts.".to_owned()),
     }
+}
+
+/// The end of a job the store has lost: it is forgotten.
+fn gone(status: Status) -> Ending {
+    let (result, keep) = (Bytes::new(), Duration::ZERO);
+    Ending { result, status, delivery: None, group: None, keep }
 }
 
 fn buried() -> JobError {

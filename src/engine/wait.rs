@@ -14,6 +14,9 @@ use crate::queue::{QueueError, Record};
 /// How often to look for jobs that end on another replica: at first, and at the most.
 const LOOK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
+/// The most callers that wait at the same time.
+pub(super) const MOST: usize = 1_000;
+
 /// Who waits for which job.
 #[derive(Default)]
 pub(super) struct Waiters(Mutex<HashMap<JobId, Arc<Notify>>>);
@@ -26,16 +29,9 @@ impl Waiters {
         }
     }
 
-    fn join(&self, id: &JobId) -> Arc<Notify> {
-        Arc::clone(self.lock().entry(id.clone()).or_default())
-    }
-
-    fn leave(&self, id: &JobId, own: Arc<Notify>) {
-        let mut waiting = self.lock();
-        drop(own);
-        if waiting.get(id).is_some_and(|shared| Arc::strong_count(shared) == 1) {
-            waiting.remove(id);
-        }
+    fn join(&self, id: &JobId) -> Waiting<'_> {
+        let notify = Arc::clone(self.lock().entry(id.clone()).or_default());
+        Waiting { waiters: self, id: id.clone(), notify }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Arc<Notify>>> {
@@ -46,15 +42,34 @@ impl Waiters {
     }
 }
 
+/// One that waits. It leaves however the waiting ends, also when its caller hangs up.
+struct Waiting<'a> {
+    waiters: &'a Waiters,
+    id: JobId,
+    notify: Arc<Notify>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.waiters.lock();
+        // The table's and this one.
+        if waiting.get(&self.id).is_some_and(|shared| Arc::strong_count(shared) == 2) {
+            waiting.remove(&self.id);
+        }
+    }
+}
+
 impl Engine {
     /// The job once it has ended, or as it stands when the time is over. Ends early when the
-    /// service stops.
+    /// service stops, and at once when too many wait already.
     pub async fn wait_for(&self, id: &JobId, time: Duration) -> Result<Option<Record>, QueueError> {
         let deadline = Instant::now() + time;
+        // A wait costs the store a look now and then; past a number of them nobody waits.
+        let Ok(_place) = self.waiting.try_acquire() else {
+            return self.queue.find(id).await;
+        };
         let waiting = self.waiters.join(id);
-        let answer = self.look_until(id, deadline, &waiting).await;
-        self.waiters.leave(id, waiting);
-        answer
+        self.look_until(id, deadline, &waiting.notify).await
     }
 
     async fn look_until(

@@ -96,7 +96,9 @@ pub(super) fn json(text: &str, max_depth: usize) -> Result<Fields, Problem> {
     let text = text.trim_start_matches('\u{feff}');
     serde_json::from_str::<Fields>(text).map_err(|fault| {
         let object = text.trim_start().starts_with('{');
-        let hint = if object {
+        let hint = if text.trim_start().starts_with('[') {
+            "This is a list: send one object, or many as `jobs` to /v1/groups."
+        } else if object {
             "If you build the JSON in a no-code tool, quotes and line breaks inside values must be \
              escaped; application/x-www-form-urlencoded needs no escaping."
         } else {
@@ -146,7 +148,7 @@ mod tests {
     fn depth_counts_brackets_outside_strings() {
         assert_eq!(depth(r#"{"a":[{"b":"[[[\"{"}]}"#), 3);
         assert_eq!(depth("1"), 0);
-        assert_eq!(json("[]", 9).unwrap_err().to_string().contains("JSON object"), true);
+        assert!(json("[]", 9).unwrap_err().to_string().contains("JSON object"));
         assert!(json(&"[".repeat(1_000_000), 64).is_err());
     }
 }

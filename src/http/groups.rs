@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::jobs::{Deliveries, Receipt, receipt, refuse_if_stopping, submitter, unknown};
+use super::jobs::{Deliveries, Receipt, base_url, receipt, refuse_if_stopping, submitter, unknown};
 use super::openapi::Operation;
 use super::prefer::Preference;
 use super::problem::{Kind, Problem};
@@ -37,7 +37,8 @@ pub(super) async fn submit(
     let accepted = state.engine.submit_group(from, submission).await?;
     // A group is not waited for: it is polled, or comes by its callback.
     let prefer = Preference { wait: None, ..prefer };
-    Ok(receipt(&state, &request, accepted, ("group", "running"), prefer, warnings))
+    let base = base_url(&state, &request);
+    Ok(receipt(&base, accepted, ("group", "running"), prefer, warnings))
 }
 
 pub(super) fn get_doc() -> Operation {
@@ -107,8 +108,9 @@ pub(super) async fn deliveries(
 ) -> Result<HttpResponse, Problem> {
     let (id, caller) = own(&state, &request, &id).await?;
     let found = state.engine.group_deliveries(&caller, &id).await?;
-    let (stage, attempts) = found.ok_or_else(|| unknown(id.as_str()))?;
-    Ok(HttpResponse::Ok().json(Deliveries { object: "list", stage: stage.as_str(), attempts }))
+    let (reached, attempts) = found.ok_or_else(|| unknown(id.as_str()))?;
+    let answer = Deliveries { object: "list", stage: reached.as_str(), attempts };
+    Ok(HttpResponse::Ok().json(answer))
 }
 
 /// The caller's own group.

@@ -18,7 +18,7 @@ use crate::domain::id::{JobId, digest, hex};
 use crate::domain::result::{DeliveryAttempt, JobResult, Status};
 use crate::engine::intake::{Accepted, Submitter};
 use crate::engine::view::{Again, What};
-use crate::queue::{Dedup, Ended, Filter};
+use crate::queue::{Dedup, Ended, Filter, Record};
 
 /// The answer to a submit.
 #[derive(Serialize, JsonSchema)]
@@ -85,7 +85,8 @@ pub(super) async fn submit(
     let (submission, warnings) = submission::job(body.fields, prefer.strict)?;
     let accepted = state.engine.submit(from, submission).await?;
     if let Some((id, time)) = JobId::parse(&accepted.id).zip(prefer.wait) {
-        let record = state.engine.wait_for(&id, time).await?;
+        // The job is stored: an outage while waiting must not look like a refusal.
+        let record = state.engine.wait_for(&id, time).await.ok().flatten();
         if let Some(record) = record.filter(|record| record.stage.has_ended()) {
             let mut response = HttpResponse::Ok();
             note(&mut response, &accepted, prefer);
@@ -93,13 +94,13 @@ pub(super) async fn submit(
         }
     }
     let status = if accepted.repeated { "running" } else { "queued" };
-    Ok(receipt(&state, &request, accepted, ("job", status), prefer, warnings))
+    let base = base_url(&state, &request);
+    Ok(receipt(&base, accepted, ("job", status), prefer, warnings))
 }
 
 /// The answer to a submit that was accepted.
 pub(super) fn receipt(
-    state: &State,
-    request: &HttpRequest,
+    base: &str,
     accepted: Accepted,
     (object, status): (&'static str, &'static str),
     prefer: Preference,
@@ -112,7 +113,7 @@ pub(super) fn receipt(
     response.json(Receipt {
         object,
         status,
-        status_url: format!("{}{path}", base_url(state, request)),
+        status_url: format!("{base}{path}"),
         queue_position: accepted.position,
         estimated_start_at: accepted.estimate.map(|estimate| estimate.start_at),
         estimated_cost_usd: accepted.estimate.and_then(|estimate| estimate.cost_usd),
@@ -131,7 +132,8 @@ fn note(response: &mut actix_web::HttpResponseBuilder, accepted: &Accepted, pref
     }
 }
 
-fn base_url(state: &State, request: &HttpRequest) -> String {
+/// How the service is reached from outside.
+pub(super) fn base_url(state: &State, request: &HttpRequest) -> String {
     state.settings.public_url.as_ref().map_or_else(
         || {
             let connection = request.connection_info();
@@ -221,14 +223,16 @@ pub(super) async fn get(
 
 /// A query's whole number.
 fn seconds(name: &str, value: Option<&str>) -> Result<Option<u64>, Problem> {
-    value
-        .filter(|value| !value.is_empty())
-        .map(|value| {
-            value.parse().map_err(|_| {
-                Problem::new(Kind::BadQuery, format!("`{name}` must be a whole number."))
-            })
-        })
-        .transpose()
+    let Some(value) = value.filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    match value.parse() {
+        Ok(number) => Ok(Some(number)),
+        Err(fault) => {
+            let detail = format!("`{name}` must be a whole number: {fault}.");
+            Err(Problem::new(Kind::BadQuery, detail))
+        }
+    }
 }
 
 pub(super) fn list_doc() -> Operation {
@@ -284,7 +288,7 @@ pub(super) async fn list(
     let page = state.engine.queue().page(&filter).await?;
     Ok(HttpResponse::Ok().json(List {
         object: "list",
-        data: page.jobs.into_iter().map(|record| record.into_result()).collect(),
+        data: page.jobs.into_iter().map(Record::into_result).collect(),
         next: page.next.map(|id| id.to_string()),
     }))
 }

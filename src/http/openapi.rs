@@ -121,11 +121,13 @@ fn operation(endpoint: &Endpoint, maker: &mut SchemaGenerator) -> Value {
         .answers
         .iter()
         .map(|(status, what, make)| {
-            let mut answer = json!({ "description": what });
-            if let Some(make) = make {
-                let content = json!({ "application/json": { "schema": make(maker) } });
-                answer["content"] = content;
-            }
+            let answer = match make {
+                Some(make) => json!({
+                    "description": what,
+                    "content": { "application/json": { "schema": make(maker) } },
+                }),
+                None => json!({ "description": what }),
+            };
             (status.to_string(), answer)
         })
         .collect();
@@ -137,28 +139,32 @@ fn operation(endpoint: &Endpoint, maker: &mut SchemaGenerator) -> Value {
             "content": { "application/problem+json": { "schema": problem } },
         }),
     );
-    let mut operation = json!({
-        "operationId": operation_id(endpoint),
-        "summary": doc.summary,
-        "description": doc.description,
-        "parameters": in_path.into_iter().chain(told).collect::<Vec<_>>(),
-        "responses": answers,
-    });
+    let mut operation = Map::new();
+    let mut set = |name: &str, value: Value| operation.insert(name.to_owned(), value);
+    set("operationId", json!(operation_id(endpoint)));
+    set("summary", json!(doc.summary));
+    set("description", json!(doc.description));
+    set("parameters", json!(in_path.into_iter().chain(told).collect::<Vec<_>>()));
+    set("responses", json!(answers));
     if doc.needs_key {
-        operation["security"] = json!([{ "bearer": [] }, { "apiKey": [] }]);
+        set("security", json!([{ "bearer": [] }, { "apiKey": [] }]));
     }
     if let Some(body) = doc.body {
-        let name = if body == "group" { "Group" } else { "Submission" };
-        let schema = json!({ "$ref": format!("#/components/schemas/{name}") });
-        operation["requestBody"] = json!({
-            "required": true,
-            "content": {
-                "application/json": { "schema": schema },
-                "application/x-www-form-urlencoded": { "schema": schema },
-            },
-        });
+        set("requestBody", request_body(body));
     }
-    operation
+    Value::Object(operation)
+}
+
+fn request_body(schema: &str) -> Value {
+    let name = if schema == "group" { "Group" } else { "Submission" };
+    let schema = json!({ "$ref": format!("#/components/schemas/{name}") });
+    json!({
+        "required": true,
+        "content": {
+            "application/json": { "schema": schema },
+            "application/x-www-form-urlencoded": { "schema": schema },
+        },
+    })
 }
 
 fn operation_id(endpoint: &Endpoint) -> String {

@@ -66,8 +66,8 @@ kinds! {
     UnknownTask, UNPROCESSABLE_ENTITY, "unknown_task", "No such task";
     InvalidInput, UNPROCESSABLE_ENTITY, "invalid_input", "The input does not fit the task's schema";
     InvalidCallback, UNPROCESSABLE_ENTITY, "invalid_callback", "The callback is refused";
-    PastDeadline, UNPROCESSABLE_ENTITY, "deliver_by_past", "deliver_by has passed";
-    UnreachableDeadline, UNPROCESSABLE_ENTITY, "deliver_by_unreachable", "deliver_by cannot be met";
+    PastDeadline, UNPROCESSABLE_ENTITY, "deliver_by_past", "The deadline has passed";
+    UnreachableDeadline, UNPROCESSABLE_ENTITY, "deliver_by_unreachable", "The deadline cannot be met";
     NoStep, UNPROCESSABLE_ENTITY, "no_step", "No step of the route is left";
     OverBudget, UNPROCESSABLE_ENTITY, "over_budget", "The job would cost more than it may";
     KeyReused, UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Same key, different request";
@@ -159,6 +159,7 @@ impl From<QueueError> for Problem {
                 let detail = "The store has no room for new jobs until others have ended.";
                 Self::new(Kind::StoreFull, detail).retry_after(Duration::from_secs(30))
             }
+            QueueError::InUse => Self::new(Kind::Internal, "The store belongs to another process."),
             QueueError::Broken(why) => {
                 tracing::error!(why, "a request failed: the store is broken");
                 Self::new(Kind::Internal, "The store answered in a way we do not understand.")
@@ -171,11 +172,7 @@ impl From<IntakeError> for Problem {
     fn from(error: IntakeError) -> Self {
         match error {
             IntakeError::UnknownTask { name, nearest, known } => {
-                let hint =
-                    nearest.map_or_else(String::new, |near| format!(" Did you mean `{near}`?"));
-                let detail =
-                    format!("There is no task `{name}`.{hint} Known tasks: {}.", known.join(", "));
-                Self::new(Kind::UnknownTask, detail)
+                unknown_task(&name, nearest.as_deref(), &known)
             }
             IntakeError::InvalidInput { task, violations } => {
                 let detail = format!(
@@ -206,8 +203,17 @@ impl From<IntakeError> for Problem {
                 Self::new(Kind::NoStep, detail)
             }
             IntakeError::OverBudget { estimate } => {
-                let detail = format!(
-                    "The job may cost up to {estimate:.6} USD, which is more than its max_cost_usd."
+                let detail = estimate.map_or_else(
+                    || {
+                        "No step of the route has a known price, so max_cost_usd cannot be kept. \
+                        Add the model to [[prices]]."
+                            .to_owned()
+                    },
+                    |cost| {
+                        format!(
+                            "The job may cost {cost:.6} USD, which is more than its max_cost_usd."
+                        )
+                    },
                 );
                 Self::new(Kind::OverBudget, detail)
             }
@@ -224,6 +230,13 @@ impl From<IntakeError> for Problem {
             IntakeError::Queue(error) => error.into(),
         }
     }
+}
+
+fn unknown_task(name: &str, nearest: Option<&str>, known: &[String]) -> Problem {
+    let hint = nearest.map_or_else(String::new, |near| format!(" Did you mean `{near}`?"));
+    let shown: String = name.chars().take(64).collect();
+    let detail = format!("There is no task `{shown}`.{hint} Known tasks: {}.", known.join(", "));
+    Problem::new(Kind::UnknownTask, detail)
 }
 
 impl Problem {
@@ -245,7 +258,7 @@ pub(super) fn summary(violations: &[Violation]) -> String {
     let mut told: Vec<String> = violations
         .iter()
         .take(FIRST)
-        .map(|violation| format!("{} at {}", violation.detail, violation.pointer))
+        .map(|violation| format!("{}: {}", violation.pointer, violation.detail))
         .collect();
     if violations.len() > FIRST {
         told.push(format!("and {} more", violations.len() - FIRST));

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::body::Fields;
 use super::problem::{Kind, Problem, summary};
-use crate::domain::job::{Callback, Lane};
+use crate::domain::job::{Callback, Lane, ProviderChoice};
 use crate::domain::schema::Violation;
 use crate::domain::units::Span;
 use crate::engine::intake::{GroupSubmission, Submission};
@@ -48,6 +48,16 @@ const ALIASES: [(&str, &str); 6] = [
 
 /// The longest workflow or session name.
 const LONGEST_NAME: usize = 256;
+
+/// The longest list of names or statuses.
+const LONGEST_LIST: usize = 16;
+
+/// Unknown fields that are told one by one, and how much of their names.
+const TOLD: usize = 20;
+const LONGEST_SHOWN: usize = 64;
+
+/// The longest a callback may be held back.
+const LONGEST_DELAY: Span = Span::secs(86_400);
 
 /// `callback` in a body: what goes beyond the URL.
 #[derive(Deserialize)]
@@ -114,7 +124,9 @@ pub(super) fn group(
         let mut fields = shared.clone();
         fields.extend(own);
         let (submission, told) = job(fields, strict).map_err(|problem| problem.in_group(index))?;
-        warnings.extend(told.into_iter().map(|warning| format!("job {index}: {warning}")));
+        if warnings.len() < TOLD {
+            warnings.extend(told.into_iter().map(|warning| format!("job {index}: {warning}")));
+        }
         submissions.push(submission);
     }
     Ok((GroupSubmission { jobs: submissions, callback, metadata }, warnings))
@@ -165,7 +177,7 @@ impl Reader {
             lane: self.lane(),
             deliver_by: self.time("deliver_by"),
             max_cost_usd: self.positive("max_cost_usd"),
-            provider: self.object("provider"),
+            provider: self.choice(),
             metadata: self.raw("metadata"),
         }
     }
@@ -176,7 +188,7 @@ impl Reader {
         let more: Option<CallbackFields> = self.object("callback");
         let Some(url) = url.or_else(|| more.as_ref().and_then(|more| more.url.clone())) else {
             if more.is_some() {
-                self.fault("callback", "needs a `url`".to_owned());
+                self.fault("callback", "needs `callback_url` beside it".to_owned());
             }
             return None;
         };
@@ -187,6 +199,9 @@ impl Reader {
             min_delay: None,
             success_statuses: Vec::new(),
         };
+        if let Some(Err(fault)) = more.as_ref().map(check_more) {
+            self.fault("callback", fault);
+        }
         Some(match more {
             None => plain,
             Some(more) => Callback {
@@ -197,6 +212,14 @@ impl Reader {
                 ..plain
             },
         })
+    }
+
+    fn choice(&mut self) -> Option<ProviderChoice> {
+        let choice: Option<ProviderChoice> = self.object("provider");
+        if let Some(Err(fault)) = choice.as_ref().map(check_choice) {
+            self.fault("provider", fault);
+        }
+        choice
     }
 
     fn lane(&mut self) -> Option<Lane> {
@@ -261,7 +284,12 @@ impl Reader {
             return None;
         }
         let read = serde_json::from_str(inner.as_deref().unwrap_or_else(|| raw.get()));
-        read.map_err(|fault| self.fault(name, format!("cannot be read: {fault}"))).ok()
+        let told = |fault: serde_json::Error| {
+            let text = fault.to_string();
+            let what = text.split(" at line").next().unwrap_or_default();
+            self.fault(name, format!("is not of the form this field takes: {what}"));
+        };
+        read.map_err(told).ok()
     }
 
     fn reject(&mut self, name: &str, why: &str) {
@@ -276,16 +304,11 @@ impl Reader {
 
     /// What is left is unknown: told, or refused when the caller wants it strict.
     fn finish(mut self, strict: bool) -> Result<Vec<String>, Problem> {
-        for name in self.fields.keys() {
-            let near = JOB
-                .iter()
-                .map(|known| (strsim::damerau_levenshtein(known, name), known))
-                .filter(|(distance, _)| *distance <= 2)
-                .min();
-            let hint =
-                near.map_or_else(String::new, |(_, known)| format!("; did you mean `{known}`?"));
-            let shown: String = name.chars().take(64).collect();
-            self.warnings.push(format!("`{shown}` is not known and was ignored{hint}"));
+        for name in self.fields.keys().take(TOLD) {
+            self.warnings.push(unknown_field(name));
+        }
+        if self.fields.len() > TOLD {
+            self.warnings.push(format!("{} more fields are not known", self.fields.len() - TOLD));
         }
         if !self.faults.is_empty() {
             let detail = format!("The request has faults: {}.", summary(&self.faults));
@@ -300,6 +323,40 @@ impl Reader {
         }
         Ok(self.warnings)
     }
+}
+
+fn unknown_field(name: &str) -> String {
+    let shown: String = name.chars().take(LONGEST_SHOWN).collect();
+    let near = (shown == name)
+        .then(|| JOB.iter().map(|known| (strsim::damerau_levenshtein(known, name), known)).min())
+        .flatten()
+        .filter(|(distance, _)| *distance <= 2);
+    let hint = near.map_or_else(String::new, |(_, known)| format!("; did you mean `{known}`?"));
+    format!("`{shown}` is not known and was ignored{hint}")
+}
+
+/// A job's choice of providers names a few of them.
+fn check_choice(choice: &ProviderChoice) -> Result<(), String> {
+    let lists = [&choice.order, &choice.only, &choice.ignore];
+    let long = |list: &&Vec<String>| {
+        list.len() > LONGEST_LIST || list.iter().any(|name| name.len() > LONGEST_SHOWN)
+    };
+    if lists.iter().any(long) {
+        return Err(format!("may name {LONGEST_LIST} providers in a list at the most"));
+    }
+    Ok(())
+}
+
+/// What a callback may ask for.
+fn check_more(more: &CallbackFields) -> Result<(), String> {
+    if more.min_delay.is_some_and(|delay| delay > LONGEST_DELAY) {
+        return Err(format!("`min_delay` may be {LONGEST_DELAY} at the most"));
+    }
+    let statuses = &more.success_statuses;
+    if statuses.len() > LONGEST_LIST || statuses.iter().any(|code| !(100..600).contains(code)) {
+        return Err("`success_statuses` is a short list of HTTP statuses".to_owned());
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -183,15 +183,15 @@ pub(super) async fn limits(
     state.auth.caller(&request).await?;
     let engine = &state.engine;
     let mut pools: Vec<Arc<Pool>> =
-        engine.catalog().stops().flat_map(|stop| stop.pools.clone()).collect();
+        engine.catalog().targets().flat_map(|target| target.pools.clone()).collect();
     pools.sort_by(|a, b| a.id.cmp(&b.id));
     pools.dedup_by(|a, b| a.id == b.id);
     let mut gates: Vec<String> = pools.iter().map(|pool| pool.id.clone()).collect();
-    gates.extend(engine.catalog().stops().flat_map(|stop| stop.gates.clone()));
+    gates.extend(engine.catalog().targets().flat_map(|target| target.gates.clone()));
     gates.sort();
     gates.dedup();
-    let levels = engine.limiter().levels(&pools).await.map_err(unavailable)?;
-    let shut = engine.limiter().shut_gates(&gates).await.map_err(unavailable)?;
+    let levels = engine.limiter().levels(&pools).await.map_err(|fault| unavailable(&fault))?;
+    let shut = engine.limiter().shut_gates(&gates).await.map_err(|fault| unavailable(&fault))?;
     let data = pools.iter().zip(levels).map(|(pool, level)| LimitView {
         name: pool.id.clone(),
         buckets: buckets(pool, level.units),
@@ -224,7 +224,7 @@ fn buckets(pool: &Pool, units: [Option<f64>; 3]) -> Vec<BucketView> {
         .collect()
 }
 
-fn unavailable(fault: LimiterError) -> Problem {
+fn unavailable(fault: &LimiterError) -> Problem {
     tracing::warn!(%fault, "the limits could not be read");
     Problem::new(Kind::StoreUnavailable, "The limits cannot be read right now.")
 }

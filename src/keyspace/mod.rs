@@ -1,16 +1,19 @@
 //! Our corner of Redis: connections with deadlines, the key prefix, and Lua scripts.
 //!
-//! Hot paths share multiplexed connections, one for each runtime. A connection of one's own (blocking commands, `WAIT`,
+//! Hot paths share multiplexed connections, each runtime its own. A connection of one's own (blocking commands, `WAIT`,
 //! subscriptions) comes from [`Keyspace::own`] or [`Keyspace::subscribe`].
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use deadpool_redis::{Manager, Pool, Runtime};
-use redis::aio::{ConnectionManager, ConnectionManagerConfig, PubSub};
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError};
+use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig, PubSub};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, RedisFuture, Value,
+};
 
 pub use self::per_runtime::PerRuntime;
 pub use redis::Script;
@@ -72,12 +75,22 @@ impl From<RedisError> for KeyspaceError {
     }
 }
 
+/// Multiplexed connections of each runtime; each is opened when it is used first. While Redis syncs
+/// each write, it reads one connection's commands a few at a time and syncs in between.
+const CONNECTIONS: usize = 4;
+
+/// One runtime's connections, used in turn.
+struct Connections {
+    slots: Vec<ArcSwap<ConnectionManager>>,
+    turn: AtomicUsize,
+}
+
 /// A prefix in a Redis and the connections to it.
 #[derive(Clone)]
 pub struct Keyspace {
     client: Client,
     config: ConnectionManagerConfig,
-    shared: Arc<PerRuntime<ArcSwap<ConnectionManager>>>,
+    shared: Arc<PerRuntime<Connections>>,
     own: Pool,
     prefix: Arc<str>,
     timeouts: Timeouts,
@@ -94,9 +107,8 @@ impl Keyspace {
             .set_response_timeout(Some(timeouts.response))
             .set_number_of_retries(1)
             .set_max_delay(Duration::from_millis(200));
-        let manager = ConnectionManager::new_with_config(client.clone(), config.clone()).await?;
-        let shared = PerRuntime::default();
-        shared.get(|| Ok::<_, RedisError>(ArcSwap::from_pointee(manager)))?;
+        // The others are made later: whether Redis can be reached is to be known now.
+        ConnectionManager::new_with_config(client.clone(), config.clone()).await?;
         // Whoever has a connection of his own waits on it for as long as he likes.
         let patient = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(timeouts.connect))
@@ -113,7 +125,7 @@ impl Keyspace {
         Ok(Self {
             client,
             config,
-            shared: Arc::new(shared),
+            shared: Arc::default(),
             own,
             prefix: format!("{prefix}:{{0}}:").into(),
             timeouts,
@@ -180,16 +192,19 @@ impl Keyspace {
         Ok(self.client.get_multiplexed_async_connection_with_config(&config).await?)
     }
 
-    /// Uses the runtime's shared connection.
+    /// Uses one of the runtime's shared connections.
     async fn with<T>(
         &self,
-        ask: impl AsyncFnOnce(ConnectionManager) -> Result<T, RedisError>,
+        ask: impl AsyncFnOnce(Shared) -> Result<T, RedisError>,
     ) -> Result<T, KeyspaceError> {
-        let slot = self.shared.get(|| self.lazy().map(ArcSwap::from_pointee))?;
+        let shared = self.shared.get(|| self.connections())?;
+        let index = shared.turn.fetch_add(1, Ordering::Relaxed) % shared.slots.len();
+        #[expect(clippy::indexing_slicing, reason = "the index is taken modulo the length")]
+        let slot = &shared.slots[index];
         let used = slot.load_full();
-        let answer = self.in_time(ask(ConnectionManager::clone(&used))).await;
+        let answer = self.in_time(ask(Shared(ConnectionManager::clone(&used)))).await;
         if answer.as_ref().is_err_and(Late::is_silence) {
-            self.replace(&slot, &used);
+            self.replace(slot, &used);
         }
         Ok(answer?)
     }
@@ -201,6 +216,11 @@ impl Keyspace {
             Ok(fresh) => drop(slot.compare_and_swap(used, Arc::new(fresh))),
             Err(fault) => tracing::warn!(%fault, "cannot prepare a connection to Redis"),
         }
+    }
+
+    fn connections(&self) -> Result<Connections, RedisError> {
+        let slots = (0..CONNECTIONS).map(|_| self.lazy().map(ArcSwap::from_pointee));
+        Ok(Connections { slots: slots.collect::<Result<_, _>>()?, turn: AtomicUsize::new(0) })
     }
 
     /// A connection made by its first use.
@@ -219,6 +239,43 @@ impl Keyspace {
             Ok(answer) => answer.map_err(Late::Redis),
             Err(_) => Err(Late::All(limit)),
         }
+    }
+}
+
+/// A shared connection. When it tells that it could not be made, nothing was sent and the news may
+/// be old: it is made anew, once.
+struct Shared(ConnectionManager);
+
+impl ConnectionLike for Shared {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        Box::pin(async move {
+            match self.0.req_packed_command(command).await {
+                Err(fault) if fault.is_connection_refusal() => {
+                    self.0.req_packed_command(command).await
+                }
+                answer => answer,
+            }
+        })
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        commands: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        Box::pin(async move {
+            match self.0.req_packed_commands(commands, offset, count).await {
+                Err(fault) if fault.is_connection_refusal() => {
+                    self.0.req_packed_commands(commands, offset, count).await
+                }
+                answer => answer,
+            }
+        })
+    }
+
+    fn get_db(&self) -> i64 {
+        self.0.get_db()
     }
 }
 

@@ -27,6 +27,10 @@ pub trait Queue: Send + Sync + 'static {
     /// the same idempotency key, or under the same ids by a step whose answer was lost.
     async fn push(&self, batch: Batch) -> Result<Pushed, QueueError>;
 
+    /// What an idempotency key says of this request, without storing anything: `Repeated`,
+    /// `KeyReused`, or `None` when the key is new.
+    async fn recall(&self, dedup: &Dedup) -> Result<Option<Pushed>, QueueError>;
+
     /// Hands out up to `max` items of a line, in fair order. Each belongs to the caller until
     /// `term` has passed. A lease that ran out is given to others only after a sweep noticed it.
     async fn lease(
@@ -103,6 +107,9 @@ pub enum QueueError {
     /// It has no room.
     #[error("the store is full")]
     Full,
+    /// Another process has it.
+    #[error("another spillway uses this folder")]
+    InUse,
     /// It answers, but not as it should.
     #[error("the store is broken: {0}")]
     Broken(String),

@@ -21,8 +21,8 @@ pub struct Settings {
     pub connect_timeout: Span,
     /// The longest Redis may take to answer a command.
     pub response_timeout: Span,
-    /// What a 202 promises at least, beyond what the store does by itself: `fsynced` and
-    /// `replicated` make every accept wait for it (Redis 7.2 or newer, or Valkey).
+    /// What a 202 promises at least, beyond what the store does by itself: `fsynced` (Redis 7.2 or
+    /// newer, or Valkey) and `replicated` make every accept wait for it.
     pub durability: Option<Durability>,
     /// Start although Redis may evict keys (`maxmemory-policy` is not `noeviction`).
     pub allow_eviction: bool,

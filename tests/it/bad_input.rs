@@ -153,7 +153,7 @@ async fn unknown_fields_are_told_and_refused_when_strict() {
 #[tokio::test]
 async fn no_key_a_wrong_key_and_a_wrong_place_are_told_apart() {
     let (spillway, _folder) = start(Store::Embedded, SCRIPTED);
-    let client = crate::support::spillway::reqwest_client();
+    let client = crate::support::http_client();
     let url = format!("{}/v1/me", spillway.base());
     let bare = client.get(&url).send().await.unwrap();
     assert_eq!(bare.status(), 401);
@@ -174,7 +174,7 @@ async fn a_form_is_taken_like_json() {
         ("task", "tag"),
         ("input", "a \"quoted\" text\nwith a line break"),
         ("metadata", "{\"row\":17}"),
-        ("max_cost_usd", "0.5"),
+        ("lane", "batch"),
     ]);
     let (status, receipt) = answer(request).await;
     assert_eq!(status, 202, "{receipt}");

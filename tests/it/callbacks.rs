@@ -90,9 +90,9 @@ async fn a_callback_can_be_bare_late_and_carry_a_header() {
         spillway.get(&format!("/v1/jobs/{id}/deliveries")).await.1["stage"] == "done"
     })
     .await;
-    let received = receiver.all().remove(0);
-    assert_eq!(received.body["object"], "job", "no envelope");
-    assert_eq!(received.headers["authorization"], "Bearer n8n");
+    let post = receiver.all().remove(0);
+    assert_eq!(post.body["object"], "job", "no envelope");
+    assert_eq!(post.headers["authorization"], "Bearer n8n");
     assert!(started.elapsed() >= Duration::from_millis(300));
 }
 

@@ -369,7 +369,7 @@ async fn who_am_i_what_is_there_and_how_is_it() {
     assert_eq!(routes["data"][0]["steps"][0]["model"], "tiny-1");
     assert_eq!(spillway.get("/v1/limits").await.0, 200);
     spillway.run(&json!({ "task": "tag", "input": "x" })).await;
-    let client = crate::support::spillway::reqwest_client();
+    let client = crate::support::http_client();
     for path in ["/health/live", "/health/ready", "/metrics", "/openapi.json"] {
         let response = client.get(format!("{}{path}", spillway.base())).send().await.unwrap();
         assert_eq!(response.status(), 200, "{path} needs no key");

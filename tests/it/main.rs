@@ -4,7 +4,9 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test that cannot go on says so and fails"
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test that cannot go on says so and fails, starts what it likes and prints figures"
 )]
 
 mod architecture;
@@ -25,4 +27,5 @@ mod recordings;
 mod replicas;
 mod scripted;
 mod support;
+mod trouble;
 mod wire;

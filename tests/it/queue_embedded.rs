@@ -191,7 +191,7 @@ async fn a_folder_has_one_owner() {
     let folder = tempfile::tempdir().unwrap();
     let queue = open(folder.path());
     let second = EmbeddedQueue::open(folder.path(), clock()).err().expect("it is refused");
-    let expected = "the store is broken: another spillway uses this folder";
+    let expected = "another spillway uses this folder";
     assert_eq!(second.to_string(), expected);
     queue.ping().await.unwrap();
     drop(queue);

@@ -347,7 +347,8 @@ async fn a_full_redis_refuses_new_jobs_and_works_off_what_it_has() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_is_given_back_once_all_is_over() {
-    let server = RedisServer::start(&[]);
+    // The log of slow commands keeps their arguments.
+    let server = RedisServer::start(&["--slowlog-max-len", "0"]);
     let store = open(&server).await;
     let round = async |count: usize| {
         for n in 0..count {
@@ -376,20 +377,19 @@ async fn memory_is_given_back_once_all_is_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_waiting_job_costs_little_more_than_its_text() {
-    const COUNT: u64 = 2_000;
-    let server = RedisServer::start(&[]);
-    let store = open(&server).await;
-    store.add(&job("a", "w")).await;
+    const COUNT: u64 = 1_000;
+    let store = open(RedisServer::shared()).await;
     // Short ones: Redis' allocator rounds a long text up by as much as a quarter.
     let jobs: Vec<Job> = (0..COUNT).map(|_| job("a", "w")).collect();
+    futures::future::join_all(jobs.iter().map(|job| store.add(job))).await;
     let text: usize = jobs.iter().map(|job| serde_json::to_vec(job).unwrap().len()).sum();
-    let before = store.used_memory().await;
-    for job in &jobs {
-        store.add(job).await;
+    let mut all = 0;
+    for name in store.keys().await {
+        let key = store.keyspace.key(&name);
+        all += store.command::<u64>(&["MEMORY", "USAGE", &key, "SAMPLES", "0"]).await;
     }
-    let each = (store.used_memory().await - before) / COUNT;
-    let beyond = each - u64::try_from(text).unwrap() / COUNT;
-    assert!(beyond < 700, "{beyond} bytes beyond its text");
+    let beyond = (all - u64::try_from(text).unwrap()) / COUNT;
+    assert!((300..700).contains(&beyond), "{beyond} bytes beyond its text");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -424,18 +424,16 @@ async fn a_killed_redis_is_taken_back_with_what_it_has_on_disk() {
     let mut hints = store.queue.hints();
     server.kill();
     let began = Instant::now();
-    assert!(matches!(store.queue.ping().await, Err(QueueError::Unavailable(_))));
+    for answer in futures::future::join_all((0..32).map(|_| store.queue.ping())).await {
+        assert!(matches!(answer, Err(QueueError::Unavailable(_))), "{answer:?}");
+    }
     assert!(began.elapsed() < 2 * (BRIEF.connect + BRIEF.response));
     hints.mark_unchanged();
     server.restart();
-    eventually("it is taken back", || async { store.queue.ping().await.is_ok() }).await;
-    eventually("every connection is", || async {
-        futures::future::join_all((0..8).map(|_| store.queue.ping()))
-            .await
-            .iter()
-            .all(Result::is_ok)
-    })
-    .await;
+    // On every connection at once, whatever it met while Redis was gone.
+    for answer in futures::future::join_all((0..32).map(|_| store.queue.ping())).await {
+        answer.unwrap();
+    }
     let found = store.queue.find(&kept.id).await.unwrap().unwrap();
     assert_eq!(found.stage, Stage::Queued);
     let listened = tokio::time::timeout(Duration::from_secs(60), hints.changed()).await;

@@ -3,86 +3,15 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use futures::StreamExt;
 use rstest::rstest;
 use serde_json::{Value, json};
 
+use crate::support::burst::{burst, provider};
 use crate::support::eventually;
 use crate::support::receiver::Receiver;
 use crate::support::redis::RedisServer;
 use crate::support::scripted::ScriptedServer;
 use crate::support::spillway::{Spillway, embedded, settings};
-
-/// Submits so many jobs at once, in turn to each replica; their ids.
-async fn burst(replicas: &[&Spillway], count: usize, callback: &str) -> Vec<String> {
-    futures::stream::iter(0..count)
-        .map(|number| {
-            let body = json!({
-                "task": "tag", "input": format!("text {number}"),
-                "workflow": format!("w{}", number % 5), "callback_url": callback,
-            });
-            let replica = replicas[number % replicas.len()];
-            async move { replica.submit(&body).await }
-        })
-        .buffer_unordered(64)
-        .collect()
-        .await
-}
-
-/// Accounts that call a provider over HTTP, limited as given.
-fn provider(server: &ScriptedServer, limits: &str) -> String {
-    format!(
-        r#"
-[accounts.main]
-provider = "openai-compatible"
-base_url = "{}"
-api_key = "none"
-{limits}
-[routes.cheap]
-steps = ["main/tiny-1"]
-patience = "1h"
-[routes.premium]
-steps = ["main/tiny-1"]
-"#,
-        server.url()
-    )
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_replicas_share_one_rate_and_use_it_up() {
-    let redis = RedisServer::start(&[]);
-    let server = ScriptedServer::start(&json!({
-        "requests": "600/min", "burst": "1s", "latency": "20ms",
-    }));
-    let limits = "[[accounts.main.limits]]\nrequests = \"600/min\"\nburst = \"1s\"";
-    let settings = settings(&format!("url = \"{}\"", redis.url()), &provider(&server, limits));
-    let (one, two) = (Spillway::start(&settings), Spillway::start(&settings));
-    let receiver = Receiver::start();
-    let ids = burst(&[&one, &two], 1_000, &receiver.url("/")).await;
-    assert_eq!(ids.len(), 1_000);
-    let deadline = std::time::Instant::now() + Duration::from_secs(180);
-    while receiver.taken().len() < 1_000 {
-        assert!(std::time::Instant::now() < deadline, "{} of 1000", receiver.taken().len());
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    let stats = server.stats().await;
-    let arrivals: Vec<i64> = serde_json::from_value(stats["arrivals"].clone()).unwrap();
-    assert_eq!(stats["rate_limited"], 0, "no 429");
-    assert_eq!(arrivals.len(), 1_000, "no call was wasted");
-    // In every window of length t at most burst + rate * t (10 and 10 a second).
-    for (from, start) in arrivals.iter().enumerate() {
-        for (to, end) in arrivals.iter().enumerate().skip(from) {
-            let seconds = (end - start) as f64 / 1e6;
-            let allowed = 10.0 + 10.0 * seconds;
-            assert!((to - from + 1) as f64 <= allowed + 1e-6, "window {from}..{to}");
-        }
-    }
-    let seconds = (arrivals[999] - arrivals[0]) as f64 / 1e6;
-    // What the limit allows in that time, against what was used.
-    let used = 1_000.0 / (10.0 + 10.0 * seconds);
-    println!("1000 jobs in {seconds:.2} s: {:.2} % of the limit used, 0 x 429", used * 100.0);
-    assert!(used >= 0.97, "{used}");
-}
 
 /// Every job has exactly one terminal result, every callback arrived, repeats carry the same id.
 async fn nothing_is_lost(spillway: &Spillway, receiver: &Receiver, ids: &[String]) {

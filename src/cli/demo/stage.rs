@@ -80,17 +80,16 @@ impl Stage {
     }
 
     fn settings(&self, listen: &str, folder: &Path, key: &str, secret: &str) -> String {
-        let accounts: String = MODELS
-            .iter()
-            .zip(&self.models)
-            .map(|((name, _, requests), (address, _))| {
+        let account =
+            |((name, _, requests), (address, _)): (&(&str, &str, &str), &(SocketAddr, _))| {
                 format!(
                     "[accounts.{name}]\nprovider = \"openai-compatible\"\n\
-                     base_url = \"http://{address}\"\napi_key = \"none\"\n\
-                     [[accounts.{name}.limits]]\nrequests = \"{requests}\"\n"
+                 base_url = \"http://{address}\"\napi_key = \"none\"\n\
+                 [[accounts.{name}.limits]]\nrequests = \"{requests}\"\n"
                 )
-            })
-            .collect();
+            };
+        let accounts: Vec<String> = MODELS.iter().zip(&self.models).map(account).collect();
+        let accounts = accounts.concat();
         let data = toml::Value::String(format!("embedded:{}", folder.display()));
         format!(
             "[server]\nlisten = \"{listen}\"\n[store]\nurl = {data}\n[auth]\nkeys = [\"{key}\"]\n\

@@ -58,9 +58,7 @@ impl Fault {
     pub(super) fn told(&self) -> QueueError {
         match self {
             Self::Database(redb::Error::Io(error)) if is_full(error.kind()) => QueueError::Full,
-            Self::Database(redb::Error::DatabaseAlreadyOpen) => {
-                QueueError::Broken("another spillway uses this folder".to_owned())
-            }
+            Self::Database(redb::Error::DatabaseAlreadyOpen) => QueueError::InUse,
             Self::Database(redb::Error::Io(_) | redb::Error::PreviousIo) | Self::Closed => {
                 QueueError::Unavailable(self.to_string())
             }

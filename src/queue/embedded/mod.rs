@@ -48,8 +48,8 @@ use self::push::Parcel;
 use self::store::Store;
 use self::writer::Writer;
 use super::{
-    Batch, Depths, Durability, Ended, Ending, Filter, GroupRecord, Lease, LeaseToken, Page, Pushed,
-    Queue, QueueError, Record, Replay, Replayed, Settled, Swept, Verdict,
+    Batch, Dedup, Depths, Durability, Ended, Ending, Filter, GroupRecord, Lease, LeaseToken, Page,
+    Pushed, Queue, QueueError, Record, Replay, Replayed, Settled, Swept, Verdict,
 };
 use crate::clock::SharedClock;
 use crate::domain::id::{GroupId, JobId};
@@ -95,6 +95,11 @@ impl Queue for EmbeddedQueue {
     async fn push(&self, batch: Batch) -> Result<Pushed, QueueError> {
         let parcel = Parcel::pack(&batch).map_err(|fault| fault.told())?;
         self.writer.ask(move |tables| tables.push(&parcel)).await
+    }
+
+    async fn recall(&self, dedup: &Dedup) -> Result<Option<Pushed>, QueueError> {
+        let dedup = dedup.clone();
+        self.writer.ask(move |tables| tables.find_key(&dedup)).await
     }
 
     async fn lease(

@@ -114,7 +114,7 @@ impl Tables<'_> {
     }
 
     /// What was stored under an idempotency key that is still known.
-    fn find_key(&self, dedup: &Dedup) -> Result<Option<Pushed>, Fault> {
+    pub(super) fn find_key(&self, dedup: &Dedup) -> Result<Option<Pushed>, Fault> {
         let Some(found) = self.keys.get(dedup.key.as_str())? else { return Ok(None) };
         let (fingerprint, id, until) = found.value();
         if until <= self.now {

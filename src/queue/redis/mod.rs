@@ -57,8 +57,8 @@ use self::push::Pushes;
 use self::scripts::Scripts;
 use super::settings::Settings;
 use super::{
-    Batch, Depths, Durability, Ended, Ending, Filter, GroupRecord, Lease, LeaseToken, Page, Pushed,
-    Queue, QueueError, Record, Replay, Replayed, Settled, Swept, Verdict,
+    Batch, Dedup, Depths, Durability, Ended, Ending, Filter, GroupRecord, Lease, LeaseToken, Page,
+    Pushed, Queue, QueueError, Record, Replay, Replayed, Settled, Swept, Verdict,
 };
 use crate::domain::id::{GroupId, JobId};
 use crate::domain::job::Line;
@@ -120,6 +120,10 @@ impl From<KeyspaceError> for QueueError {
 impl Queue for RedisQueue {
     async fn push(&self, batch: Batch) -> Result<Pushed, QueueError> {
         self.store(batch).await
+    }
+
+    async fn recall(&self, dedup: &Dedup) -> Result<Option<Pushed>, QueueError> {
+        self.known(dedup).await
     }
 
     async fn lease(

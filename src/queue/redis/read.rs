@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::super::{Depths, Filter, GroupRecord, Page, QueueError, Record};
+use super::super::{Dedup, Depths, Filter, GroupRecord, Page, Pushed, QueueError, Record};
 use super::scripts::call;
 use super::{RedisQueue, codec, info};
 use crate::domain::id::{GroupId, JobId};
@@ -21,6 +21,19 @@ const LOOK: usize = 1_000;
 type Found = (Option<Vec<u8>>, Option<String>, Option<Vec<u8>>, Vec<Vec<u8>>);
 
 impl RedisQueue {
+    /// What an idempotency key stands for.
+    pub(super) async fn known(&self, dedup: &Dedup) -> Result<Option<Pushed>, QueueError> {
+        let mut get = redis::cmd("GET");
+        get.arg(self.keyspace.key(&format!("i:{}", dedup.key)));
+        let seen: Option<String> = self.keyspace.ask(&get).await?;
+        Ok(seen.map(|seen| match seen.split_once(':') {
+            Some((print, id)) if print == dedup.fingerprint => {
+                Pushed::Repeated { id: id.to_owned() }
+            }
+            _ => Pushed::KeyReused,
+        }))
+    }
+
     /// One job.
     pub(super) async fn job(&self, id: &JobId) -> Result<Option<Job>, QueueError> {
         let mut get = redis::cmd("GET");

@@ -1,5 +1,6 @@
 //! What tests share: real servers that they start themselves.
 
+pub(crate) mod burst;
 pub(crate) mod receiver;
 pub(crate) mod redis;
 pub(crate) mod schema;
@@ -28,7 +29,12 @@ pub(crate) fn http_client() -> reqwest::Client {
     drop(rustls::crypto::ring::default_provider().install_default());
     #[expect(clippy::disallowed_methods, reason = "a test's client talks to a test's server")]
     let builder = reqwest::Client::builder();
-    builder.no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+    builder
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(Duration::from_secs(120))
+        .build()
+        .unwrap()
 }
 
 /// A published file says what the code says. `UPDATE=1` writes it anew.

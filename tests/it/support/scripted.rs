@@ -40,7 +40,7 @@ impl ScriptedServer {
 
     /// What it saw.
     pub(crate) async fn stats(&self) -> Value {
-        let client = super::spillway::reqwest_client();
+        let client = super::http_client();
         client.get(format!("{}/stats", self.base)).send().await.unwrap().json().await.unwrap()
     }
 }

@@ -96,7 +96,7 @@ impl Spillway {
             });
         // Keep the pipe read so that the service never blocks on it.
         std::thread::spawn(move || lines.count());
-        let client = reqwest_client();
+        let client = super::http_client();
         Self { process, base, key: KEY.to_owned(), client }
     }
 
@@ -181,13 +181,6 @@ impl Drop for Spillway {
 pub(crate) fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
     assert!(sent.success());
-}
-
-/// A client for loopback.
-pub(crate) fn reqwest_client() -> reqwest::Client {
-    // Another test may have installed it first.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(70)).build().unwrap()
 }
 
 /// Sends a request; status and JSON, `null` when the body is none.

@@ -106,3 +106,20 @@ async fn a_key_is_forgotten_after_its_time(#[case] kind: Kind) {
     })
     .await;
 }
+
+#[rstest]
+#[case::redis(Kind::Redis)]
+#[case::embedded(Kind::Embedded)]
+#[tokio::test]
+async fn a_key_is_recalled_without_storing_anything(#[case] kind: Kind) {
+    let store = kind.open().await;
+    let stored = job();
+    let batch = keyed(&stored, "aa", "f1");
+    let dedup = batch.dedup.clone().unwrap();
+    assert_eq!(store.recall(&dedup).await.unwrap(), None);
+    store.push(batch).await.unwrap();
+    let repeated = Pushed::Repeated { id: stored.id.to_string() };
+    assert_eq!(store.recall(&dedup).await.unwrap(), Some(repeated));
+    let other = keyed(&job(), "aa", "f2").dedup.unwrap();
+    assert_eq!(store.recall(&other).await.unwrap(), Some(Pushed::KeyReused));
+}
