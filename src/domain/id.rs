@@ -89,9 +89,7 @@ impl IdSource {
 
 /// A short stable name for text that must not appear in a store's key: `sha256`, first 16 hex digits.
 pub fn digest16(parts: &[&str]) -> String {
-    let mut text = hex(&digest(parts));
-    text.truncate(16);
-    text
+    hex(digest(parts).split_at(8).0)
 }
 
 /// SHA-256 over the parts, each closed by a zero byte so that `ab|c` and `a|bc` differ.
@@ -106,12 +104,14 @@ pub fn digest(parts: &[&str]) -> [u8; 32] {
 
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
         for nibble in [byte >> 4, byte & 15] {
-            text.extend(char::from_digit(u32::from(nibble), 16));
+            let digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+            text.push(char::from(digit));
         }
-        text
-    })
+    }
+    text
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ async fn read_bytes(
 
 /// The fields of a JSON object.
 pub(super) fn json(text: &str, max_depth: usize) -> Result<Fields, Problem> {
-    if depth(text) > max_depth {
+    if is_too_deep(text, max_depth) {
         let detail = format!("The body may be nested {max_depth} levels deep at the most.");
         return Err(Problem::new(Kind::TooDeep, detail));
     }
@@ -115,6 +115,12 @@ fn form(text: &str) -> Fields {
     url::form_urlencoded::parse(text.as_bytes())
         .filter_map(|(name, value)| Some((name.into_owned(), to_raw_value(&value).ok()?)))
         .collect()
+}
+
+/// Whether brackets nest deeper than this. Most texts have fewer brackets than that.
+fn is_too_deep(text: &str, most: usize) -> bool {
+    let brackets = text.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count();
+    brackets > most && depth(text) > most
 }
 
 /// How deep brackets nest outside strings. Checked before parsing, in one pass.

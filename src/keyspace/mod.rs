@@ -1,6 +1,6 @@
 //! Our corner of Redis: connections with deadlines, the key prefix, and Lua scripts.
 //!
-//! Hot paths share multiplexed connections. A connection of one's own (blocking commands, `WAIT`,
+//! Hot paths share multiplexed connections, each runtime its own. A connection of one's own (blocking commands, `WAIT`,
 //! subscriptions) comes from [`Keyspace::own`] or [`Keyspace::subscribe`].
 
 use std::future::Future;
@@ -15,7 +15,10 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, RedisFuture, Value,
 };
 
+pub use self::per_runtime::PerRuntime;
 pub use redis::Script;
+
+mod per_runtime;
 
 /// How long Redis may take.
 #[derive(Clone, Copy, Debug)]
@@ -72,18 +75,22 @@ impl From<RedisError> for KeyspaceError {
     }
 }
 
-/// Multiplexed connections kept open. Measured with 256 pushes at a time: one does as well as
-/// eight while Redis syncs once a second, but Redis syncing each write reads one connection's
-/// pushes a few at a time and syncs in between, and does four times as much with eight.
-const CONNECTIONS: usize = 8;
+/// Multiplexed connections of each runtime; each is opened when it is used first. While Redis syncs
+/// each write, it reads one connection's commands a few at a time and syncs in between.
+const CONNECTIONS: usize = 4;
+
+/// One runtime's connections, used in turn.
+struct Connections {
+    slots: Vec<ArcSwap<ConnectionManager>>,
+    turn: AtomicUsize,
+}
 
 /// A prefix in a Redis and the connections to it.
 #[derive(Clone)]
 pub struct Keyspace {
     client: Client,
     config: ConnectionManagerConfig,
-    shared: Arc<[ArcSwap<ConnectionManager>]>,
-    turn: Arc<AtomicUsize>,
+    shared: Arc<PerRuntime<Connections>>,
     own: Pool,
     prefix: Arc<str>,
     timeouts: Timeouts,
@@ -100,12 +107,8 @@ impl Keyspace {
             .set_response_timeout(Some(timeouts.response))
             .set_number_of_retries(1)
             .set_max_delay(Duration::from_millis(200));
-        let mut shared = Vec::with_capacity(CONNECTIONS);
-        for _ in 0..CONNECTIONS {
-            let manager =
-                ConnectionManager::new_with_config(client.clone(), config.clone()).await?;
-            shared.push(ArcSwap::from_pointee(manager));
-        }
+        // The others are made later: whether Redis can be reached is to be known now.
+        ConnectionManager::new_with_config(client.clone(), config.clone()).await?;
         // Whoever has a connection of his own waits on it for as long as he likes.
         let patient = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(timeouts.connect))
@@ -122,8 +125,7 @@ impl Keyspace {
         Ok(Self {
             client,
             config,
-            shared: shared.into(),
-            turn: Arc::default(),
+            shared: Arc::default(),
             own,
             prefix: format!("{prefix}:{{0}}:").into(),
             timeouts,
@@ -190,14 +192,15 @@ impl Keyspace {
         Ok(self.client.get_multiplexed_async_connection_with_config(&config).await?)
     }
 
-    /// Uses one of the shared connections.
+    /// Uses one of the runtime's shared connections.
     async fn with<T>(
         &self,
         ask: impl AsyncFnOnce(Shared) -> Result<T, RedisError>,
     ) -> Result<T, KeyspaceError> {
-        let index = self.turn.fetch_add(1, Ordering::Relaxed) % self.shared.len();
+        let shared = self.shared.get(|| self.connections())?;
+        let index = shared.turn.fetch_add(1, Ordering::Relaxed) % shared.slots.len();
         #[expect(clippy::indexing_slicing, reason = "the index is taken modulo the length")]
-        let slot = &self.shared[index];
+        let slot = &shared.slots[index];
         let used = slot.load_full();
         let answer = self.in_time(ask(Shared(ConnectionManager::clone(&used)))).await;
         if answer.as_ref().is_err_and(Late::is_silence) {
@@ -209,10 +212,20 @@ impl Keyspace {
     /// A connection that gave no answer may be dead without a sign: the next call makes a new
     /// one. Calls that still wait on it keep it until they are done.
     fn replace(&self, slot: &ArcSwap<ConnectionManager>, used: &Arc<ConnectionManager>) {
-        match ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone()) {
+        match self.lazy() {
             Ok(fresh) => drop(slot.compare_and_swap(used, Arc::new(fresh))),
             Err(fault) => tracing::warn!(%fault, "cannot prepare a connection to Redis"),
         }
+    }
+
+    fn connections(&self) -> Result<Connections, RedisError> {
+        let slots = (0..CONNECTIONS).map(|_| self.lazy().map(ArcSwap::from_pointee));
+        Ok(Connections { slots: slots.collect::<Result<_, _>>()?, turn: AtomicUsize::new(0) })
+    }
+
+    /// A connection made by its first use.
+    fn lazy(&self) -> Result<ConnectionManager, RedisError> {
+        ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone())
     }
 
     /// The connection's own deadlines cover connecting and answering; this one covers both

@@ -99,7 +99,7 @@ pub trait Queue: Send + Sync + 'static {
 pub type SharedQueue = Arc<dyn Queue>;
 
 /// Why the store did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum QueueError {
     /// It cannot be reached or did not answer in time; the step may or may not have happened.
     #[error("the store is not available: {0}")]

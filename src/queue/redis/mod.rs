@@ -53,6 +53,7 @@ use tokio::sync::watch;
 use self::fence::Fence;
 use self::hints::Hints;
 use self::info::Level;
+use self::push::Pushes;
 use self::scripts::Scripts;
 use super::settings::Settings;
 use super::{
@@ -68,6 +69,7 @@ mod codec;
 mod fence;
 mod hints;
 mod info;
+mod push;
 mod read;
 mod scripts;
 mod write;
@@ -76,6 +78,7 @@ mod write;
 pub struct RedisQueue {
     keyspace: Keyspace,
     scripts: Scripts,
+    pushes: Arc<Pushes>,
     level: Arc<Level>,
     fence: Option<Fence>,
     hints: Hints,
@@ -98,7 +101,8 @@ impl RedisQueue {
             .beyond(settings)
             .map(|wanted| Fence::start(&keyspace, wanted, Arc::clone(&level), lifecycle));
         let hints = Hints::start(&keyspace, lifecycle);
-        Ok(Self { keyspace, scripts, level, fence, hints })
+        let pushes = Arc::new(Pushes::new(&keyspace, &scripts, lifecycle));
+        Ok(Self { keyspace, scripts, pushes, level, fence, hints })
     }
 }
 

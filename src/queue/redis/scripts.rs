@@ -21,23 +21,23 @@ pub(super) struct Scripts {
 /// Lets a script run in a full Redis: without it a full queue could never be worked off.
 const WHEN_FULL: &str = "#!lua flags=allow-oom\n";
 
-const SHARED: &str = include_str!("../lua/line.lua");
+const LINE: &str = include_str!("../lua/line.lua");
+const MOVE: &str = include_str!("../lua/move.lua");
 
 impl Scripts {
     /// `knows_flags`: whether the server reads flags in a script's first line (Redis 7).
     pub(super) fn new(knows_flags: bool) -> Self {
-        let plain = |body: &str| script(&format!("{SHARED}{body}"));
         let drain = |body: &str| {
             let flags = if knows_flags { WHEN_FULL } else { "" };
-            script(&format!("{flags}{SHARED}{body}"))
+            script(&format!("{flags}{LINE}{MOVE}{body}"))
         };
         Self {
-            push: plain(include_str!("../lua/push.lua")),
+            push: script(&format!("{LINE}{}", include_str!("../lua/push.lua"))),
             lease: drain(include_str!("../lua/lease.lua")),
             renew: drain(include_str!("../lua/renew.lua")),
             finish: drain(include_str!("../lua/finish.lua")),
             settle: drain(include_str!("../lua/settle.lua")),
-            replay: plain(include_str!("../lua/replay.lua")),
+            replay: script(&format!("{LINE}{MOVE}{}", include_str!("../lua/replay.lua"))),
             sweep: drain(include_str!("../lua/sweep.lua")),
             purge: drain(include_str!("../lua/purge.lua")),
             waiting: drain(include_str!("../lua/waiting.lua")),

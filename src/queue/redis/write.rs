@@ -21,41 +21,26 @@ const MOST_AT_ONCE: usize = 1_024;
 
 impl RedisQueue {
     pub(super) async fn store(&self, batch: Batch) -> Result<Pushed, QueueError> {
-        let Some(first) = batch.jobs.first() else {
+        let Some(first) = batch.jobs.first().map(|job| job.id.clone()) else {
             return Ok(Pushed::Stored { position: 0, durability: self.level.get() });
         };
-        let mut push = call(&self.scripts.push, &self.keyspace);
-        match &batch.dedup {
-            Some(dedup) => {
-                let keep = codec::millis(dedup.keep).max(1);
-                push.arg(&dedup.key).arg(&dedup.fingerprint).arg(keep);
-            }
-            None => {
-                push.arg("").arg("").arg(0);
-            }
-        }
-        match &batch.group {
-            Some(group) => push.arg(group.id.as_str()).arg(codec::write(group)?),
-            None => push.arg("").arg(""),
-        };
-        for job in &batch.jobs {
-            push.arg(job.id.as_str()).arg(codec::write(job)?);
-            push.arg(job.line().name()).arg(job.flow().as_str()).arg(index_of(job));
-            push.arg(
-                job.deliver_by.map(|by| by.timestamp_millis().to_string()).unwrap_or_default(),
-            );
-        }
-        let (code, told): (i64, String) = self.keyspace.run(&push).await?;
+        let (code, told) = self.pushes.push(batch).await?;
         match code {
             0 => return Ok(Pushed::Repeated { id: told }),
-            1 => self.hints.bump(),
+            1 => {}
             _ => return Ok(Pushed::KeyReused),
         }
+        let position = told.parse().unwrap_or_default();
+        // Where others wait already, nobody is idle for want of a job. Lines that a group's further
+        // jobs were the first in are hinted by Redis.
+        if position <= 1 {
+            self.hints.bump();
+        }
         let durability = match &self.fence {
-            Some(fence) => fence.pass(&first.id).await,
+            Some(fence) => fence.pass(&first).await,
             None => self.level.get(),
         };
-        Ok(Pushed::Stored { position: told.parse().unwrap_or_default(), durability })
+        Ok(Pushed::Stored { position, durability })
     }
 
     pub(super) async fn hand_out(
@@ -235,7 +220,7 @@ fn add_delivery(call: &mut ScriptInvocation<'_>, delivery: Option<&Delivery>) {
 }
 
 /// The name of the index a job stands in.
-fn index_of(job: &Job) -> String {
+pub(super) fn index_of(job: &Job) -> String {
     codec::index(&job.caller)
 }
 
