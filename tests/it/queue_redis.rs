@@ -1,7 +1,6 @@
 //! What only the Redis queue has to bear: Redis set up badly, full, emptied, paused and killed.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -22,6 +21,7 @@ use spillway::queue::{
 
 use crate::support::eventually;
 use crate::support::redis::{RedisServer, unique_prefix};
+use crate::support::spillway::signal;
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -164,11 +164,6 @@ fn ending_of(job: &Job, delivery: Option<Delivery>) -> Ending {
 
 fn attempt() -> DeliveryAttempt {
     DeliveryAttempt { at: SystemClock.now(), status: Some(200), ms: 5, error: None, response: None }
-}
-
-fn signal(server: &RedisServer, name: &str) {
-    let done = Command::new("kill").args([name, &server.pid().to_string()]).status().unwrap();
-    assert!(done.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -397,7 +392,7 @@ async fn a_paused_redis_is_not_waited_for_and_taken_back_at_once() {
     let server = RedisServer::start(&[]);
     let store = open_brief(&server, &Settings::default()).await;
     store.add(&job("a", "w")).await;
-    signal(&server, "-STOP");
+    signal(server.pid(), "STOP");
     let began = Instant::now();
     let jobs: Vec<Job> = (0..8).map(|_| job("a", "w")).collect();
     for answer in futures::future::join_all(jobs.iter().map(|job| store.push(job))).await {
@@ -406,7 +401,7 @@ async fn a_paused_redis_is_not_waited_for_and_taken_back_at_once() {
     assert!(matches!(store.queue.ping().await, Err(QueueError::Unavailable(_))));
     let took = began.elapsed();
     assert!(took < 4 * (BRIEF.connect + BRIEF.response), "two calls took {took:?}");
-    signal(&server, "-CONT");
+    signal(server.pid(), "CONT");
     eventually("it is taken back", || async { store.queue.ping().await.is_ok() }).await;
     // What was asked meanwhile may have happened: asking again does no harm.
     for job in &jobs {

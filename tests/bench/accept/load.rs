@@ -193,7 +193,7 @@ fn body(workflow: usize) -> Result<Vec<u8>> {
             "task": "tag",
             "input": input,
             // Nobody listens there.
-            "callback_url": "http://127.0.0.1:9/webhook-waiting/4711",
+            "callback_url": "http://127.0.0.1:9009/webhook-waiting/4711",
             "workflow": format!("lead-intake-{workflow:02}"),
             "metadata": { "row": 17 },
         }))
