@@ -1,8 +1,8 @@
 //! The operator's settings: one file, the environment over it, and what they mean together.
 //!
-//! The document is read ([`load`]), completed (`document`, `overrides`, [`auto`]), held against
+//! The document is read ([`load`](mod@load)), completed (`document`, `overrides`, [`auto`]), held against
 //! the JSON Schema of [`Config`] ([`schema`]), and turned into what the service works with
-//! ([`resolve`]). Every step collects its [`Fault`](fault::Fault)s; all are told at once.
+//! ([`resolve`]). Every step collects its [`Fault`]s; all are told at once.
 
 use std::collections::BTreeMap;
 
