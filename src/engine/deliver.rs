@@ -123,7 +123,7 @@ impl Engine {
             }
             Err(fault) => {
                 tracing::warn!(%fault, id = token.id, "a result could not be read");
-                self.settle_surely(&token, back(IDLE)).await;
+                self.settle_surely(&token, Verdict::back(IDLE)).await;
                 self.held.remove(&token);
                 return Some(IDLE);
             }
@@ -146,7 +146,7 @@ impl Engine {
                     Err(_) | Ok(Turn::Granted { .. }) => IDLE,
                 };
                 let wait = wait.clamp(Duration::from_millis(20), Duration::from_secs(60));
-                self.settle_surely(&token, back(wait)).await;
+                self.settle_surely(&token, Verdict::back(wait)).await;
                 self.held.remove(&token);
                 Some(wait)
             }
@@ -262,10 +262,6 @@ impl Engine {
 
 fn json(value: &impl serde::Serialize) -> Bytes {
     serde_json::to_vec(value).map_or_else(|_| Bytes::new(), Bytes::from)
-}
-
-const fn back(after: Duration) -> Verdict {
-    Verdict::Back { after, progress: None }
 }
 
 fn undeliverable(engine: &Engine, why: &str) -> Verdict {

@@ -8,8 +8,7 @@ use serde_json::{Value, value::RawValue};
 use super::Engine;
 use super::view::stopped;
 use crate::domain::id::GroupId;
-use crate::domain::job::Stage;
-use crate::domain::result::{DeliveryAttempt, JobResult, Status};
+use crate::domain::result::{JobResult, Status};
 use crate::queue::{GroupRecord, QueueError, Record};
 
 /// A group as its caller sees it; also the data of its callback.
@@ -68,25 +67,27 @@ pub struct Counts {
 impl Engine {
     /// A group with its jobs' results.
     pub async fn group_result(&self, id: &GroupId) -> Result<Option<GroupResult>, QueueError> {
-        let Some(record) = self.queue.find_group(id).await? else {
-            return Ok(None);
-        };
-        let jobs = self.queue.find_all(&record.group.jobs).await?;
-        let results: Vec<JobResult> = jobs.into_iter().map(Record::into_result).collect();
-        Ok(Some(group_result(record, results)))
+        match self.queue.find_group(id).await? {
+            Some(record) => Ok(Some(self.result_of(record).await?)),
+            None => Ok(None),
+        }
     }
 
-    /// Withdraws a group's jobs that have not ended. `false` when its caller has no such group.
-    pub async fn cancel_group(&self, caller: &str, id: &GroupId) -> Result<bool, QueueError> {
-        let Some(record) = self.find_group(caller, id).await? else {
-            return Ok(false);
-        };
-        for job in self.queue.find_all(&record.group.jobs).await? {
+    /// The same for a group that is at hand.
+    pub async fn result_of(&self, record: GroupRecord) -> Result<GroupResult, QueueError> {
+        let jobs = self.queue.find_all(&record.group.jobs).await?;
+        let results: Vec<JobResult> = jobs.into_iter().map(Record::into_result).collect();
+        Ok(group_result(record, results))
+    }
+
+    /// Withdraws a group's jobs that have not ended.
+    pub async fn cancel_group(&self, group: &GroupRecord) -> Result<(), QueueError> {
+        for job in self.queue.find_all(&group.group.jobs).await? {
             if !job.stage.has_ended() {
                 self.end(&job.job, Status::Cancelled, stopped()).await?;
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// A caller's group.
@@ -96,16 +97,6 @@ impl Engine {
         id: &GroupId,
     ) -> Result<Option<GroupRecord>, QueueError> {
         Ok(self.queue.find_group(id).await?.filter(|record| record.group.caller == caller))
-    }
-
-    /// Attempts to post a group's results.
-    pub async fn group_deliveries(
-        &self,
-        caller: &str,
-        id: &GroupId,
-    ) -> Result<Option<(Stage, Vec<DeliveryAttempt>)>, QueueError> {
-        let found = self.find_group(caller, id).await?;
-        Ok(found.map(|record| (record.stage, record.deliveries)))
     }
 }
 

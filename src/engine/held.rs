@@ -78,7 +78,7 @@ impl Engine {
     /// lease to run out, and nobody counts it as lost.
     pub async fn give_back_all(&self) {
         for lease in self.held.all() {
-            let back = Verdict::Back { after: Duration::ZERO, progress: None };
+            let back = Verdict::back(Duration::ZERO);
             if let Err(fault) = self.queue.settle(&lease, back).await {
                 tracing::warn!(%fault, id = lease.id, "could not be given back");
             }

@@ -30,6 +30,9 @@ const ASIDE: usize = 8;
 /// How long a job may wait aside before it takes its place in the line again.
 const LONGEST_ASIDE: Duration = Duration::from_secs(5);
 
+/// How long a job waits that could be neither run nor ended.
+const UNTAKEN: Duration = Duration::from_secs(1);
+
 /// The longest a pump sleeps without looking.
 const IDLE: Duration = Duration::from_millis(500);
 
@@ -255,7 +258,7 @@ impl Engine {
         let lost = self.held.add(&lease.token, For::Run);
         let Item::Job(mut job, _) = lease.item else {
             // A group never waits in a line to be run.
-            self.settle_surely(&lease.token, back()).await;
+            self.settle_surely(&lease.token, Verdict::back(UNTAKEN)).await;
             self.held.remove(&lease.token);
             return None;
         };
@@ -285,7 +288,7 @@ impl Engine {
                 if let Err(fault) = self.end(&job, status, error).await {
                     metrics::store_error("end");
                     tracing::warn!(%fault, job.id = %job.id, "a job could not be ended");
-                    self.settle_surely(&token, back()).await;
+                    self.settle_surely(&token, Verdict::back(UNTAKEN)).await;
                 }
                 self.held.remove(&token);
                 None
@@ -322,7 +325,3 @@ impl Engine {
 }
 
 type PreparedJob = (Arc<crate::domain::task::Task>, crate::domain::completion::Prompt);
-
-const fn back() -> Verdict {
-    Verdict::Back { after: Duration::from_secs(1), progress: None }
-}

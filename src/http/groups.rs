@@ -11,6 +11,7 @@ use super::problem::{Kind, Problem};
 use super::{State, submission};
 use crate::domain::id::GroupId;
 use crate::engine::groups::GroupResult;
+use crate::queue::GroupRecord;
 
 pub(super) fn submit_doc() -> Operation {
     Operation::new(
@@ -47,9 +48,8 @@ pub(super) async fn get(
     request: HttpRequest,
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let (id, _) = own(&state, &request, &id).await?;
-    let found = state.engine.group_result(&id).await?;
-    Ok(HttpResponse::Ok().json(found.ok_or_else(|| unknown(id.as_str()))?))
+    let group = own(&state, &request, &id).await?;
+    Ok(HttpResponse::Ok().json(state.engine.result_of(group).await?))
 }
 
 pub(super) fn cancel_doc() -> Operation {
@@ -62,10 +62,9 @@ pub(super) async fn cancel(
     request: HttpRequest,
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let (id, caller) = own(&state, &request, &id).await?;
-    state.engine.cancel_group(&caller, &id).await?;
-    let found = state.engine.group_result(&id).await?;
-    Ok(HttpResponse::Ok().json(found.ok_or_else(|| unknown(id.as_str()))?))
+    let group = own(&state, &request, &id).await?;
+    state.engine.cancel_group(&group).await?;
+    Ok(HttpResponse::Ok().json(state.engine.result_of(group).await?))
 }
 
 pub(super) fn replay_doc() -> Operation {
@@ -78,18 +77,16 @@ pub(super) async fn replay(
     request: HttpRequest,
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let (id, caller) = own(&state, &request, &id).await?;
-    let record = state.engine.find_group(&caller, &id).await?;
-    if record.is_some_and(|record| record.group.callback.is_none()) {
+    let group = own(&state, &request, &id).await?;
+    if group.group.callback.is_none() {
         return Err(Problem::new(Kind::NoCallback, "The group has no callback to post to."));
     }
-    if !state.engine.queue().replay_group(&id).await? {
+    if !state.engine.queue().replay_group(&group.group.id).await? {
         let detail = "Only a group whose jobs have all ended can be replayed.";
         return Err(Problem::new(Kind::NotEnded, detail));
     }
-    let found = state.engine.group_result(&id).await?;
-    let group = found.ok_or_else(|| unknown(id.as_str()))?;
-    Ok(HttpResponse::build(StatusCode::ACCEPTED).json(group))
+    let result = state.engine.result_of(group).await?;
+    Ok(HttpResponse::build(StatusCode::ACCEPTED).json(result))
 }
 
 pub(super) fn deliveries_doc() -> Operation {
@@ -102,19 +99,17 @@ pub(super) async fn deliveries(
     request: HttpRequest,
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let (id, caller) = own(&state, &request, &id).await?;
-    let found = state.engine.group_deliveries(&caller, &id).await?;
-    let (reached, attempts) = found.ok_or_else(|| unknown(id.as_str()))?;
-    let answer = Deliveries { object: "list", stage: reached.as_str(), attempts };
-    Ok(HttpResponse::Ok().json(answer))
+    let group = own(&state, &request, &id).await?;
+    Ok(HttpResponse::Ok().json(Deliveries {
+        object: "list",
+        stage: group.stage.as_str(),
+        attempts: group.deliveries,
+    }))
 }
 
 /// The caller's own group.
-async fn own(state: &State, request: &HttpRequest, id: &str) -> Result<(GroupId, String), Problem> {
+async fn own(state: &State, request: &HttpRequest, id: &str) -> Result<GroupRecord, Problem> {
     let caller = state.auth.caller(request).await?;
     let group = GroupId::parse(id).ok_or_else(|| unknown(id))?;
-    if state.engine.find_group(&caller.name, &group).await?.is_none() {
-        return Err(unknown(id));
-    }
-    Ok((group, caller.name))
+    state.engine.find_group(&caller.name, &group).await?.ok_or_else(|| unknown(id))
 }

@@ -228,16 +228,12 @@ pub(super) async fn get(
     id: Path<String>,
     query: Query<Waiting>,
 ) -> Result<HttpResponse, Problem> {
-    let caller = state.auth.caller(&request).await?;
-    let id = job_id(&id)?;
-    let Some(record) = state.engine.find(&caller.name, &id).await? else {
-        return Err(unknown(id.as_str()));
-    };
+    let record = own(&state, &request, &id).await?;
     let Some(wait) = seconds("wait", query.wait.as_deref())? else {
         return Ok(HttpResponse::Ok().json(record.into_result()));
     };
     let time = Duration::from_secs(wait).min(state.settings.max_wait.0);
-    let record = state.engine.wait_for(&id, time).await?.ok_or_else(|| unknown(id.as_str()))?;
+    let record = state.engine.wait_for(&record.job.id, time).await?.ok_or_else(|| unknown(&id))?;
     Ok(HttpResponse::Ok().json(record.into_result()))
 }
 
@@ -392,15 +388,19 @@ pub(super) async fn deliveries(
     request: HttpRequest,
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let caller = state.auth.caller(&request).await?;
-    let id = job_id(&id)?;
-    let found = state.engine.find(&caller.name, &id).await?;
-    let record = found.ok_or_else(|| unknown(id.as_str()))?;
+    let record = own(&state, &request, &id).await?;
     Ok(HttpResponse::Ok().json(Deliveries {
         object: "list",
         stage: record.stage.as_str(),
         attempts: record.deliveries,
     }))
+}
+
+/// The caller's own job.
+async fn own(state: &State, request: &HttpRequest, id: &str) -> Result<Record, Problem> {
+    let caller = state.auth.caller(request).await?;
+    let job = job_id(id)?;
+    state.engine.find(&caller.name, &job).await?.ok_or_else(|| unknown(id))
 }
 
 fn job_id(text: &str) -> Result<JobId, Problem> {

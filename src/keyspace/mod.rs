@@ -184,14 +184,6 @@ impl Keyspace {
         Ok(self.in_time(self.client.get_async_pubsub()).await?)
     }
 
-    /// A plain connection of one's own with the usual deadlines, outside the pool.
-    pub async fn fresh(&self) -> Result<redis::aio::MultiplexedConnection, KeyspaceError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.timeouts.connect))
-            .set_response_timeout(Some(self.timeouts.response));
-        Ok(self.client.get_multiplexed_async_connection_with_config(&config).await?)
-    }
-
     /// Uses one of the runtime's shared connections.
     async fn with<T>(
         &self,

@@ -225,6 +225,13 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// Back after a pause, with nothing new to know.
+    pub const fn back(after: Duration) -> Self {
+        Self::Back { after, progress: None }
+    }
+}
+
 /// A job's end: its result, and the callback that follows in the same step.
 #[derive(Clone, Debug)]
 pub struct Ending {
