@@ -9,7 +9,7 @@ use super::bucket::Quota;
 use super::units::{Rate, Span};
 
 /// What a provider counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Axis {
     /// Calls.
@@ -18,6 +18,8 @@ pub enum Axis {
     InputTokens,
     /// Tokens received.
     OutputTokens,
+    /// Tokens sent and received together.
+    Tokens,
 }
 
 impl Axis {
@@ -30,6 +32,7 @@ impl Axis {
             Self::Requests => "requests",
             Self::InputTokens => "input_tokens",
             Self::OutputTokens => "output_tokens",
+            Self::Tokens => "tokens",
         }
     }
 }

@@ -11,4 +11,5 @@ pub mod retry;
 pub mod route;
 pub mod schema;
 pub mod task;
+pub mod told;
 pub mod units;

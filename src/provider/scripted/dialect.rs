@@ -161,7 +161,7 @@ pub(super) fn invalid(message: &str) -> Value {
 /// The body of a 429.
 pub(super) fn rate_limited(limited: &Limited, model: &str) -> Value {
     let kind = match limited.axis {
-        Some(Axis::InputTokens | Axis::OutputTokens) => "tokens",
+        Some(Axis::InputTokens | Axis::OutputTokens | Axis::Tokens) => "tokens",
         Some(Axis::Requests) | None => "requests",
     };
     error(&limited.message(model), kind, Some("rate_limit_exceeded"))

@@ -100,6 +100,7 @@ impl Limited {
             Some(Axis::Requests) => "requests",
             Some(Axis::InputTokens) => "input tokens",
             Some(Axis::OutputTokens) => "output tokens",
+            Some(Axis::Tokens) => "tokens",
             None => "concurrent requests",
         };
         format!(
