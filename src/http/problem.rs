@@ -69,6 +69,7 @@ kinds! {
     InvalidCallback, UNPROCESSABLE_ENTITY, "invalid_callback", "The callback is refused";
     PastDeadline, UNPROCESSABLE_ENTITY, "deliver_by_past", "The deadline has passed";
     UnreachableDeadline, UNPROCESSABLE_ENTITY, "deliver_by_unreachable", "The deadline cannot be met";
+    LargerThanLimit, UNPROCESSABLE_ENTITY, "larger_than_limit", "The job is larger than a limit";
     NoStep, UNPROCESSABLE_ENTITY, "no_step", "No step of the route is left";
     OverBudget, UNPROCESSABLE_ENTITY, "over_budget", "The job would cost more than it may";
     KeyReused, UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Same key, different request";
@@ -189,10 +190,18 @@ impl From<IntakeError> for Problem {
                     "deliver_by must be a moment in the future, such as in an hour's time.";
                 Self::new(Kind::PastDeadline, detail)
             }
-            IntakeError::UnreachableDeadline { start_at } => {
+            IntakeError::LargerThanLimit { why } => {
                 let detail = format!(
-                    "The job would start only at about {}. Allow more time, or use a more urgent lane.",
-                    start_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+                    "The job takes {why}. Send less input, raise the limit in the settings if the \
+                     provider allows more, or add a step with room to its route."
+                );
+                Self::new(Kind::LargerThanLimit, detail)
+            }
+            IntakeError::UnreachableDeadline { end_at } => {
+                let detail = format!(
+                    "The job could not have ended before about {}. Allow more time, or use a route \
+                     with more room.",
+                    end_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
                 );
                 Self::new(Kind::UnreachableDeadline, detail)
             }
