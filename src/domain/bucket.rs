@@ -71,9 +71,9 @@ impl Ramp {
     /// The open share, and how long the bucket has been in use, after so much time in use and then idle.
     fn opened(&self, open: f64, warm: f64, busy: f64, idle: f64) -> (f64, f64) {
         let grows = (busy - (self.period - warm)).max(0.0);
-        let grown = open * ((grows - IDLE_SHRINKS * idle) * self.growth).exp();
+        let opened = open * ((grows - IDLE_SHRINKS * idle) * self.growth).exp();
         let warm = ((warm + busy).min(self.period) - IDLE_SHRINKS * idle).max(0.0);
-        (grown.max(self.floor).min(1.0), warm)
+        (opened.max(self.floor).min(1.0), warm)
     }
 }
 

@@ -150,18 +150,48 @@ impl LimitSettings {
         self.models.iter().any(|pattern| glob(pattern, model))
     }
 
-    /// The buckets these limits stand for, in an org's name.
-    pub fn pool(&self, org: &str) -> Pool {
-        let rates = [
+    /// Whether nothing is limited.
+    pub fn is_unlimited(&self) -> bool {
+        self.rates().iter().all(|(_, rate)| rate.is_none())
+            && self.days().iter().all(|(_, amount)| amount.is_none())
+            && self.concurrency.is_none()
+    }
+
+    /// The axis that has a daily limit twice, as an amount and as a rate.
+    pub fn said_twice(&self) -> Option<Axis> {
+        let daily = |wanted: Axis| {
+            let said = |(axis, rate): (Axis, Option<Rate>)| {
+                axis == wanted && rate.is_some_and(|rate| rate.per >= Period::Day.length())
+            };
+            self.rates().into_iter().any(said)
+        };
+        let both = |(axis, amount): &(Axis, Option<u64>)| amount.is_some() && daily(*axis);
+        self.days().into_iter().find(both).map(|(axis, _)| axis)
+    }
+
+    /// The rates, by axis.
+    pub const fn rates(&self) -> [(Axis, Option<Rate>); 4] {
+        [
             (Axis::Requests, self.requests),
             (Axis::InputTokens, self.input_tokens),
             (Axis::OutputTokens, self.output_tokens),
             (Axis::Tokens, self.tokens),
-        ];
-        let days = [(Axis::Requests, self.requests_per_day), (Axis::Tokens, self.tokens_per_day)];
-        let rated = rates.iter().filter_map(|(axis, rate)| Some(self.bucket(*axis, (*rate)?)));
-        let daily = days.iter().filter_map(|(axis, amount)| {
-            Some(self.day_bucket(*axis, Rate { amount: (*amount)?, per: Period::Day.length() }))
+        ]
+    }
+
+    /// A day's amounts, by axis.
+    pub const fn days(&self) -> [(Axis, Option<u64>); 2] {
+        [(Axis::Requests, self.requests_per_day), (Axis::Tokens, self.tokens_per_day)]
+    }
+
+    /// The buckets these limits stand for, in an org's name.
+    pub fn pool(&self, org: &str) -> Pool {
+        let limited = self.rates().into_iter();
+        let rated = limited.filter_map(|(axis, rate)| Some(self.bucket(axis, rate?)));
+        let twice = self.said_twice();
+        let days = self.days().into_iter().filter(|(axis, _)| Some(*axis) != twice);
+        let daily = days.filter_map(|(axis, amount)| {
+            Some(self.day_bucket(axis, Rate { amount: amount?, per: Period::Day.length() }))
         });
         Pool {
             id: format!("{org}/{}", self.models.join(",")),

@@ -40,7 +40,7 @@ impl Share {
         let Some(share) = share else { return 1.0 };
         let x = (now - share.at).max(0.0) / share.span - 1.0;
         let grown = share.mark + (share.mark - share.low) * (x * x * x);
-        grown.max(LEAST).min(1.0)
+        grown.clamp(LEAST, 1.0)
     }
 
     /// The share after a refusal of a call that departed at `departed`; `None` when that was

@@ -116,10 +116,10 @@ impl Engine {
 
     /// Jobs in other lines that go before it at the same limits: those of more urgent lanes.
     fn goes_before(&self, asked: &Asked<'_>, targets: &[&Target]) -> u64 {
-        let shared = |pool: &Pool| targets.iter().any(|t| t.pools.iter().any(|p| p.id == pool.id));
+        let is_ours = |pool: &Pool| targets.iter().any(|t| t.pools.iter().any(|p| p.id == pool.id));
         let shares = |route: &Route| {
             let targets = route.steps.iter().filter_map(|step| self.catalog.target(step));
-            targets.flat_map(|target| &target.pools).any(|pool| shared(pool))
+            targets.flat_map(|target| &target.pools).any(|pool| is_ours(pool))
         };
         self.load.ready(|lane, route| {
             lane < asked.lane

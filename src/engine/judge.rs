@@ -122,8 +122,10 @@ pub(super) fn end(answer: &Result<Completion, ProviderError>, took: Duration) ->
 
 /// What the provider said of its limits.
 pub(super) fn told(answer: &Result<Completion, ProviderError>) -> &[Told] {
-    drop(answer.is_ok());
-    &[]
+    match answer {
+        Ok(completion) => &completion.told,
+        Err(error) => &error.told,
+    }
 }
 
 /// What to settle a turn with: what the provider reports; after an error the call alone, unless

@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn a_limit_is_believed_once_it_was_told_again_and_again() {
         let learned = Learned::default();
-        let mut told = |factor| learned.limit_told("p", "r", factor);
+        let told = |factor| learned.limit_told("p", "r", factor);
         assert_eq!(
             (told(0.5), told(0.5), told(0.7), told(0.7), told(0.7)),
             (None, None, None, None, None)

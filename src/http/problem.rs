@@ -176,13 +176,7 @@ impl From<IntakeError> for Problem {
             IntakeError::UnknownTask { name, nearest, known } => {
                 unknown_task(&name, nearest.as_deref(), &known)
             }
-            IntakeError::InvalidInput { task, violations } => {
-                let detail = format!(
-                    "The input does not fit the schema of task `{task}`: {}. GET /v1/tasks shows it.",
-                    summary(&violations)
-                );
-                Self::new(Kind::InvalidInput, detail).with_errors(violations)
-            }
+            IntakeError::InvalidInput { task, violations } => invalid_input(&task, violations),
             IntakeError::Callback(refusal) => Self::new(Kind::InvalidCallback, refusal.to_string()),
             IntakeError::CallbackHeaders(why) => Self::new(Kind::InvalidCallback, why),
             IntakeError::PastDeadline => {
@@ -212,21 +206,7 @@ impl From<IntakeError> for Problem {
                 );
                 Self::new(Kind::NoStep, detail)
             }
-            IntakeError::OverBudget { estimate } => {
-                let detail = estimate.map_or_else(
-                    || {
-                        "No step of the route has a known price, so max_cost_usd cannot be kept. \
-                        Add the model to [[prices]]."
-                            .to_owned()
-                    },
-                    |cost| {
-                        format!(
-                            "The job may cost {cost:.6} USD, which is more than its max_cost_usd."
-                        )
-                    },
-                );
-                Self::new(Kind::OverBudget, detail)
-            }
+            IntakeError::OverBudget { estimate } => over_budget(estimate),
             IntakeError::KeyReused => {
                 let detail = "This Idempotency-Key was used with another request. Use a new key \
                               for a new request, or send the same body again.";
@@ -240,6 +220,26 @@ impl From<IntakeError> for Problem {
             IntakeError::Queue(error) => error.into(),
         }
     }
+}
+
+fn over_budget(estimate: Option<f64>) -> Problem {
+    let detail = match estimate {
+        Some(cost) => {
+            format!("The job may cost {cost:.6} USD, which is more than its max_cost_usd.")
+        }
+        None => "No step of the route has a known price, so max_cost_usd cannot be kept. Add the \
+                 model to [[prices]]."
+            .to_owned(),
+    };
+    Problem::new(Kind::OverBudget, detail)
+}
+
+fn invalid_input(task: &str, violations: Vec<Violation>) -> Problem {
+    let detail = format!(
+        "The input does not fit the schema of task `{task}`: {}. GET /v1/tasks shows it.",
+        summary(&violations)
+    );
+    Problem::new(Kind::InvalidInput, detail).with_errors(violations)
 }
 
 fn unknown_task(name: &str, nearest: Option<&str>, known: &[String]) -> Problem {

@@ -144,11 +144,10 @@ impl Stored {
             return;
         }
         let age = micros(end.age);
-        if end.refused && minds_refusals(pool) {
-            if let Some(share) = Share::refused(self.share, now, now - age) {
-                self.share = Some(share);
-                self.keep(now + micros(REFUSED_FOR));
-            }
+        let refused = end.refused && minds_refusals(pool);
+        if let Some(share) = Share::refused(self.share, now, now - age).filter(|_| refused) {
+            self.share = Some(share);
+            self.keep(now + micros(REFUSED_FOR));
         }
         let share = Share::now(self.share, now);
         let more = corrections(pool, &ask.cost, end.used.as_ref());
