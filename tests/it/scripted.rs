@@ -145,7 +145,7 @@ fn prompt(text: &str) -> Prompt {
 
 /// The first call is let in, the second refused.
 const TIGHT: &str = r#"
-    requests = "60/min"
+    requests = "30/min"
     input_tokens = "6000/min"
     tokens = "600/min"
     tokens_per_day = 1000000
@@ -168,6 +168,14 @@ async fn both_refusals(settings: &str, text: &str) -> [ProviderError; 2] {
         };
         errors.push(error);
     }
+    let limits = |error: &ProviderError| {
+        error.told.iter().map(|told| (told.axis, told.per, told.limit)).collect::<Vec<_>>()
+    };
+    assert_eq!(limits(&errors[0]), limits(&errors[1]), "{errors:?}");
+    assert_eq!(
+        errors[0].message.split(" Please").next(),
+        errors[1].message.split(" Please").next()
+    );
     errors.try_into().unwrap()
 }
 
@@ -201,7 +209,7 @@ async fn a_refusal_means_the_same_in_process_and_on_the_wire(
             one.and_then(|told| told.limit)
         };
         if limits > 0 {
-            assert_eq!(limit(Axis::Requests, Period::Minute), Some(60.0));
+            assert_eq!(limit(Axis::Requests, Period::Minute), Some(30.0));
             assert_eq!(limit(Axis::InputTokens, Period::Minute), Some(6_000.0));
             assert_eq!(limit(Axis::Tokens, Period::Minute), Some(600.0));
             assert_eq!(limit(Axis::Tokens, Period::Day), Some(1e6));

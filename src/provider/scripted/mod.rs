@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::told::joined;
 use super::{ErrorClass, Provider, ProviderError, codes};
 use crate::clock::SharedClock;
 use crate::domain::completion::{Completion, Prompt};
@@ -65,7 +66,8 @@ pub struct Settings {
     /// How much of the rates it lets through at once; never less than one call.
     pub burst: Span,
     /// Counts the rates in a sliding window of this length (`1m`) instead of `burst`: in none is
-    /// more let through than the rate brings in that time, and a larger call never.
+    /// more let through than the rate brings in that time (never less than one), and a larger
+    /// call never.
     pub window: Option<Span>,
     /// How fast use may grow (`2x/10s`, `2x/10s from 5%`): on each rate, what is let through in
     /// the last 10 s is at most twice what was in the 10 s before, or twice 10 % of the rate. A
@@ -189,7 +191,7 @@ fn rate_limited(limited: &Limited, model: &str, told: &[Told]) -> ProviderError 
     ProviderError {
         status: Some(429),
         retry_after: limited.wait,
-        told: told.to_vec(),
+        told: joined(told.to_vec(), limited.told().into_iter().collect()),
         ..ProviderError::new(class, code, limited.message(model))
     }
 }

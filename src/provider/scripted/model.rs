@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::answer::{self, Answer};
 use super::fault::{Directives, Fault};
-use super::limits::{Limits, Units};
+use super::limits::{Limits, Units, as_told};
 use super::refusal::{Limited, Short};
 use super::stats::Stats;
 use super::{Settings, chance};
@@ -254,9 +254,10 @@ impl Model {
 
     /// A 429 that no limit asked for.
     fn unfounded(&self) -> Limited {
-        let limit = self.settings.requests.map_or(0, |rate| rate.amount);
-        let short = Short::Rate(Axis::Requests, Period::Minute);
-        Limited { short, limit: Some(limit), wait: Some(Duration::from_secs(1)) }
+        let told = self.settings.requests.map(as_told);
+        let short = Short::Rate(Axis::Requests, told.map_or(Period::Minute, |(per, _)| per));
+        let limit = told.map(|(_, limit)| limit);
+        Limited { short, limit, wait: Some(Duration::from_secs(1)) }
     }
 
     /// Whether all places are taken.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::limits::Axis;
-use crate::domain::told::Period;
+use crate::domain::told::{Period, Told};
 use crate::provider::{ErrorClass, codes};
 
 /// A call for which there is no room.
@@ -54,6 +54,16 @@ impl Limited {
         let wait = self.wait.map(|wait| format!(" Please try again in {}ms.", wait.as_millis()));
         let wait = wait.unwrap_or_default();
         format!("{what} for {model} in organization org-scripted{on}{limit}.{wait}")
+    }
+
+    /// The limit that its message tells of.
+    pub(super) fn told(&self) -> Option<Told> {
+        let (Short::Rate(axis, per) | Short::TooLarge(axis, per, _)) = self.short else {
+            return None;
+        };
+        #[expect(clippy::cast_precision_loss, reason = "limits are far below 2^53")]
+        let limit = Some(self.limit? as f64);
+        Some(Told { axis, per, limit, remaining: None, reset: None })
     }
 
     /// The error's `type` and `code`.

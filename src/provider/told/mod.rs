@@ -29,9 +29,9 @@ const ANTHROPIC: [(&str, Axis); 3] = [
 /// What OpenAI and its kin call an axis behind `x-ratelimit-limit-`.
 const OPENAI: [(&str, Axis); 4] = [
     ("requests", Axis::Requests),
-    ("tokens", Axis::Tokens),
     ("input-tokens", Axis::InputTokens),
     ("output-tokens", Axis::OutputTokens),
+    ("tokens", Axis::Tokens),
 ];
 
 /// A period told by name behind the axis; Cerebras does.

@@ -148,7 +148,7 @@ impl Limits {
 }
 
 /// A rate in the period that it is told by.
-fn as_told(rate: Rate) -> (Period, u64) {
+pub(super) fn as_told(rate: Rate) -> (Period, u64) {
     let per = if rate.per < Period::Day.length() { Period::Minute } else { Period::Day };
     (per, units_in(rate, per.length()))
 }
@@ -260,7 +260,7 @@ struct Window {
 
 impl Window {
     fn new(rate: Rate, length: Duration) -> Self {
-        let most = units_in(rate, length);
+        let most = units_in(rate, length).max(1);
         Self { length: micros(length), most, log: VecDeque::new(), sum: 0 }
     }
 
