@@ -142,6 +142,7 @@ fn job(input: &str, workflow: &str) -> Job {
         metadata: None,
         group: None,
         traceparent: None,
+        share: None,
     }
 }
 
