@@ -79,7 +79,7 @@ impl Service {
         let parts = Parts {
             poster: poster(config, &stores.keys, &clock).await?,
             callbacks: callbacks(config),
-            catalog: catalog(plan, &clock)?,
+            catalog: catalog(plan, &clock)?.with_workflows(config.workflows.clone()),
             queue: stores.queue,
             limiter: stores.limiter,
             clock,

@@ -151,12 +151,24 @@ pub enum IntakeError {
         /// When to come again.
         retry_after: Duration,
     },
+    /// The workflow has as many open jobs as it may.
+    #[error("the workflow is full")]
+    WorkflowFull {
+        /// Its name.
+        workflow: Option<String>,
+        /// How many of its jobs are open.
+        open: u64,
+        /// How many may be.
+        most: u64,
+        /// When to come again.
+        retry_after: Duration,
+    },
     /// The store.
     #[error(transparent)]
     Queue(#[from] QueueError),
 }
 
-/// When to come again if the backlog is full.
+/// When to come again if the backlog or the workflow is full.
 const BUSY_PAUSE: Duration = Duration::from_secs(10);
 
 impl Engine {
@@ -267,7 +279,8 @@ impl Engine {
         estimate: impl FnOnce(u64) -> Estimate,
     ) -> Result<Accepted, IntakeError> {
         match pushed {
-            Pushed::Stored { position, durability } => {
+            Pushed::Stored { ahead, durability } => {
+                let position = ahead.rank();
                 for (task, lane) in jobs {
                     metrics::accepted(task, lane.as_str());
                 }
@@ -280,6 +293,9 @@ impl Engine {
                 Ok(Accepted { id, repeated: true, position: None, estimate: None, durability })
             }
             Pushed::KeyReused => Err(IntakeError::KeyReused),
+            Pushed::WorkflowFull { workflow, open, most } => {
+                Err(IntakeError::WorkflowFull { workflow, open, most, retry_after: BUSY_PAUSE })
+            }
         }
     }
 
@@ -313,6 +329,7 @@ impl Engine {
             route: route.to_owned(),
             lane,
             created_at: now,
+            share: self.catalog.share(submission.workflow.as_deref()),
             workflow: submission.workflow,
             session: submission.session,
             callback: submission.callback,

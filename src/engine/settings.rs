@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::job::Lane;
+use crate::domain::job::{Lane, Share};
 use crate::domain::units::Span;
 
 /// One lane's part.
@@ -98,5 +98,35 @@ impl Default for Settings {
             max_attempts: 12,
             disabled: Span::secs(600),
         }
+    }
+}
+
+/// `[workflows.NAME]` in the settings: what one workflow of each caller may have. `[workflows."*"]`
+/// is for every workflow without a table of its own; what it limits, it limits for each of them.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WorkflowSettings {
+    /// Turns it gets for every turn of a workflow of weight 1.
+    #[schemars(range(min = 0.01, max = 100.0))]
+    pub weight: f64,
+    /// Its open jobs beyond which new ones are refused with 429. Default: no limit of its own.
+    #[schemars(range(min = 1))]
+    pub max_queued: Option<u64>,
+    /// Its jobs that run at the same time, on all replicas together. Default: no limit of its own.
+    #[schemars(range(min = 1))]
+    pub max_running: Option<u64>,
+}
+
+impl Default for WorkflowSettings {
+    fn default() -> Self {
+        Self { weight: Share::default().weight, max_queued: None, max_running: None }
+    }
+}
+
+impl WorkflowSettings {
+    /// As it goes with a job.
+    pub const fn share(&self) -> Share {
+        let Self { weight, max_queued, max_running } = *self;
+        Share { weight, max_queued, max_running }
     }
 }

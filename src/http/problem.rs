@@ -76,6 +76,7 @@ kinds! {
     AlreadyEnded, CONFLICT, "already_ended", "The job has ended";
     NotEnded, CONFLICT, "not_ended", "The job has not ended";
     NoCallback, CONFLICT, "no_callback", "The job has no callback";
+    WorkflowFull, TOO_MANY_REQUESTS, "workflow_full", "The workflow has too many open jobs";
     Busy, SERVICE_UNAVAILABLE, "backlog_full", "Too much waits already";
     StoreUnavailable, SERVICE_UNAVAILABLE, "store_unavailable", "The store is not available";
     StoreFull, SERVICE_UNAVAILABLE, "store_full", "The store is full";
@@ -217,6 +218,9 @@ impl From<IntakeError> for Problem {
                 let detail = "Too many jobs wait already. Nothing was stored; try again later.";
                 Self::new(Kind::Busy, detail).retry_after(retry_after)
             }
+            IntakeError::WorkflowFull { workflow, open, most, retry_after } => {
+                workflow_full(workflow.as_deref(), open, most).retry_after(retry_after)
+            }
             IntakeError::Queue(error) => error.into(),
         }
     }
@@ -240,6 +244,19 @@ fn invalid_input(task: &str, violations: Vec<Violation>) -> Problem {
         summary(&violations)
     );
     Problem::new(Kind::InvalidInput, detail).with_errors(violations)
+}
+
+fn workflow_full(workflow: Option<&str>, open: u64, most: u64) -> Problem {
+    let (whose, table) = workflow.map_or_else(
+        || ("Your jobs without a workflow".to_owned(), "*"),
+        |name| (format!("The workflow `{name}`"), name),
+    );
+    let detail = format!(
+        "{whose} may have {most} open jobs, {open} are open, and these would be too many. Nothing was \
+         stored: send them when others have ended, fewer at a time, or raise `max_queued` in \
+         [workflows.{table:?}] or [workflows.\"*\"]."
+    );
+    Problem::new(Kind::WorkflowFull, detail)
 }
 
 fn unknown_task(name: &str, nearest: Option<&str>, known: &[String]) -> Problem {
