@@ -67,6 +67,8 @@ struct WaitingView {
     lane: &'static str,
     route: String,
     jobs: u64,
+    /// Workflows that have a job ready.
+    workflows: u64,
 }
 
 /// Every limit, every gate that is shut, and who waits.
@@ -97,9 +99,14 @@ pub(super) async fn get(state: Data<State>, request: HttpRequest) -> Result<Http
     let levels = engine.limiter().levels(&pools).await.map_err(|fault| unavailable(&fault))?;
     let shut = engine.limiter().shut_gates(&gates).await.map_err(|fault| unavailable(&fault))?;
     let depths = engine.queue().depths().await?;
-    let waiting = depths.ready.into_iter().filter_map(|(line, jobs)| match line {
-        Line::Run { lane, route } => Some(WaitingView { lane: lane.as_str(), route, jobs }),
-        Line::Deliver => None,
+    let waiting = depths.ready.into_iter().zip(depths.flows).filter_map(|(ready, flows)| {
+        let ((line, jobs), (_, workflows)) = (ready, flows);
+        match line {
+            Line::Run { lane, route } => {
+                Some(WaitingView { lane: lane.as_str(), route, jobs, workflows })
+            }
+            Line::Deliver => None,
+        }
     });
     let shut = shut.into_iter().map(|gate| GateView {
         name: gate.gate,
