@@ -17,6 +17,7 @@ use crate::queue::SharedQueue;
 
 mod cascade;
 pub mod catalog;
+mod chance;
 mod deliver;
 pub mod estimate;
 mod finish;
@@ -34,6 +35,7 @@ pub mod view;
 mod wait;
 
 use catalog::Catalog;
+use chance::Chance;
 use estimate::Load;
 use held::Held;
 use learned::Learned;
@@ -58,6 +60,8 @@ pub struct Parts {
     pub callbacks: Callbacks,
     /// The operator's settings.
     pub settings: Settings,
+    /// What chance begins with.
+    pub seed: u64,
 }
 
 /// How callbacks are retried and shaped.
@@ -89,6 +93,7 @@ pub struct Engine {
     learned: Learned,
     load: Load,
     calls: AtomicU64,
+    chance: Chance,
 }
 
 /// An engine many hold.
@@ -110,6 +115,7 @@ impl Engine {
             load: Load::default(),
             ids: IdSource::default(),
             calls: AtomicU64::new(0),
+            chance: Chance::new(parts.seed),
             queue: parts.queue,
             limiter: parts.limiter,
             clock: parts.clock,
