@@ -51,10 +51,7 @@ pub fn load_in(
 
 /// As [`load`], for a rehearsal that asks no provider and opens no store: no secret is needed, and
 /// none is read.
-pub fn load_rehearsal(
-    file: Option<PathBuf>,
-    environment: &Environment,
-) -> Result<Loaded, Faults> {
+pub fn load_rehearsal(file: Option<PathBuf>, environment: &Environment) -> Result<Loaded, Faults> {
     let (document, file) = find(Path::new("."), file, environment)?;
     let (config, plan) = complete(document, environment, &Purpose::Rehearse)?;
     Ok(Loaded { config, plan, file })
@@ -132,7 +129,9 @@ fn complete(
     check::check(&mut document, &mut more);
     let plan = match purpose {
         Purpose::Maintain if document.entries("accounts").next().is_none() => Plan::default(),
-        Purpose::Serve | Purpose::Maintain | Purpose::Rehearse => resolve::resolve(&document, &mut more),
+        Purpose::Serve | Purpose::Maintain | Purpose::Rehearse => {
+            resolve::resolve(&document, &mut more)
+        }
     };
     faults.append(more);
     match Config::deserialize(&document.root) {

@@ -330,7 +330,10 @@ impl Engine {
             Outcome::RateLimited => {
                 // A hint is cut to whole seconds by some providers: come a little later.
                 let hinted = error.retry_after.map(|wait| wait.min(LONGEST_HOLD) + HINT_SLACK);
-                let unhinted = || failed().map(|count| backoff(Duration::from_secs(1), count, self.chance.share()));
+                let unhinted = || {
+                    failed()
+                        .map(|count| backoff(Duration::from_secs(1), count, self.chance.share()))
+                };
                 if let Some(hold) = hinted.or_else(unhinted) {
                     self.shut(&target.limit_gates(), hold, "the provider answered 429").await;
                 }

@@ -182,9 +182,7 @@ fn arrival(entry: &Entry, index: u64, task: &Task, defaults: Defaults) -> Arriva
     let number = index % entry.workflows + 1;
     let workflow = match (&entry.workflow, entry.workflows) {
         (workflow, 1) => workflow.clone(),
-        (workflow, _) => {
-            Some(format!("{}-{number}", workflow.as_deref().unwrap_or(&entry.task)))
-        }
+        (workflow, _) => Some(format!("{}-{number}", workflow.as_deref().unwrap_or(&entry.task))),
     };
     let cap = u64::from(task.max_output_tokens);
     Arrival {

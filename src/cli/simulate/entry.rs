@@ -59,7 +59,12 @@ pub(super) struct Entry {
 }
 
 /// Reads a burst: `task=tag,jobs=5000,workflows=3,at=09:00,over=10s`.
-pub(super) fn burst(number: usize, text: &str, date: NaiveDate, told: &mut Faults) -> Option<Entry> {
+pub(super) fn burst(
+    number: usize,
+    text: &str,
+    date: NaiveDate,
+    told: &mut Faults,
+) -> Option<Entry> {
     let place = format!("--burst {number}");
     let mut fields: Vec<(&str, &str)> = Vec::new();
     let before = told.0.len();
@@ -94,9 +99,8 @@ pub(super) fn entry(
     let before = told.0.len();
     let mut read = Reader { place, fields, told };
     let at = read.needed("at", MOMENT, |text| moment(text, date));
-    let task = read.needed("task", "expected a task's name, such as tag", |text| {
-        Some(text.to_owned())
-    });
+    let task =
+        read.needed("task", "expected a task's name, such as tag", |text| Some(text.to_owned()));
     let whole = |least: u64, most: u64| {
         move |text: &str| text.parse::<u64>().ok().filter(|n| (least..=most).contains(n))
     };
@@ -211,7 +215,8 @@ mod tests {
     #[test]
     fn a_burst_is_read_strictly_and_every_fault_is_told() {
         let mut told = Faults::default();
-        let text = "task=tag, jobs=5000,workflows=3,at=09:00,over=10s,lane=batch,input=400,output=9";
+        let text =
+            "task=tag, jobs=5000,workflows=3,at=09:00,over=10s,lane=batch,input=400,output=9";
         let read = burst(1, text, date(), &mut told).unwrap();
         assert!(told.is_empty(), "{told}");
         assert_eq!((read.jobs, read.workflows, read.lane), (5_000, 3, Some(Lane::Batch)));

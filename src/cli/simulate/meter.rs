@@ -49,11 +49,7 @@ impl Gauge {
 pub(super) fn buckets(pool: &Pool) -> Vec<Gauge> {
     let quotas = Axis::ALL.into_iter().zip(pool.quotas);
     let gauge = |(axis, quota): (Axis, Option<crate::domain::bucket::Quota>)| {
-        quota.map(|quota| Gauge {
-            axis: axis.as_str(),
-            rate: quota.rate * 1e6,
-            burst: quota.burst,
-        })
+        quota.map(|quota| Gauge { axis: axis.as_str(), rate: quota.rate * 1e6, burst: quota.burst })
     };
     quotas.filter_map(gauge).collect()
 }

@@ -6,6 +6,7 @@ mod entry;
 mod meter;
 mod report;
 mod run;
+mod series;
 mod table;
 mod usage;
 mod world;

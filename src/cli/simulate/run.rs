@@ -287,8 +287,7 @@ async fn seen(
     ids: Vec<Result<String, String>>,
     calls: &[Call],
 ) -> Result<Vec<Seen>> {
-    let known: Vec<JobId> =
-        ids.iter().filter_map(|id| JobId::parse(id.as_ref().ok()?)).collect();
+    let known: Vec<JobId> = ids.iter().filter_map(|id| JobId::parse(id.as_ref().ok()?)).collect();
     let mut results: HashMap<String, JobResult> = HashMap::with_capacity(known.len());
     for ids in known.chunks(PAGE) {
         for record in engine.queue().find_all(ids).await? {
@@ -296,9 +295,8 @@ async fn seen(
         }
     }
     let first = arrivals.first().map_or(DateTime::UNIX_EPOCH, |arrival| arrival.at);
-    let since = |at: DateTime<Utc>| {
-        (at - first).num_microseconds().map_or(0.0, |micros| seconds(micros))
-    };
+    let since =
+        |at: DateTime<Utc>| (at - first).num_microseconds().map_or(0.0, |micros| seconds(micros));
     let mut departed: Vec<Option<f64>> = vec![None; arrivals.len()];
     for call in calls {
         if let Some(departed) = departed.get_mut(call.row) {

@@ -151,7 +151,11 @@ pub(super) fn wait(seconds: Option<f64>) -> String {
     if seconds < 59.95 {
         return format!("{seconds:.1} s");
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some days at most")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "some days at most"
+    )]
     let whole = seconds.round() as u64;
     match (whole / 3_600, whole / 60 % 60, whole % 60) {
         (0, minutes, seconds) => format!("{minutes} min {seconds:02} s"),
@@ -181,6 +185,13 @@ fn counted(count: usize, what: &str) -> String {
     format!("{} {what}{ending}", grouped(count))
 }
 
+/// A count as an axis shows it.
+pub(super) fn rounded(count: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of jobs")]
+    let whole = count.round() as usize;
+    grouped(whole)
+}
+
 /// `5,000`.
 fn grouped(count: usize) -> String {
     let digits = count.to_string();
@@ -203,7 +214,12 @@ mod tests {
         assert_eq!(grouped(5), "5");
         assert_eq!(grouped(1_234_567), "1,234,567");
         assert_eq!(counted(1, "job"), "1 job");
-        let times = [(0.64, "0.6 s"), (59.96, "1 min 00 s"), (800.0, "13 min 20 s"), (7_500.0, "2 h 05 min")];
+        let times = [
+            (0.64, "0.6 s"),
+            (59.96, "1 min 00 s"),
+            (800.0, "13 min 20 s"),
+            (7_500.0, "2 h 05 min"),
+        ];
         for (seconds, told) in times {
             assert_eq!(wait(Some(seconds)), told);
         }

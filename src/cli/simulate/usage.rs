@@ -29,9 +29,8 @@ pub(super) struct Used {
 pub(super) fn used(outcome: &Outcome) -> Vec<Used> {
     let mut found = Vec::new();
     for (place, pool) in outcome.pools.iter().enumerate() {
-        let concerned = |job: &Seen| {
-            outcome.routes.get(&job.route).is_some_and(|pools| pools.contains(&place))
-        };
+        let concerned =
+            |job: &Seen| outcome.routes.get(&job.route).is_some_and(|pools| pools.contains(&place));
         let calls: Vec<&Call> =
             outcome.calls.iter().filter(|call| call.pools.contains(&pool.id)).collect();
         let backlog = backlog(outcome, &calls, concerned);
@@ -115,11 +114,8 @@ fn share(
         let busy: f64 = calls.iter().map(|call| overlap(outcome, call, backlog)).sum();
         return Some(busy / (gauge.rate * time));
     }
-    let used: f64 = calls
-        .iter()
-        .filter(within)
-        .map(|call| gauge.units(call.input, call.output))
-        .sum();
+    let used: f64 =
+        calls.iter().filter(within).map(|call| gauge.units(call.input, call.output)).sum();
     #[expect(clippy::cast_precision_loss, reason = "a count of backlogs")]
     let bursts = gauge.burst * backlog.len() as f64;
     Some(used / (gauge.rate * time + bursts))

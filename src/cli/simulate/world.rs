@@ -168,7 +168,8 @@ impl Provider for Simulated {
         let (row, input, output) = read(prompt).ok_or_else(not_ours)?;
         #[expect(clippy::cast_precision_loss, reason = "exact up to the year 2255")]
         let now = self.clock.now().timestamp_micros() as f64;
-        let call = Call { row, at: now, ended: now, input, output, pools: Vec::new(), refused: None };
+        let call =
+            Call { row, at: now, ended: now, input, output, pools: Vec::new(), refused: None };
         let running = match self.admit(model, now, (input, output)) {
             Ok(running) => running,
             Err(Refused { pool, refusal }) => {
@@ -193,8 +194,7 @@ impl Provider for Simulated {
             let (class, code) = (ErrorClass::FailoverProvider, codes::TIMED_OUT);
             return Err(ProviderError::new(class, code, "no answer in time"));
         }
-        let usage =
-            Usage { input_tokens: input, output_tokens: output, ..Usage::default() };
+        let usage = Usage { input_tokens: input, output_tokens: output, ..Usage::default() };
         Ok(Completion {
             model: model.to_owned(),
             text: "simulated".to_owned(),

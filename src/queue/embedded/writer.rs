@@ -2,8 +2,8 @@
 //! that all of them share one flush to the disk, and answers after that.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -89,11 +89,7 @@ impl Writer {
 
     /// Takes each step where it is asked for, without a thread: nothing waits for anything, and
     /// the same steps have the same outcome in every run.
-    pub(super) fn inline(
-        store: Arc<Store>,
-        clock: SharedClock,
-        hints: watch::Sender<u64>,
-    ) -> Self {
+    pub(super) fn inline(store: Arc<Store>, clock: SharedClock, hints: watch::Sender<u64>) -> Self {
         let (_, waiting) = mpsc::channel();
         let desk = Desk { store, clock, hints, waiting, unflushed: None };
         let room = Arc::new(Semaphore::new(ROOM));
