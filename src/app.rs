@@ -13,7 +13,7 @@ use secrecy::ExposeSecret;
 use crate::callback::http::Poster;
 use crate::callback::sign::{self, Secret};
 use crate::clock::{SharedClock, SystemClock};
-use crate::config::{self, Config, Plan};
+use crate::config::{self, Config, Loaded, Plan};
 use crate::domain::limits::LimitSettings;
 use crate::domain::retry::Schedule;
 use crate::engine::catalog::{Account, Catalog};
@@ -79,12 +79,14 @@ impl Service {
         let parts = Parts {
             poster: poster(config, &stores.keys, &clock).await?,
             callbacks: callbacks(config),
-            catalog: catalog(plan, &clock)?.with_workflows(config.workflows.clone()),
+            catalog: catalog(plan, |account| provider(account, &clock))?
+                .with_workflows(config.workflows.clone()),
             queue: stores.queue,
             limiter: stores.limiter,
             clock,
             lifecycle: lifecycle.clone(),
             settings: config.engine.clone(),
+            seed: rand::random(),
         };
         let engine = Engine::new(parts);
         let state = State {
@@ -185,11 +187,41 @@ pub fn provider(account: &config::Account, clock: &SharedClock) -> Result<Shared
         .map_err(|fault| anyhow!("account `{}`: {fault}", account.name))
 }
 
-fn catalog(plan: Plan, clock: &SharedClock) -> Result<Catalog> {
+/// An engine over a store and buckets in memory that asks other providers than the configured
+/// ones: for rehearsals.
+pub fn rehearsal(
+    loaded: Loaded,
+    clock: &SharedClock,
+    lifecycle: &Lifecycle,
+    seed: u64,
+    provider: impl Fn(&config::Account) -> SharedProvider,
+) -> Result<SharedEngine> {
+    let config = loaded.config;
+    // Nothing is posted, but an engine has what to post with.
+    let signing = Secret::parse(&sign::generate(&mut rand::rng()));
+    let signing = signing.map_err(|fault| anyhow!("{fault}"))?;
+    let poster = Poster::new(&config.callbacks, vec![signing], Arc::clone(clock));
+    Ok(Engine::new(Parts {
+        queue: Arc::new(EmbeddedQueue::in_memory(Arc::clone(clock))?),
+        limiter: Arc::new(LocalLimiter::new(Arc::clone(clock))),
+        clock: Arc::clone(clock),
+        lifecycle: lifecycle.clone(),
+        catalog: catalog(loaded.plan, |account| Ok(provider(account)))?,
+        poster: poster.map_err(|fault| anyhow!(fault))?,
+        callbacks: callbacks(&config),
+        settings: config.engine,
+        seed,
+    }))
+}
+
+fn catalog(
+    plan: Plan,
+    provider: impl Fn(&config::Account) -> Result<SharedProvider>,
+) -> Result<Catalog> {
     let mut accounts = BTreeMap::new();
     for account in plan.accounts {
         let ready = Account {
-            provider: provider(&account, clock)?,
+            provider: provider(&account)?,
             vendor: account.vendor.as_str().to_owned(),
             org: account.org,
             limits: account.limits,

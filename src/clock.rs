@@ -48,3 +48,25 @@ impl Clock for ManualClock {
         DateTime::from_timestamp_micros(self.0.load(Ordering::SeqCst)).unwrap_or_default()
     }
 }
+
+/// The time of the tokio runtime it is asked in, told as if it had begun at a given moment. Where
+/// that runtime's clock is paused this is virtual time: it passes while everything sleeps, at once.
+#[derive(Clone, Copy, Debug)]
+pub struct VirtualClock {
+    base: DateTime<Utc>,
+    begun: tokio::time::Instant,
+}
+
+impl VirtualClock {
+    /// A clock that shows this time now.
+    pub fn starting_at(base: DateTime<Utc>) -> Self {
+        Self { base, begun: tokio::time::Instant::now() }
+    }
+}
+
+impl Clock for VirtualClock {
+    fn now(&self) -> DateTime<Utc> {
+        let passed = chrono::Duration::from_std(self.begun.elapsed()).unwrap_or_default();
+        self.base + passed
+    }
+}

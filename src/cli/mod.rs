@@ -5,6 +5,7 @@ pub mod demo;
 mod keys;
 mod scripted;
 mod serve;
+mod simulate;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -38,6 +39,9 @@ enum Command {
     /// Makes, lists and revokes callers' API keys.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Runs a burst in virtual time against the settings: when it is drained, how long jobs wait,
+    /// what it costs, what binds. Needs no keys and asks nobody.
+    Simulate(simulate::Options),
     /// Shows the product at work, with no key, no network and no Redis.
     Demo(demo::Options),
     /// Serves the built-in provider over HTTP, to try things against.
@@ -86,6 +90,7 @@ async fn command(cli: Cli, out: &mut (impl Write + Send)) -> Result<()> {
         Command::Keys(command) => {
             keys::run(command, config::load_config(cli.config, &config::environment())?, out).await
         }
+        Command::Simulate(options) => simulate::run(cli.config, options, out).await,
         Command::Demo(options) => demo::run(options, out).await,
         Command::Scripted(options) => scripted::run(options, out).await,
         Command::Openapi => {

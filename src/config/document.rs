@@ -176,6 +176,19 @@ impl Document {
             || self.hidden.contains(key)
     }
 
+    /// Takes every secret out, and where it would be read from. Accounts get a key that is none.
+    pub(super) fn without_secrets(&mut self) {
+        for secret in SECRETS {
+            visit(&mut self.root, "", secret.within, &mut |_, table| {
+                table.shift_remove(secret.name);
+                table.shift_remove(&format!("{}_file", secret.name));
+            });
+        }
+        visit(&mut self.root, "", &["accounts", "*"], &mut |_, table| {
+            table.insert("api_key".to_owned(), Value::from("none"));
+        });
+    }
+
     /// Puts the environment's values in for `${VAR}`; `$${` stands for `${` itself.
     pub(super) fn expand(&mut self, environment: &Environment, faults: &mut Faults) {
         let mut work = Expansion { environment, hidden: &mut self.hidden, faults };

@@ -56,7 +56,7 @@ impl fmt::Display for Faults {
 }
 
 /// `; did you mean …?` with the known name nearest to `name`, or a list of the known ones.
-pub(super) fn instead<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub fn instead<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
     match (nearest(name, &known), known.is_empty()) {
         (Some(nearest), _) => format!("; did you mean `{nearest}`?"),

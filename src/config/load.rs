@@ -49,6 +49,14 @@ pub fn load_in(
     Ok(Loaded { config, plan, file })
 }
 
+/// As [`load`], for a rehearsal that asks no provider and opens no store: no secret is needed, and
+/// none is read.
+pub fn load_rehearsal(file: Option<PathBuf>, environment: &Environment) -> Result<Loaded, Faults> {
+    let (document, file) = find(Path::new("."), file, environment)?;
+    let (config, plan) = complete(document, environment, &Purpose::Rehearse)?;
+    Ok(Loaded { config, plan, file })
+}
+
 /// Each module's settings alone, for work on the store: there need be no account yet.
 pub fn load_config(file: Option<PathBuf>, environment: &Environment) -> Result<Config, Faults> {
     let (document, _) = find(Path::new("."), file, environment)?;
@@ -91,6 +99,8 @@ enum Purpose {
     Serve,
     /// To work on the store.
     Maintain,
+    /// To run jobs against no real provider.
+    Rehearse,
 }
 
 /// Completes a document, checks it in every way and makes use of it.
@@ -101,6 +111,9 @@ fn complete(
 ) -> Result<(Config, Plan), Faults> {
     let schema = schema::json_schema();
     let mut faults = Faults::default();
+    if matches!(purpose, Purpose::Rehearse) {
+        document.without_secrets();
+    }
     document.expand(environment, &mut faults);
     if document.entries("accounts").next().is_none() {
         auto::add_accounts(&mut document, environment);
@@ -116,7 +129,9 @@ fn complete(
     check::check(&mut document, &mut more);
     let plan = match purpose {
         Purpose::Maintain if document.entries("accounts").next().is_none() => Plan::default(),
-        Purpose::Serve | Purpose::Maintain => resolve::resolve(&document, &mut more),
+        Purpose::Serve | Purpose::Maintain | Purpose::Rehearse => {
+            resolve::resolve(&document, &mut more)
+        }
     };
     faults.append(more);
     match Config::deserialize(&document.root) {

@@ -27,7 +27,7 @@ pub mod settings;
 pub mod show;
 
 pub use fault::{Fault, Faults};
-pub use load::{Loaded, environment, load, load_config};
+pub use load::{Loaded, environment, load, load_config, load_rehearsal};
 pub use resolve::{Account, Plan};
 
 use settings::{AccountSettings, AuthSettings, LogSettings, RouteSettings, TaskSettings};

@@ -341,7 +341,10 @@ impl Engine {
             Outcome::RateLimited => {
                 // A hint is cut to whole seconds by some providers: come a little later.
                 let hinted = error.retry_after.map(|wait| wait.min(LONGEST_HOLD) + HINT_SLACK);
-                let unhinted = || failed().map(|count| backoff(Duration::from_secs(1), count));
+                let unhinted = || {
+                    failed()
+                        .map(|count| backoff(Duration::from_secs(1), count, self.chance.share()))
+                };
                 if let Some(hold) = hinted.or_else(unhinted) {
                     self.shut(&target.limit_gates(), hold, "the provider answered 429").await;
                 }
@@ -361,7 +364,7 @@ impl Engine {
                 let cooled = failed()
                     .and_then(|failures| failures.checked_sub(FORGIVEN))
                     .filter(|beyond| *beyond > 0)
-                    .map(|beyond| backoff(self.settings.cooldown.0, beyond));
+                    .map(|beyond| backoff(self.settings.cooldown.0, beyond, self.chance.share()));
                 if let Some(time) = hinted.max(cooled) {
                     self.shut(&[target.step_gate()], time, outcome.as_str()).await;
                 }
@@ -382,7 +385,7 @@ impl Engine {
             self.finish_without(run, Status::Failed, error).await;
         } else {
             let failures = run.progress.failures.saturating_add(run.progress.unreachable);
-            let pause = backoff(self.settings.cooldown.0, failures / 2);
+            let pause = backoff(self.settings.cooldown.0, failures / 2, self.chance.share());
             self.put_back(run, pause).await;
         }
     }
@@ -390,7 +393,7 @@ impl Engine {
     /// Back into its line, with what it has been through.
     pub(super) async fn put_back(&self, run: &Run, after: Duration) {
         // A little apart, so that those put back together do not come back together.
-        let spread = after.mul_f64(0.1 * rand::random::<f64>());
+        let spread = after.mul_f64(0.1 * self.chance.share());
         let after = (after + spread).clamp(Duration::from_millis(5), LONGEST_PAUSE);
         let progress = serde_json::to_vec(&run.progress).ok().map(Into::into);
         self.settle_surely(&run.lease, Verdict::Back { after, progress }).await;

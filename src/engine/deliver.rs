@@ -188,7 +188,7 @@ impl Engine {
                 Verdict::Undeliverable { log }
             }
             Said::Again => {
-                let chance = rand::random::<f64>();
+                let chance = self.chance.share();
                 let pause = self.callbacks.schedule.pause(post.tries + 1, chance, retry_after);
                 let Some(after) = pause else {
                     metrics::delivered("dead");

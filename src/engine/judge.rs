@@ -115,6 +115,7 @@ const LONG_REFUSAL: Duration = Duration::from_secs(60);
 pub(super) fn end(answer: &Result<Completion, ProviderError>, took: Duration) -> End {
     let refused = answer.as_ref().is_err_and(|error| {
         outcome_of(error) == Outcome::RateLimited
+            && error.code != codes::CONCURRENCY
             && error.retry_after.is_none_or(|wait| wait <= LONG_REFUSAL)
     });
     End { used: used(answer), age: took, refused, told: told(answer).to_vec() }
@@ -177,11 +178,12 @@ pub(super) fn metered(step: &Step, usage: Option<&Usage>, cost_usd: Option<f64>)
     }
 }
 
-/// A pause doubled with every failure after the first, up to a minute, give or take a fifth.
-pub(super) fn backoff(base: Duration, failures: u32) -> Duration {
+/// A pause doubled with every failure after the first, up to a minute, give or take a fifth by
+/// chance (0 to 1).
+pub(super) fn backoff(base: Duration, failures: u32, chance: f64) -> Duration {
     let doubled = base.saturating_mul(1 << failures.saturating_sub(1).min(6));
     let longest = Duration::from_secs(60);
-    doubled.min(longest).mul_f64(0.8 + 0.4 * rand::random::<f64>()).min(longest)
+    doubled.min(longest).mul_f64(0.8 + 0.4 * chance).min(longest)
 }
 
 /// The model or a filter declined.
@@ -240,8 +242,8 @@ mod tests {
     #[test]
     fn pauses_double_up_to_a_minute() {
         let base = Duration::from_secs(2);
-        assert!(backoff(base, 1) <= Duration::from_millis(2_400));
-        assert!(backoff(base, 40) <= Duration::from_secs(60));
-        assert!(backoff(base, 40) >= Duration::from_secs(48));
+        assert!(backoff(base, 1, 1.0) <= Duration::from_millis(2_400));
+        assert!(backoff(base, 40, 1.0) <= Duration::from_secs(60));
+        assert!(backoff(base, 40, 0.0) >= Duration::from_secs(48));
     }
 }

@@ -18,6 +18,7 @@ use crate::queue::SharedQueue;
 
 mod cascade;
 pub mod catalog;
+mod chance;
 mod deliver;
 pub mod estimate;
 mod finish;
@@ -36,6 +37,7 @@ pub mod view;
 mod wait;
 
 use catalog::Catalog;
+use chance::Chance;
 use held::Held;
 use learned::Learned;
 use load::Load;
@@ -60,6 +62,8 @@ pub struct Parts {
     pub callbacks: Callbacks,
     /// The operator's settings.
     pub settings: Settings,
+    /// What chance begins with.
+    pub seed: u64,
 }
 
 /// How callbacks are retried and shaped.
@@ -92,6 +96,7 @@ pub struct Engine {
     learned: Learned,
     load: Load,
     calls: AtomicU64,
+    chance: Chance,
 }
 
 /// An engine many hold.
@@ -117,6 +122,7 @@ impl Engine {
             load: Load::default(),
             ids: IdSource::default(),
             calls: AtomicU64::new(0),
+            chance: Chance::new(parts.seed),
             queue: parts.queue,
             limiter: parts.limiter,
             clock: parts.clock,

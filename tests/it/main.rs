@@ -29,6 +29,7 @@ mod queue_redis;
 mod recordings;
 mod replicas;
 mod scripted;
+mod simulate;
 mod support;
 mod trouble;
 mod wire;

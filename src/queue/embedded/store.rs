@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
+use redb::backends::InMemoryBackend;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
 
 use super::fault::Fault;
@@ -23,7 +24,8 @@ const PRIVATE_FOLDER: u32 = 0o700;
 
 /// The database file.
 pub(super) struct Store {
-    path: PathBuf,
+    /// `None` when nothing is written to a disk.
+    path: Option<PathBuf>,
     /// Absent between a fault and the moment it could be opened again. Every transaction lives
     /// under a read guard, so that whoever holds the write guard is alone with the file.
     database: RwLock<Option<Database>>,
@@ -38,7 +40,16 @@ impl Store {
         // A new file is not safe before its name is.
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(redb::Error::Io)?;
         check_schema(&database)?;
-        Ok(Self { path, database: RwLock::new(Some(database)) })
+        Ok(Self { path: Some(path), database: RwLock::new(Some(database)) })
+    }
+
+    /// A store that ends with the process.
+    pub(super) fn in_memory() -> Result<Self, Fault> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE);
+        let database = builder.create_with_backend(InMemoryBackend::new())?;
+        check_schema(&database)?;
+        Ok(Self { path: None, database: RwLock::new(Some(database)) })
     }
 
     /// Takes every lease from a holder that ended with its process. How many there were.
@@ -71,10 +82,13 @@ impl Store {
     /// Closes the database and opens it again: after an I/O error it answers nothing else, and
     /// what was committed without being on disk is gone.
     pub(super) fn reopen(&self) -> Result<(), Fault> {
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
         let mut guard = self.database.write().unwrap_or_else(PoisonError::into_inner);
         // The old one holds the lock on the file until it is dropped.
         guard.take();
-        *guard = Some(open(&self.path)?);
+        *guard = Some(open(path)?);
         Ok(())
     }
 }

@@ -2,8 +2,8 @@
 //! that all of them share one flush to the disk, and answers after that.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -62,6 +62,8 @@ where
 
 /// The way to the thread. The thread ends when this is dropped.
 pub(super) struct Writer {
+    /// Where whoever asks works, when there is no thread.
+    inline: Option<Mutex<Desk>>,
     steps: Option<Sender<Box<dyn Step>>>,
     room: Arc<Semaphore>,
     thread: Option<JoinHandle<()>>,
@@ -76,12 +78,27 @@ impl Writer {
     ) -> Result<Self, QueueError> {
         let (steps, waiting) = mpsc::channel();
         let mut desk = Desk { store, clock, hints, waiting, unflushed: None };
+        let inline = None;
         let thread = thread::Builder::new()
             .name("queue-writer".to_owned())
             .spawn(move || desk.serve())
             .map_err(|fault| QueueError::Broken(format!("no thread to write with: {fault}")))?;
         let room = Arc::new(Semaphore::new(ROOM));
-        Ok(Self { steps: Some(steps), room, thread: Some(thread) })
+        Ok(Self { inline, steps: Some(steps), room, thread: Some(thread) })
+    }
+
+    /// Takes each step where it is asked for, without a thread: nothing waits for anything, and
+    /// the same steps have the same outcome in every run.
+    pub(super) fn inline(store: Arc<Store>, clock: SharedClock, hints: watch::Sender<u64>) -> Self {
+        let (_, waiting) = mpsc::channel();
+        let desk = Desk { store, clock, hints, waiting, unflushed: None };
+        let room = Arc::new(Semaphore::new(ROOM));
+        Self { inline: Some(Mutex::new(desk)), steps: None, room, thread: None }
+    }
+
+    /// Whether there is no thread.
+    pub(super) const fn is_inline(&self) -> bool {
+        self.inline.is_some()
     }
 
     /// Has a step taken and waits until what it did is as safe as it says.
@@ -94,6 +111,10 @@ impl Writer {
         let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_closed| gone())?;
         let (to, answer) = oneshot::channel();
         let step = Box::new(Pending { work, done: None, to, _room: room });
+        if let Some(desk) = &self.inline {
+            desk.lock().unwrap_or_else(PoisonError::into_inner).commit(vec![step]);
+            return answer.await.map_err(|_closed| gone())?;
+        }
         let steps = self.steps.as_ref().ok_or_else(gone)?;
         steps.send(step).map_err(|_closed| gone())?;
         answer.await.map_err(|_closed| gone())?
