@@ -204,3 +204,18 @@ fn use_grows_as_far_as_it_may_and_falls_back_when_idle() {
     let burst = (0..300).filter(|n| limits.take(units(1, 1), now + n * 10_000).is_none()).count();
     assert_eq!(burst, 200);
 }
+
+#[test]
+fn both_ends_of_a_window_belong_to_it() {
+    let mut limits = Limits::new(&settings("requests = \"2/min\"\nwindow = \"1m\""));
+    let start = 7 * SECOND;
+    for at in [start, start + 1] {
+        assert_eq!(limits.take(units(1, 1), at), None);
+    }
+    let end = start + 60 * SECOND;
+    let limited = limits.take(units(1, 1), end).unwrap();
+    assert_eq!(limited.wait, Some(Duration::from_millis(1)));
+    assert_eq!(limits.take(units(1, 1), end + 1), None);
+    assert!(limits.take(units(1, 1), end + 1).is_some());
+    assert_eq!(limits.take(units(1, 1), end + 2), None);
+}
