@@ -19,6 +19,7 @@ mod connections;
 mod contract;
 mod demo_parts;
 mod docs;
+mod followers;
 mod jobs;
 mod keys_away;
 mod lua;
