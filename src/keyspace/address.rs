@@ -48,16 +48,16 @@ impl Address {
             "" => Self::direct(&parts),
             "cluster" => Self::cluster(&parts),
             "sentinel" => Self::sentinel(&parts),
-            _ => fault(format!("leads to no Redis: expected a form like {}", FORMS.join(" or "))),
+            _ => nowhere(),
         }
     }
 
     fn direct(parts: &Parts<'_>) -> Result<Self, AddressFault> {
         let [_] = parts.hosts[..] else {
-            return fault(format!(
-                "names several hosts: expected one, or {}:// in the beginning",
-                ["redis+cluster", "redis+sentinel"].join(":// or ")
-            ));
+            return fault(
+                "names several hosts: expected one, or redis+cluster:// or redis+sentinel:// in \
+                 the beginning",
+            );
         };
         let node = read(parts.text)?;
         Ok(Self { seeds: vec![node.clone()], node, way: Way::Direct })
@@ -149,7 +149,7 @@ impl<'a> Parts<'a> {
         let (scheme, rest) = text.split_once("://").unwrap_or(("", ""));
         let (scheme, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
         if !matches!(scheme, "redis" | "rediss") {
-            return fault(format!("leads to no Redis: expected {}", FORMS.join(" or ")));
+            return nowhere();
         }
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
@@ -194,6 +194,11 @@ fn percent_decoded(text: &str) -> Result<String, AddressFault> {
     let name =
         pairs.ok().and_then(|url| url.query_pairs().next().map(|(_, value)| value.into_owned()));
     name.ok_or_else(|| AddressFault("has a name that cannot be read".to_owned()))
+}
+
+fn nowhere<T>() -> Result<T, AddressFault> {
+    let forms = FORMS.map(|form| format!("`{form}`"));
+    fault(format!("leads to no Redis: expected one of {}", forms.join(", ")))
 }
 
 fn fault<T>(why: impl Into<String>) -> Result<T, AddressFault> {

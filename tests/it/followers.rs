@@ -78,7 +78,11 @@ async fn a_killed_and_a_replaced_master_of_a_cluster_are_followed() {
     let mut cluster = ClusterServers::start(1);
     let url = cluster.url();
     follows(&url, || cluster.hand_over()).await;
-    follows(&url, || cluster.kill_master()).await;
+    follows(&url, || {
+        let dead = cluster.kill_master();
+        cluster.bring_back(dead);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,8 @@ use spillway::lifecycle::Lifecycle;
 use spillway::queue::redis::RedisQueue;
 use spillway::queue::settings::Settings;
 use spillway::queue::{
-    Batch, Delivery, Durability, Ended, Ending, Lease, Pushed, Queue, QueueError, Settled, Verdict,
+    Batch, Dedup, Delivery, Durability, Ended, Ending, Lease, Pushed, Queue, QueueError, Settled,
+    Verdict,
 };
 
 use crate::support::eventually;
@@ -69,6 +70,16 @@ impl Store {
     async fn push(&self, job: &Job) -> Result<Pushed, QueueError> {
         let jobs = vec![job.clone()];
         self.queue.push(Batch { jobs, group: None, dedup: None }).await
+    }
+
+    /// Stores a job, without being told that it came far enough.
+    async fn unconfirmed(&self, batch: &Batch, stored: &Job) {
+        match self.queue.push(batch.clone()).await {
+            Err(QueueError::Unconfirmed { id, wanted: Durability::Replicated }) => {
+                assert_eq!(id, stored.id.as_str());
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Stores a job; what it survives.
@@ -143,6 +154,10 @@ fn job(input: &str, workflow: &str) -> Job {
         group: None,
         traceparent: None,
     }
+}
+
+fn dedup(key: &str) -> Dedup {
+    Dedup { key: key.to_owned(), fingerprint: "f".to_owned(), keep: LONG }
 }
 
 fn delivery() -> Delivery {
@@ -226,27 +241,32 @@ async fn a_redis_that_syncs_each_second_is_waited_for_or_refused() {
 async fn a_push_counts_as_replicated_only_when_a_replica_has_it() {
     let primary = RedisServer::start(&["--repl-diskless-sync-delay", "0"]);
     let store = open_brief(&primary, &asking(Durability::Replicated)).await;
-    assert_eq!(store.add(&job("a", "w")).await, Durability::Appended, "there is no replica");
-    assert_eq!(store.queue.durability(), Durability::Appended);
+    assert_eq!(store.queue.durability(), Durability::Replicated, "what a 202 promises");
+    let alone = job("a", "w");
+    let batch = Batch { jobs: vec![alone.clone()], group: None, dedup: Some(dedup("one")) };
+    for again in [&batch, &batch] {
+        store.unconfirmed(again, &alone).await;
+    }
+    assert!(store.queue.find(&alone.id).await.unwrap().is_some(), "it is stored all the same");
+    let recalled = store.queue.recall(&dedup("one")).await;
+    assert!(matches!(recalled, Err(QueueError::Unconfirmed { .. })), "{recalled:?}");
 
     let port = primary.url().rsplit(':').next().unwrap().to_owned();
     let mut replica = RedisServer::start(&["--replicaof", "127.0.0.1", &port]);
+    let newer = Batch { jobs: vec![job("a", "w")], ..batch };
+    let same = Pushed::Repeated { id: alone.id.to_string() };
     eventually("the replica takes part", || async {
-        store.add(&job("a", "w")).await == Durability::Replicated
+        store.queue.push(newer.clone()).await.is_ok_and(|pushed| pushed == same)
     })
     .await;
-    assert_eq!(store.queue.durability(), Durability::Replicated);
+    assert_eq!(store.queue.recall(&dedup("one")).await.unwrap(), Some(same));
     let many: Vec<Job> = (0..50).map(|_| job("a", "w")).collect();
     let levels = futures::future::join_all(many.iter().map(|job| store.add(job))).await;
     assert_eq!(levels, [Durability::Replicated; 50]);
 
     replica.kill();
     let last = job("a", "w");
-    eventually("the replica is missed", || async {
-        store.push(&last).await.is_ok() && store.queue.durability() == Durability::Appended
-    })
-    .await;
-    assert!(store.queue.find(&last.id).await.unwrap().is_some(), "it is stored all the same");
+    store.unconfirmed(&Batch { jobs: vec![last.clone()], group: None, dedup: None }, &last).await;
     assert!(store.lifecycle.stop(Duration::from_secs(30)).await, "its tasks end by themselves");
 }
 

@@ -4,7 +4,9 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use super::redis::RedisServer;
+use spillway::keyspace::Keyspace;
+
+use super::redis::{self, RedisServer};
 use super::{free_port, until};
 
 /// How far a node's bus is from its port.
@@ -65,6 +67,11 @@ impl ClusterServers {
         format!("redis+cluster://{}", places.join(","))
     }
 
+    /// A corner of it that no other test uses.
+    pub(crate) async fn keyspace(&self) -> Keyspace {
+        redis::keyspace(&self.url()).await
+    }
+
     /// The node that serves our keys.
     pub(crate) fn master(&self) -> &RedisServer {
         &self.nodes[self.serving().expect("a node serves our keys")]
@@ -76,10 +83,17 @@ impl ClusterServers {
         &self.nodes[(serving + 1) % self.nodes.len()]
     }
 
-    /// Kills the node that serves our keys.
-    pub(crate) fn kill_master(&mut self) {
+    /// Kills the node that serves our keys; which that was.
+    pub(crate) fn kill_master(&mut self) -> usize {
         let serving = self.serving().expect("a node serves our keys");
         self.nodes[serving].kill();
+        serving
+    }
+
+    /// Starts a killed node again, once another serves our keys.
+    pub(crate) fn bring_back(&mut self, dead: usize) {
+        until("a replica has taken over", || self.serving().is_some());
+        self.nodes[dead].restart();
     }
 
     /// Has a replica take over from the node that serves our keys, with its consent.
