@@ -23,7 +23,7 @@ pub use self::fault::KeyspaceError;
 pub use self::per_runtime::PerRuntime;
 pub use redis::Script;
 
-use self::fault::Late;
+use self::fault::{Doubt, Late};
 use self::locate::Locator;
 use self::master::Masters;
 use self::own::Maker;
@@ -110,6 +110,13 @@ impl Keyspace {
     /// Changes whenever another Redis has become the master.
     pub fn moves(&self) -> watch::Receiver<u64> {
         self.masters.moves()
+    }
+
+    /// Looks whether another Redis is the master by now: one that is cut off from those who replaced
+    /// it goes on answering.
+    pub fn look_again(&self) {
+        let generation = self.masters.now().generation;
+        self.masters.doubt(generation, Doubt::Silent);
     }
 
     /// Runs a script that `prepare` has given its keys and arguments.

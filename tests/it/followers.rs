@@ -13,6 +13,7 @@ use crate::support::cluster::ClusterServers;
 use crate::support::eventually;
 use crate::support::redis::{RedisServer, unique_prefix};
 use crate::support::sentinel::SentinelServers;
+use crate::support::spillway::signal;
 
 const BRIEF: Timeouts =
     Timeouts { connect: Duration::from_millis(500), response: Duration::from_secs(1) };
@@ -92,6 +93,24 @@ async fn a_killed_master_behind_sentinels_is_followed() {
     assert!(matches!(&unknown, KeyspaceError::Refused(why) if why.contains("`nobody`")));
     let url = servers.url();
     follows(&url, || servers.kill_master()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_master_is_replaced_and_not_gone_back_to() {
+    let mut servers = SentinelServers::start();
+    let url = servers.url();
+    let mut paused = 0;
+    follows(&url, || paused = servers.pause_master()).await;
+    let keyspace = open(&url).await;
+    let moves = keyspace.moves();
+    signal(paused, "CONT");
+    // It takes itself for the master until the sentinels tell it otherwise.
+    for _ in 0..20 {
+        keyspace.look_again();
+        let () = keyspace.ask(&set(&keyspace, 3)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(!moves.has_changed().unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -169,7 +169,12 @@ impl Rounds {
         self.wanted.add_wait(&mut ask, limit.mul_f64(0.75));
         let answers: Vec<redis::Value> = self.keyspace.ask_alone(&ask, limit).await?;
         let met = answers.last().is_some_and(|answer| self.wanted.is_met(answer));
+        if !met {
+            // Its replicas may have gone over to another master.
+            self.keyspace.look_again();
+            return Ok(Vec::new());
+        }
         let there = |answer: &redis::Value| *answer == redis::Value::Int(1);
-        Ok(if met { answers.iter().take(waiting.len()).map(there).collect() } else { Vec::new() })
+        Ok(answers.iter().take(waiting.len()).map(there).collect())
     }
 }

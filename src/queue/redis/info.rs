@@ -166,11 +166,12 @@ impl Level {
         self.0.store(level as u8, Ordering::Relaxed);
     }
 
-    /// Looks the server's own level up from time to time.
+    /// Looks the server and its own level up from time to time.
     pub(super) fn watch(self: &Arc<Self>, keyspace: &Keyspace, lifecycle: &Lifecycle) {
         let (level, keyspace, stop) = (Arc::clone(self), keyspace.clone(), lifecycle.clone());
         lifecycle.spawn(async move {
             while stop.sleep(REFRESH).await {
+                keyspace.look_again();
                 // While Redis does not answer, nothing is accepted and the level does not matter.
                 if let Ok(found) = current(&keyspace).await
                     && found != level.get()

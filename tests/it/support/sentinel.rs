@@ -6,6 +6,7 @@ use tempfile::TempDir;
 
 use super::cluster::cli;
 use super::redis::{RedisServer, spawn};
+use super::spillway::signal;
 use super::{free_port, until};
 
 /// What the sentinels call the master.
@@ -70,9 +71,20 @@ impl SentinelServers {
 
     /// Kills the master.
     pub(crate) fn kill_master(&mut self) {
+        self.master_mut().kill();
+    }
+
+    /// Stops the master until it is sent `CONT`; its process' number.
+    pub(crate) fn pause_master(&mut self) -> u32 {
+        let pid = self.master_mut().pid();
+        signal(pid, "STOP");
+        pid
+    }
+
+    fn master_mut(&mut self) -> &mut RedisServer {
         let told = cli(self.sentinels[0].port, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME]);
         let master = self.nodes.iter_mut().find(|node| told.contains(&node.port().to_string()));
-        master.expect("one of them is the master").kill();
+        master.expect("one of them is the master")
     }
 }
 
@@ -84,7 +96,7 @@ impl Sentinel {
             "port {port}\nbind 127.0.0.1\ndir {}\n\
              sentinel monitor {NAME} 127.0.0.1 {master} 2\n\
              sentinel auth-pass {NAME} {PASSWORD}\n\
-             sentinel down-after-milliseconds {NAME} 1000\n\
+             sentinel down-after-milliseconds {NAME} 2000\n\
              sentinel failover-timeout {NAME} 2000\n\
              sentinel parallel-syncs {NAME} 2\n",
             folder.path().display()
