@@ -26,6 +26,7 @@ mod lua;
 mod outage;
 mod queue_embedded;
 mod queue_redis;
+mod queue_replicated;
 mod recordings;
 mod replicas;
 mod scripted;

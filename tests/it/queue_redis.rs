@@ -16,8 +16,7 @@ use spillway::lifecycle::Lifecycle;
 use spillway::queue::redis::RedisQueue;
 use spillway::queue::settings::Settings;
 use spillway::queue::{
-    Batch, Dedup, Delivery, Durability, Ended, Ending, Lease, Pushed, Queue, QueueError, Settled,
-    Verdict,
+    Batch, Delivery, Durability, Ended, Ending, Lease, Pushed, Queue, QueueError, Settled, Verdict,
 };
 
 use crate::support::eventually;
@@ -32,13 +31,16 @@ static IDS: LazyLock<IdSource> = LazyLock::new(IdSource::default);
 const BRIEF: Timeouts =
     Timeouts { connect: Duration::from_millis(500), response: Duration::from_secs(1) };
 
-struct Store {
-    queue: RedisQueue,
+pub(crate) struct Store {
+    pub(crate) queue: RedisQueue,
     keyspace: Keyspace,
-    lifecycle: Lifecycle,
+    pub(crate) lifecycle: Lifecycle,
 }
 
-async fn open_with(keyspace: Keyspace, settings: &Settings) -> Result<Store, QueueError> {
+pub(crate) async fn open_with(
+    keyspace: Keyspace,
+    settings: &Settings,
+) -> Result<Store, QueueError> {
     let lifecycle = Lifecycle::default();
     let queue = RedisQueue::open(keyspace.clone(), settings, &lifecycle).await?;
     Ok(Store { queue, keyspace, lifecycle })
@@ -48,7 +50,7 @@ async fn open(server: &RedisServer) -> Store {
     open_with(server.keyspace().await, &Settings::default()).await.unwrap()
 }
 
-async fn open_brief(server: &RedisServer, settings: &Settings) -> Store {
+pub(crate) async fn open_brief(server: &RedisServer, settings: &Settings) -> Store {
     let keyspace = Keyspace::open(&server.url(), &unique_prefix(), BRIEF).await.unwrap();
     open_with(keyspace, settings).await.unwrap()
 }
@@ -62,28 +64,18 @@ async fn refusal(server: &RedisServer, settings: &Settings) -> String {
     }
 }
 
-fn asking(durability: Durability) -> Settings {
+pub(crate) fn asking(durability: Durability) -> Settings {
     Settings { durability: Some(durability), ..Settings::default() }
 }
 
 impl Store {
-    async fn push(&self, job: &Job) -> Result<Pushed, QueueError> {
+    pub(crate) async fn push(&self, job: &Job) -> Result<Pushed, QueueError> {
         let jobs = vec![job.clone()];
         self.queue.push(Batch { jobs, group: None, dedup: None }).await
     }
 
-    /// Stores a job, without being told that it came far enough.
-    async fn unconfirmed(&self, batch: &Batch, stored: &Job) {
-        match self.queue.push(batch.clone()).await {
-            Err(QueueError::Unconfirmed { id, wanted: Durability::Replicated }) => {
-                assert_eq!(id, stored.id.as_str());
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
     /// Stores a job; what it survives.
-    async fn add(&self, job: &Job) -> Durability {
+    pub(crate) async fn add(&self, job: &Job) -> Durability {
         match self.push(job).await.unwrap() {
             Pushed::Stored { durability, .. } => durability,
             other => panic!("{other:?}"),
@@ -94,7 +86,7 @@ impl Store {
         self.queue.lease(line, max, LONG).await.unwrap()
     }
 
-    async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+    pub(crate) async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let (name, rest) = words.split_first().unwrap();
         let mut command = redis::cmd(name);
         for word in rest {
@@ -134,7 +126,7 @@ fn line() -> Line {
     Line::Run { lane: Lane::Standard, route: "cheap".to_owned() }
 }
 
-fn job(input: &str, workflow: &str) -> Job {
+pub(crate) fn job(input: &str, workflow: &str) -> Job {
     let now = SystemClock.now();
     Job {
         id: IDS.job(now),
@@ -154,10 +146,6 @@ fn job(input: &str, workflow: &str) -> Job {
         group: None,
         traceparent: None,
     }
-}
-
-fn dedup(key: &str) -> Dedup {
-    Dedup { key: key.to_owned(), fingerprint: "f".to_owned(), keep: LONG }
 }
 
 fn delivery() -> Delivery {
@@ -235,39 +223,6 @@ async fn a_redis_that_syncs_each_second_is_waited_for_or_refused() {
         }
         Err(refused) => assert!(refused.to_string().contains("appendfsync always"), "{refused}"),
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_push_counts_as_replicated_only_when_a_replica_has_it() {
-    let primary = RedisServer::start(&["--repl-diskless-sync-delay", "0"]);
-    let store = open_brief(&primary, &asking(Durability::Replicated)).await;
-    assert_eq!(store.queue.durability(), Durability::Replicated, "what a 202 promises");
-    let alone = job("a", "w");
-    let batch = Batch { jobs: vec![alone.clone()], group: None, dedup: Some(dedup("one")) };
-    for again in [&batch, &batch] {
-        store.unconfirmed(again, &alone).await;
-    }
-    assert!(store.queue.find(&alone.id).await.unwrap().is_some(), "it is stored all the same");
-    let recalled = store.queue.recall(&dedup("one")).await;
-    assert!(matches!(recalled, Err(QueueError::Unconfirmed { .. })), "{recalled:?}");
-
-    let port = primary.url().rsplit(':').next().unwrap().to_owned();
-    let mut replica = RedisServer::start(&["--replicaof", "127.0.0.1", &port]);
-    let newer = Batch { jobs: vec![job("a", "w")], ..batch };
-    let same = Pushed::Repeated { id: alone.id.to_string() };
-    eventually("the replica takes part", || async {
-        store.queue.push(newer.clone()).await.is_ok_and(|pushed| pushed == same)
-    })
-    .await;
-    assert_eq!(store.queue.recall(&dedup("one")).await.unwrap(), Some(same));
-    let many: Vec<Job> = (0..50).map(|_| job("a", "w")).collect();
-    let levels = futures::future::join_all(many.iter().map(|job| store.add(job))).await;
-    assert_eq!(levels, [Durability::Replicated; 50]);
-
-    replica.kill();
-    let last = job("a", "w");
-    store.unconfirmed(&Batch { jobs: vec![last.clone()], group: None, dedup: None }, &last).await;
-    assert!(store.lifecycle.stop(Duration::from_secs(30)).await, "its tasks end by themselves");
 }
 
 #[tokio::test(flavor = "multi_thread")]
