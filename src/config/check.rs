@@ -17,10 +17,8 @@ use super::document::Document;
 use super::fault::{Faults, listed};
 use super::settings::{AuthKey, LogSettings};
 use crate::domain::units::Span;
+use crate::keyspace::{self, Address};
 use crate::{callback, engine, http, queue};
-
-/// Schemes of the stores there are.
-const STORES: [&str; 3] = ["embedded:./folder", "redis://host:port", "rediss://host:port"];
 
 /// Tells what is wrong in every section that can be read at all.
 pub(super) fn check(document: &mut Document, faults: &mut Faults) {
@@ -75,14 +73,19 @@ fn check_server(server: &http::settings::Settings, faults: &mut Faults) {
 }
 
 fn check_store(store: &queue::settings::Settings, faults: &mut Faults) {
-    let is_known = match store.url.split_once(':') {
-        Some(("embedded", folder)) => !folder.is_empty(),
-        Some(("redis" | "rediss", _)) => Url::parse(&store.url)
-            .is_ok_and(|url| url.host_str().is_some_and(|host| !host.is_empty())),
-        _ => false,
-    };
-    if !is_known {
-        faults.add("store.url", format!("leads to no store: expected one of {}", listed(&STORES)));
+    match store.url.split_once(':') {
+        Some(("embedded", folder)) if !folder.is_empty() => {}
+        Some((scheme, _)) if scheme.starts_with("redis") => {
+            if let Err(fault) = Address::parse(&store.url) {
+                faults.add("store.url", fault.to_string());
+            }
+        }
+        _ => {
+            let stores: Vec<&str> =
+                std::iter::once("embedded:./folder").chain(keyspace::FORMS).collect();
+            let expected = format!("expected one of {}", listed(&stores));
+            faults.add("store.url", format!("leads to no store: {expected}"));
+        }
     }
     check_least("store.connect_timeout", store.connect_timeout, Span::millis(1), faults);
     check_least("store.response_timeout", store.response_timeout, Span::millis(1), faults);

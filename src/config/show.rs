@@ -30,7 +30,7 @@ fn write_all(out: &mut String, loaded: &Loaded) -> fmt::Result {
         None => writeln!(out, "settings   no file: the environment and the defaults")?,
     }
     writeln!(out, "listen     {}", config.server.listen)?;
-    writeln!(out, "store      {}", hidden_password(&config.store.url))?;
+    writeln!(out, "store      {}", config.store.redacted_url())?;
     let signing = match (&config.callbacks.secret, config.callbacks.old_secrets.len()) {
         (None, _) => "made and kept in the store".to_owned(),
         (Some(_), 0) => HIDDEN.to_owned(),

@@ -7,9 +7,10 @@ use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 
+use crate::domain::id::GroupId;
 use crate::domain::schema::Violation;
 use crate::engine::intake::IntakeError;
-use crate::queue::QueueError;
+use crate::queue::{Durability, QueueError};
 use crate::telemetry::metrics;
 
 /// What went wrong, for the caller. RFC 9457 on the wire.
@@ -79,6 +80,7 @@ kinds! {
     WorkflowFull, TOO_MANY_REQUESTS, "workflow_full", "The workflow has too many open jobs";
     Busy, SERVICE_UNAVAILABLE, "backlog_full", "Too much waits already";
     StoreUnavailable, SERVICE_UNAVAILABLE, "store_unavailable", "The store is not available";
+    Unconfirmed, SERVICE_UNAVAILABLE, "unconfirmed", "The store did not confirm the job in time";
     StoreFull, SERVICE_UNAVAILABLE, "store_full", "The store is full";
     Stopping, SERVICE_UNAVAILABLE, "stopping", "The service is stopping";
     Internal, INTERNAL_SERVER_ERROR, "internal", "Something broke on our side";
@@ -158,6 +160,7 @@ impl From<QueueError> for Problem {
                               were told of. Send the request again, with the same Idempotency-Key.";
                 Self::new(Kind::StoreUnavailable, detail).retry_after(Duration::from_secs(2))
             }
+            QueueError::Unconfirmed { id, wanted } => unconfirmed(&id, wanted),
             QueueError::Full => {
                 let detail = "The store has no room for new jobs until others have ended.";
                 Self::new(Kind::StoreFull, detail).retry_after(Duration::from_secs(30))
@@ -257,6 +260,20 @@ fn workflow_full(workflow: Option<&str>, open: u64, most: u64) -> Problem {
          [workflows.{table:?}] or [workflows.\"*\"]."
     );
     Problem::new(Kind::WorkflowFull, detail)
+}
+
+/// Nothing is promised, though it may be there.
+fn unconfirmed(id: &str, wanted: Durability) -> Problem {
+    let wanted = wanted.as_str();
+    let kind = if GroupId::parse(id).is_some() { "groups" } else { "jobs" };
+    tracing::warn!(id, wanted, "a request failed: the store did not confirm it in time");
+    let detail = format!(
+        "The store did not confirm in time that this is `{wanted}`, so nothing is promised, though \
+         it may have been stored as {id}. To repeat the request with the same Idempotency-Key is \
+         safe and gives the same id; without a key, look at GET /v1/{kind}/{id} first: a repeat \
+         would be stored beside it."
+    );
+    Problem::new(Kind::Unconfirmed, detail).retry_after(Duration::from_secs(2))
 }
 
 fn unknown_task(name: &str, nearest: Option<&str>, known: &[String]) -> Problem {

@@ -1,24 +1,41 @@
 //! Our corner of Redis: connections with deadlines, the key prefix, and Lua scripts.
 //!
-//! Hot paths share multiplexed connections, each runtime its own. A connection of one's own (blocking commands, `WAIT`,
-//! subscriptions) comes from [`Keyspace::own`] or [`Keyspace::subscribe`].
+//! Hot paths share multiplexed connections, each runtime its own. A connection of one's own (`WAIT`,
+//! subscriptions) comes from [`Keyspace::ask_alone`] or [`Keyspace::subscribe`].
+//!
+//! All keys share one hash tag, so one server has all of them: every connection leads to the master
+//! of our slot, or to the one the sentinels name. When that one fails or denies that it is the
+//! master, it is looked for anew (`locate.rs`), and every connection with it.
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use deadpool_redis::{Manager, Pool, Runtime};
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig, PubSub};
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, RedisFuture, Value,
-};
+use deadpool::Runtime;
+use deadpool::managed::{Object, Pool};
+use redis::aio::{ConnectionManagerConfig, PubSub};
+use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, RedisError};
+use tokio::sync::watch;
 
+pub use self::address::{Address, AddressFault, FORMS, hidden};
+pub use self::fault::KeyspaceError;
 pub use self::per_runtime::PerRuntime;
 pub use redis::Script;
 
+use self::fault::{Doubt, Late};
+use self::locate::Locator;
+use self::master::Masters;
+use self::own::Maker;
+use self::shared::{Connection, Connections, Shared};
+
+mod address;
+mod fault;
+mod locate;
+mod master;
+mod own;
 mod per_runtime;
+mod shared;
 
 /// How long Redis may take.
 #[derive(Clone, Copy, Debug)]
@@ -29,107 +46,49 @@ pub struct Timeouts {
     pub response: Duration,
 }
 
-/// Why Redis did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyspaceError {
-    /// No connection, or no answer in time. Waiting may help.
-    #[error("Redis is not reachable: {0}")]
-    Unreachable(String),
-    /// Redis is out of memory (`maxmemory`).
-    #[error("Redis is out of memory")]
-    OutOfMemory,
-    /// Redis refused the command or answered what we do not understand.
-    #[error("Redis refused: {0}")]
-    Refused(String),
-}
-
-/// Refusals that pass: Redis is loading, busy, has just lost its role or cannot write for now.
-const PASSING: [&str; 8] = [
-    "LOADING",
-    "BUSY",
-    "MASTERDOWN",
-    "READONLY",
-    "CLUSTERDOWN",
-    "TRYAGAIN",
-    "MISCONF",
-    "NOREPLICAS",
-];
-
-impl From<RedisError> for KeyspaceError {
-    fn from(error: RedisError) -> Self {
-        let code = error.code().unwrap_or_default();
-        // Redis before 7 wraps what stopped a script into an error of its own.
-        if code == "OOM" || error.detail().is_some_and(|text| text.contains("-OOM ")) {
-            return Self::OutOfMemory;
-        }
-        if error.is_io_error()
-            || error.is_timeout()
-            || error.is_connection_dropped()
-            || error.is_connection_refusal()
-            || error.is_unrecoverable_error()
-            || PASSING.contains(&code)
-        {
-            return Self::Unreachable(error.to_string());
-        }
-        Self::Refused(error.to_string())
-    }
-}
-
-/// Multiplexed connections of each runtime; each is opened when it is used first. While Redis syncs
-/// each write, it reads one connection's commands a few at a time and syncs in between.
-const CONNECTIONS: usize = 4;
-
-/// One runtime's connections, used in turn.
-struct Connections {
-    slots: Vec<ArcSwap<ConnectionManager>>,
-    turn: AtomicUsize,
-}
+/// The most connections that have one user each.
+const OWN: usize = 16;
 
 /// A prefix in a Redis and the connections to it.
 #[derive(Clone)]
 pub struct Keyspace {
-    client: Client,
+    masters: Arc<Masters>,
     config: ConnectionManagerConfig,
     shared: Arc<PerRuntime<Connections>>,
-    own: Pool,
+    own: Pool<Maker>,
     prefix: Arc<str>,
     timeouts: Timeouts,
 }
 
 impl Keyspace {
-    /// Connects. Every key will begin with `<prefix>:{0}:`; the braces keep all of them in one
-    /// slot of a cluster.
+    /// Connects to whom the URL leads. Every key will begin with `<prefix>:{0}:`; the braces keep
+    /// all of them in one slot of a cluster.
     pub async fn open(url: &str, prefix: &str, timeouts: Timeouts) -> Result<Self, KeyspaceError> {
-        #[expect(clippy::disallowed_methods, reason = "this is where connections are made")]
-        let client = Client::open(url)?;
+        let address = Address::parse(url)
+            .map_err(|fault| KeyspaceError::Refused(format!("the URL {fault}")))?;
+        let prefix: Arc<str> = format!("{prefix}:{{0}}:").into();
+        let connecting = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(timeouts.connect))
+            .set_response_timeout(Some(timeouts.response));
+        let locator = Locator::new(address, connecting.clone(), format!("{prefix}sync"));
+        // Connections are made later: whether Redis can be reached is to be known now.
+        let masters = Masters::open(locator).await?;
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(timeouts.connect))
             .set_response_timeout(Some(timeouts.response))
             .set_number_of_retries(1)
             .set_max_delay(Duration::from_millis(200));
-        // The others are made later: whether Redis can be reached is to be known now.
-        ConnectionManager::new_with_config(client.clone(), config.clone()).await?;
         // Whoever has a connection of his own waits on it for as long as he likes.
-        let patient = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(timeouts.connect))
-            .set_response_timeout(None);
-        let manager = Manager::new_with_config(url, patient)?;
-        let own = Pool::builder(manager)
-            .max_size(16)
+        let patient = connecting.set_response_timeout(None);
+        let own = Pool::builder(Maker { masters: Arc::clone(&masters), config: patient })
+            .max_size(OWN)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(timeouts.connect))
             .create_timeout(Some(timeouts.connect))
             .recycle_timeout(Some(timeouts.response))
             .build()
             .map_err(|fault| KeyspaceError::Refused(fault.to_string()))?;
-        Ok(Self {
-            client,
-            config,
-            shared: Arc::default(),
-            own,
-            prefix: format!("{prefix}:{{0}}:").into(),
-            timeouts,
-        })
+        Ok(Self { masters, config, shared: Arc::default(), own, prefix, timeouts })
     }
 
     /// What every key begins with. Scripts get it as `KEYS[1]` where they must find keys
@@ -146,6 +105,18 @@ impl Keyspace {
     /// How long Redis may take.
     pub const fn timeouts(&self) -> Timeouts {
         self.timeouts
+    }
+
+    /// Changes whenever another Redis has become the master.
+    pub fn moves(&self) -> watch::Receiver<u64> {
+        self.masters.moves()
+    }
+
+    /// Looks whether another Redis is the master by now: one that is cut off from those who replaced
+    /// it goes on answering.
+    pub fn look_again(&self) {
+        let generation = self.masters.now().generation;
+        self.masters.doubt(generation, Doubt::Silent);
     }
 
     /// Runs a script that `prepare` has given its keys and arguments.
@@ -174,14 +145,38 @@ impl Keyspace {
         self.with(async |mut shared| commands.query_async(&mut shared).await).await
     }
 
-    /// A connection nobody else uses until it is dropped. The caller bounds what it waits for.
-    pub async fn own(&self) -> Result<deadpool_redis::Connection, KeyspaceError> {
-        self.own.get().await.map_err(|fault| KeyspaceError::Unreachable(fault.to_string()))
+    /// Sends several commands on a connection nobody else uses meanwhile; they may take this long.
+    pub async fn ask_alone<T: FromRedisValue>(
+        &self,
+        commands: &Pipeline,
+        limit: Duration,
+    ) -> Result<T, KeyspaceError> {
+        let generation = self.masters.now().generation;
+        let own = self.own.get().await;
+        let mut own = own.map_err(|fault| {
+            self.doubt(generation, &Late::All(self.timeouts.connect));
+            KeyspaceError::Unreachable(fault.to_string())
+        })?;
+        let answer = commands.query_async(&mut own.connection);
+        let late = match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(fault)) => Late::Redis(fault),
+            Err(_) => Late::All(limit),
+        };
+        self.doubt(own.generation, &late);
+        // It may still be busy with what it was asked.
+        drop(Object::take(own));
+        Err(late.into())
     }
 
     /// A connection for subscriptions.
     pub async fn subscribe(&self) -> Result<PubSub, KeyspaceError> {
-        Ok(self.in_time(self.client.get_async_pubsub()).await?)
+        let (client, generation) = {
+            let master = self.masters.now();
+            (master.client.clone(), master.generation)
+        };
+        let made = self.in_time(client.get_async_pubsub()).await;
+        Ok(made.inspect_err(|late| self.doubt(generation, late))?)
     }
 
     /// Uses one of the runtime's shared connections.
@@ -189,35 +184,36 @@ impl Keyspace {
         &self,
         ask: impl AsyncFnOnce(Shared) -> Result<T, RedisError>,
     ) -> Result<T, KeyspaceError> {
-        let shared = self.shared.get(|| self.connections())?;
-        let index = shared.turn.fetch_add(1, Ordering::Relaxed) % shared.slots.len();
-        #[expect(clippy::indexing_slicing, reason = "the index is taken modulo the length")]
-        let slot = &shared.slots[index];
-        let used = slot.load_full();
-        let answer = self.in_time(ask(Shared(ConnectionManager::clone(&used)))).await;
-        if answer.as_ref().is_err_and(Late::is_silence) {
-            self.replace(slot, &used);
+        let shared = self.connections()?;
+        let (slot, used) = shared.next(&self.masters.now(), &self.config)?;
+        let answer = self.in_time(ask(used.share())).await;
+        if let Err(late) = &answer {
+            self.doubt(used.generation, late);
+            if late.is_silence() {
+                self.replace(slot, &used);
+            }
         }
         Ok(answer?)
     }
 
+    /// Looks for the master when a fault says that it may be another by now.
+    fn doubt(&self, generation: u64, late: &Late) {
+        if let Some(doubt) = late.doubt() {
+            self.masters.doubt(generation, doubt);
+        }
+    }
+
     /// A connection that gave no answer may be dead without a sign: the next call makes a new
     /// one. Calls that still wait on it keep it until they are done.
-    fn replace(&self, slot: &ArcSwap<ConnectionManager>, used: &Arc<ConnectionManager>) {
-        match self.lazy() {
+    fn replace(&self, slot: &ArcSwap<Connection>, used: &Arc<Connection>) {
+        match Connection::new(&self.masters.now(), &self.config) {
             Ok(fresh) => drop(slot.compare_and_swap(used, Arc::new(fresh))),
             Err(fault) => tracing::warn!(%fault, "cannot prepare a connection to Redis"),
         }
     }
 
-    fn connections(&self) -> Result<Connections, RedisError> {
-        let slots = (0..CONNECTIONS).map(|_| self.lazy().map(ArcSwap::from_pointee));
-        Ok(Connections { slots: slots.collect::<Result<_, _>>()?, turn: AtomicUsize::new(0) })
-    }
-
-    /// A connection made by its first use.
-    fn lazy(&self) -> Result<ConnectionManager, RedisError> {
-        ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone())
+    fn connections(&self) -> Result<Arc<Connections>, RedisError> {
+        self.shared.get(|| Connections::new(&self.masters.now(), &self.config))
     }
 
     /// The connection's own deadlines cover connecting and answering; this one covers both
@@ -230,68 +226,6 @@ impl Keyspace {
         match tokio::time::timeout(limit, answer).await {
             Ok(answer) => answer.map_err(Late::Redis),
             Err(_) => Err(Late::All(limit)),
-        }
-    }
-}
-
-/// A shared connection. When it tells that it could not be made, nothing was sent and the news may
-/// be old: it is made anew, once.
-struct Shared(ConnectionManager);
-
-impl ConnectionLike for Shared {
-    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        Box::pin(async move {
-            match self.0.req_packed_command(command).await {
-                Err(fault) if fault.is_connection_refusal() => {
-                    self.0.req_packed_command(command).await
-                }
-                answer => answer,
-            }
-        })
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        commands: &'a Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        Box::pin(async move {
-            match self.0.req_packed_commands(commands, offset, count).await {
-                Err(fault) if fault.is_connection_refusal() => {
-                    self.0.req_packed_commands(commands, offset, count).await
-                }
-                answer => answer,
-            }
-        })
-    }
-
-    fn get_db(&self) -> i64 {
-        self.0.get_db()
-    }
-}
-
-/// Why an answer did not come.
-enum Late {
-    Redis(RedisError),
-    All(Duration),
-}
-
-impl Late {
-    /// Whether Redis kept silent, rather than said no.
-    fn is_silence(&self) -> bool {
-        match self {
-            Self::Redis(fault) => fault.is_timeout(),
-            Self::All(_) => true,
-        }
-    }
-}
-
-impl From<Late> for KeyspaceError {
-    fn from(late: Late) -> Self {
-        match late {
-            Late::Redis(fault) => fault.into(),
-            Late::All(limit) => Self::Unreachable(format!("no answer within {limit:?}")),
         }
     }
 }

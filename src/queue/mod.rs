@@ -35,7 +35,8 @@ pub use self::view::{Filter, GroupRecord, PAGE_BYTES, Page, Record};
 #[async_trait]
 pub trait Queue: Send + Sync + 'static {
     /// Stores jobs (and the group that holds them), all or none, or finds what was stored under
-    /// the same idempotency key, or under the same ids by a step whose answer was lost.
+    /// the same idempotency key, or under the same ids by a step whose answer was lost. It answers
+    /// only once the jobs have come as far as the settings ask ([`QueueError::Unconfirmed`]).
     async fn push(&self, batch: Batch) -> Result<Pushed, QueueError>;
 
     /// What an idempotency key says of this request, without storing anything: `Repeated`,
@@ -99,7 +100,7 @@ pub trait Queue: Send + Sync + 'static {
     /// How much waits where.
     async fn depths(&self) -> Result<Depths, QueueError>;
 
-    /// What an accepted job survives, as the store is set up now.
+    /// What an accepted job survives at least, as the store is set up now.
     fn durability(&self) -> Durability;
 
     /// Changes whenever something may have become ready. A hint: it may be lost or idle.
@@ -118,6 +119,15 @@ pub enum QueueError {
     /// It cannot be reached or did not answer in time; the step may or may not have happened.
     #[error("the store is not available: {0}")]
     Unavailable(String),
+    /// It did not confirm in time that a push has come as far as the settings ask; the job or
+    /// group may have been stored all the same.
+    #[error("the store did not confirm in time that {id} is {}", wanted.as_str())]
+    Unconfirmed {
+        /// The job or group.
+        id: String,
+        /// How far it was to come.
+        wanted: Durability,
+    },
     /// It has no room.
     #[error("the store is full")]
     Full,

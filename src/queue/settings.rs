@@ -7,12 +7,15 @@ use serde::Deserialize;
 
 use super::Durability;
 use crate::domain::units::Span;
+use crate::keyspace;
 
 /// `[store]` in the settings.
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// `embedded:./folder`, `redis://host:port/db` or `rediss://…`.
+    /// `embedded:./folder`, `redis://user:password@host:port/db`, `redis+cluster://host:port,host:port`
+    /// (some of a cluster's nodes) or `redis+sentinel://host:port,host:port/NAME` (sentinels and what
+    /// they call the master; `?db=1`, `?sentinel_password=…`). `rediss` in place of `redis` is TLS.
     pub url: String,
     /// What every Redis key begins with; services with different prefixes share nothing.
     #[schemars(regex(pattern = r"^[A-Za-z0-9_.-]{1,32}$"))]
@@ -22,7 +25,8 @@ pub struct Settings {
     /// The longest Redis may take to answer a command.
     pub response_timeout: Span,
     /// What a 202 promises at least, beyond what the store does by itself: `fsynced` (Redis 7.2 or
-    /// newer, or Valkey) and `replicated` make every accept wait for it.
+    /// newer, or Valkey) and `replicated` (one replica has the job) make every accept wait for it,
+    /// and answer 503 when it is not confirmed in time.
     pub durability: Option<Durability>,
     /// Start although Redis may evict keys (`maxmemory-policy` is not `noeviction`).
     pub allow_eviction: bool,
@@ -42,15 +46,9 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The address without its password.
+    /// The address without its passwords.
     pub fn redacted_url(&self) -> String {
-        let Ok(mut url) = url::Url::parse(&self.url) else {
-            return self.url.clone();
-        };
-        if url.password().is_some() && url.set_password(Some("redacted")).is_err() {
-            return format!("{}://[redacted]", url.scheme());
-        }
-        url.to_string()
+        keyspace::hidden(&self.url)
     }
 }
 

@@ -14,6 +14,8 @@
 #[path = "../it/support/mod.rs"]
 mod support;
 
+mod failover;
+
 use std::time::Duration;
 
 use serde_json::json;

@@ -118,3 +118,39 @@ async fn redis_killed_and_restarted() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_no_replica_has_is_not_promised_and_can_be_sent_again() {
+    let redis = RedisServer::start(&["--repl-diskless-sync-delay", "0"]);
+    let store = format!(
+        "url = \"{}\"\ndurability = \"replicated\"\nresponse_timeout = \"1s\"",
+        redis.url()
+    );
+    let spillway = Spillway::start(&settings(&store, SCRIPTED));
+    let submit = || async {
+        let request = spillway.request(Method::POST, "/v1/jobs").header("idempotency-key", "one");
+        request.json(&json!({ "task": "tag", "input": "x" })).send().await.unwrap()
+    };
+    let refused = submit().await;
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.headers()["retry-after"], "2");
+    let problem: serde_json::Value = refused.json().await.unwrap();
+    assert_eq!(problem["code"], "unconfirmed");
+    let detail = problem["detail"].as_str().unwrap();
+    let id = detail.split("/v1/jobs/").nth(1).unwrap().split(' ').next().unwrap();
+    assert!(detail.contains("Idempotency-Key"), "{detail}");
+    assert_eq!(spillway.finished(id).await["status"], "succeeded", "it was stored all the same");
+
+    let port = redis.url().rsplit(':').next().unwrap().to_owned();
+    let _replica = RedisServer::start(&["--replicaof", "127.0.0.1", &port]);
+    eventually("the same job is confirmed", || async {
+        let answer = submit().await;
+        if answer.status() == 503 {
+            return false;
+        }
+        assert_eq!(answer.status(), 202);
+        assert_eq!(answer.headers()["spillway-durability"], "replicated");
+        answer.json::<serde_json::Value>().await.unwrap()["id"] == id
+    })
+    .await;
+}

@@ -31,13 +31,16 @@ static IDS: LazyLock<IdSource> = LazyLock::new(IdSource::default);
 const BRIEF: Timeouts =
     Timeouts { connect: Duration::from_millis(500), response: Duration::from_secs(1) };
 
-struct Store {
-    queue: RedisQueue,
+pub(crate) struct Store {
+    pub(crate) queue: RedisQueue,
     keyspace: Keyspace,
-    lifecycle: Lifecycle,
+    pub(crate) lifecycle: Lifecycle,
 }
 
-async fn open_with(keyspace: Keyspace, settings: &Settings) -> Result<Store, QueueError> {
+pub(crate) async fn open_with(
+    keyspace: Keyspace,
+    settings: &Settings,
+) -> Result<Store, QueueError> {
     let lifecycle = Lifecycle::default();
     let queue = RedisQueue::open(keyspace.clone(), settings, &lifecycle).await?;
     Ok(Store { queue, keyspace, lifecycle })
@@ -47,7 +50,7 @@ async fn open(server: &RedisServer) -> Store {
     open_with(server.keyspace().await, &Settings::default()).await.unwrap()
 }
 
-async fn open_brief(server: &RedisServer, settings: &Settings) -> Store {
+pub(crate) async fn open_brief(server: &RedisServer, settings: &Settings) -> Store {
     let keyspace = Keyspace::open(&server.url(), &unique_prefix(), BRIEF).await.unwrap();
     open_with(keyspace, settings).await.unwrap()
 }
@@ -61,18 +64,18 @@ async fn refusal(server: &RedisServer, settings: &Settings) -> String {
     }
 }
 
-fn asking(durability: Durability) -> Settings {
+pub(crate) fn asking(durability: Durability) -> Settings {
     Settings { durability: Some(durability), ..Settings::default() }
 }
 
 impl Store {
-    async fn push(&self, job: &Job) -> Result<Pushed, QueueError> {
+    pub(crate) async fn push(&self, job: &Job) -> Result<Pushed, QueueError> {
         let jobs = vec![job.clone()];
         self.queue.push(Batch { jobs, group: None, dedup: None }).await
     }
 
     /// Stores a job; what it survives.
-    async fn add(&self, job: &Job) -> Durability {
+    pub(crate) async fn add(&self, job: &Job) -> Durability {
         match self.push(job).await.unwrap() {
             Pushed::Stored { durability, .. } => durability,
             other => panic!("{other:?}"),
@@ -83,7 +86,7 @@ impl Store {
         self.queue.lease(line, max, LONG).await.unwrap()
     }
 
-    async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+    pub(crate) async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let (name, rest) = words.split_first().unwrap();
         let mut command = redis::cmd(name);
         for word in rest {
@@ -123,7 +126,7 @@ fn line() -> Line {
     Line::Run { lane: Lane::Standard, route: "cheap".to_owned() }
 }
 
-fn job(input: &str, workflow: &str) -> Job {
+pub(crate) fn job(input: &str, workflow: &str) -> Job {
     let now = SystemClock.now();
     Job {
         id: IDS.job(now),
@@ -221,34 +224,6 @@ async fn a_redis_that_syncs_each_second_is_waited_for_or_refused() {
         }
         Err(refused) => assert!(refused.to_string().contains("appendfsync always"), "{refused}"),
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_push_counts_as_replicated_only_when_a_replica_has_it() {
-    let primary = RedisServer::start(&["--repl-diskless-sync-delay", "0"]);
-    let store = open_brief(&primary, &asking(Durability::Replicated)).await;
-    assert_eq!(store.add(&job("a", "w")).await, Durability::Appended, "there is no replica");
-    assert_eq!(store.queue.durability(), Durability::Appended);
-
-    let port = primary.url().rsplit(':').next().unwrap().to_owned();
-    let mut replica = RedisServer::start(&["--replicaof", "127.0.0.1", &port]);
-    eventually("the replica takes part", || async {
-        store.add(&job("a", "w")).await == Durability::Replicated
-    })
-    .await;
-    assert_eq!(store.queue.durability(), Durability::Replicated);
-    let many: Vec<Job> = (0..50).map(|_| job("a", "w")).collect();
-    let levels = futures::future::join_all(many.iter().map(|job| store.add(job))).await;
-    assert_eq!(levels, [Durability::Replicated; 50]);
-
-    replica.kill();
-    let last = job("a", "w");
-    eventually("the replica is missed", || async {
-        store.push(&last).await.is_ok() && store.queue.durability() == Durability::Appended
-    })
-    .await;
-    assert!(store.queue.find(&last.id).await.unwrap().is_some(), "it is stored all the same");
-    assert!(store.lifecycle.stop(Duration::from_secs(30)).await, "its tasks end by themselves");
 }
 
 #[tokio::test(flavor = "multi_thread")]

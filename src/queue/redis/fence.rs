@@ -1,10 +1,10 @@
 //! Waits, after a push, until Redis has done more than append it to its file: synced the file, or
 //! passed it on to a replica.
 //!
-//! Many pushes share one wait. A round writes `sync` on a connection of its own, asks whether the
-//! jobs are there, and waits for that write: what was there before it has then come as far. Were
-//! the jobs gone (Redis restarted without its last second, or another took over), a push would
-//! not be reported as more than it is.
+//! Many pushes share one wait. A round writes `sync` on a connection of its own, asks whether what
+//! the pushes wrote is there, and waits for that write: what was there before it has then come as
+//! far. A server that is no longer the master refuses the write, and one that became it without the
+//! jobs does not find them: neither counts as having come far enough.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,9 +15,8 @@ use futures::stream::FuturesUnordered;
 use redis::Pipeline;
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::Durability;
-use super::info::{Level, Wanted};
-use crate::domain::id::JobId;
+use super::super::{Durability, QueueError};
+use super::info::Wanted;
 use crate::keyspace::{Keyspace, KeyspaceError};
 use crate::lifecycle::Lifecycle;
 
@@ -27,53 +26,51 @@ const ROUNDS: usize = 8;
 /// The most pushes that share a round.
 const SHARE: usize = 1_024;
 
-/// A push that waits: its first job, and whom to tell.
-type Waiting = (JobId, oneshot::Sender<bool>);
+/// A push that waits: a key it wrote, and whom to tell.
+type Waiting = (String, oneshot::Sender<bool>);
 
 /// What a push passes before it is told as stored.
 pub(super) struct Fence {
     waiting: mpsc::Sender<Waiting>,
-    wanted: Wanted,
-    own: Arc<Level>,
-    reached: Arc<AtomicBool>,
+    rounds: Rounds,
     patience: Duration,
 }
 
 impl Fence {
     /// Starts the task that waits, until draining begins.
-    pub(super) fn start(
-        keyspace: &Keyspace,
-        wanted: Wanted,
-        own: Arc<Level>,
-        lifecycle: &Lifecycle,
-    ) -> Self {
+    pub(super) fn start(keyspace: &Keyspace, wanted: Wanted, lifecycle: &Lifecycle) -> Self {
         let (waiting, queue) = mpsc::channel(SHARE);
-        let reached = Arc::new(AtomicBool::new(true));
         let patience = keyspace.timeouts().connect + keyspace.timeouts().response;
-        let rounds = Rounds { keyspace: keyspace.clone(), wanted, reached: Arc::clone(&reached) };
-        let stop = lifecycle.clone();
-        lifecycle.spawn(async move { rounds.serve(queue, &stop).await });
-        Self { waiting, wanted, own, reached, patience }
+        let reached = Arc::new(AtomicBool::new(true));
+        let rounds = Rounds { keyspace: keyspace.clone(), wanted, reached };
+        let (serving, stop) = (rounds.clone(), lifecycle.clone());
+        lifecycle.spawn(async move { serving.serve(queue, &stop).await });
+        Self { waiting, rounds, patience }
     }
 
-    /// Waits for the push whose first job this is, and tells how far it came.
-    pub(super) async fn pass(&self, job: &JobId) -> Durability {
+    /// Waits for the push that wrote this key, for these jobs or this group. Fails unless it came as
+    /// far as wanted.
+    pub(super) async fn pass(&self, key: &str, id: &str) -> Result<(), QueueError> {
         let (tell, told) = oneshot::channel();
         let wait = async {
-            self.waiting.send((job.clone(), tell)).await.is_ok() && told.await.unwrap_or(false)
+            match self.waiting.send((key.to_owned(), tell)).await {
+                Ok(()) => told.await.unwrap_or(false),
+                // The service stops; what it has taken on is seen through.
+                Err(mpsc::error::SendError(alone)) => {
+                    self.rounds.round(vec![alone]).await;
+                    told.await.unwrap_or(false)
+                }
+            }
         };
-        let reached = tokio::time::timeout(self.patience, wait).await.unwrap_or(false);
-        self.level(reached)
+        if tokio::time::timeout(self.patience, wait).await.unwrap_or(false) {
+            return Ok(());
+        }
+        Err(QueueError::Unconfirmed { id: id.to_owned(), wanted: self.level() })
     }
 
-    /// What a push can expect, going by the latest round.
-    pub(super) fn durability(&self) -> Durability {
-        self.level(self.reached.load(Ordering::Relaxed))
-    }
-
-    fn level(&self, reached: bool) -> Durability {
-        let own = self.own.get();
-        if reached { own.max(self.wanted.level()) } else { own }
+    /// How far every push comes that passes.
+    pub(super) const fn level(&self) -> Durability {
+        self.rounds.wanted.level()
     }
 }
 
@@ -104,7 +101,8 @@ impl Wanted {
     }
 }
 
-/// The task's side.
+/// The waiting itself.
+#[derive(Clone)]
 struct Rounds {
     keyspace: Keyspace,
     wanted: Wanted,
@@ -148,31 +146,35 @@ impl Rounds {
     /// Keeps in mind whether a round was in vain, and says so when that is new.
     fn note(&self, answer: &Result<Vec<bool>, KeyspaceError>) {
         let reached = answer.as_ref().is_ok_and(|there| !there.is_empty());
-        let reached_before = self.reached.swap(reached, Ordering::Relaxed);
-        if reached_before && !reached {
-            let wanted = self.wanted.level().as_str();
-            let fault = answer.as_ref().err().map(ToString::to_string);
-            tracing::warn!(wanted, fault, "jobs are stored, but Redis does no more for them");
+        let wanted = self.wanted.level().as_str();
+        match (self.reached.swap(reached, Ordering::Relaxed), reached) {
+            (true, false) => {
+                let fault = answer.as_ref().err().map(ToString::to_string);
+                tracing::warn!(wanted, fault, "no job is accepted: Redis does not do as much");
+            }
+            (false, true) => tracing::info!(wanted, "jobs are accepted again"),
+            _ => {}
         }
     }
 
-    /// For each push, whether its job was there and came as far as wanted; none when the wait was
-    /// in vain.
+    /// For each push, whether what it wrote was there and came as far as wanted; none when the wait
+    /// was in vain.
     async fn wait(&self, waiting: &[Waiting]) -> Result<Vec<bool>, KeyspaceError> {
-        let timeouts = self.keyspace.timeouts();
+        let limit = self.keyspace.timeouts().response;
         let mut ask = redis::pipe();
         ask.cmd("SET").arg(self.keyspace.key("sync")).arg(1).ignore();
-        for (job, _) in waiting {
-            ask.cmd("EXISTS").arg(self.keyspace.key(&format!("j:{job}")));
+        for (key, _) in waiting {
+            ask.cmd("EXISTS").arg(self.keyspace.key(key));
         }
-        self.wanted.add_wait(&mut ask, timeouts.response.mul_f64(0.75));
-        let mut connection = self.keyspace.own().await?;
-        let answers = ask.query_async::<Vec<redis::Value>>(&mut connection);
-        let answers = tokio::time::timeout(timeouts.response, answers)
-            .await
-            .map_err(|late| KeyspaceError::Unreachable(late.to_string()))??;
+        self.wanted.add_wait(&mut ask, limit.mul_f64(0.75));
+        let answers: Vec<redis::Value> = self.keyspace.ask_alone(&ask, limit).await?;
         let met = answers.last().is_some_and(|answer| self.wanted.is_met(answer));
+        if !met {
+            // Its replicas may have gone over to another master.
+            self.keyspace.look_again();
+            return Ok(Vec::new());
+        }
         let there = |answer: &redis::Value| *answer == redis::Value::Int(1);
-        Ok(if met { answers.iter().take(waiting.len()).map(there).collect() } else { Vec::new() })
+        Ok(answers.iter().take(waiting.len()).map(there).collect())
     }
 }

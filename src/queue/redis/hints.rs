@@ -47,13 +47,19 @@ fn bump(hints: &watch::Sender<u64>) {
 }
 
 async fn listen(keyspace: &Keyspace, hints: &watch::Sender<u64>, stop: &Lifecycle) {
-    let mut pause = PAUSE.0;
+    let (mut pause, mut moves) = (PAUSE.0, keyspace.moves());
     loop {
+        moves.mark_unchanged();
         match follow(keyspace, hints, &mut pause).await {
             Ok(()) => {}
             Err(fault) => tracing::debug!(%fault, "no hints from other replicas for now"),
         }
-        if !stop.sleep(pause).await {
+        let goes_on = tokio::select! {
+            goes_on = stop.sleep(pause) => goes_on,
+            // Another Redis can be subscribed to at once.
+            _ = moves.changed() => true,
+        };
+        if !goes_on {
             return;
         }
         pause = (pause * 2).min(PAUSE.1);
@@ -66,14 +72,20 @@ async fn follow(
     hints: &watch::Sender<u64>,
     pause: &mut Duration,
 ) -> Result<(), KeyspaceError> {
+    let mut moves = keyspace.moves();
     let mut subscription = keyspace.subscribe().await?;
     subscription.subscribe(keyspace.key("hints")).await?;
     *pause = PAUSE.0;
     // What became ready meanwhile was not told.
     bump(hints);
     let mut messages = subscription.on_message();
-    while let Ok(Some(_)) = tokio::time::timeout(SILENCE, messages.next()).await {
-        bump(hints);
+    loop {
+        tokio::select! {
+            message = tokio::time::timeout(SILENCE, messages.next()) => match message {
+                Ok(Some(_)) => bump(hints),
+                _ => return Ok(()),
+            },
+            _ = moves.changed() => return Ok(()),
+        }
     }
-    Ok(())
 }

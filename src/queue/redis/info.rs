@@ -27,6 +27,7 @@ pub(super) struct Server {
     version: (u32, u32),
     policy: Option<String>,
     persistence: Persistence,
+    replicas: Option<u32>,
 }
 
 /// How it writes to disk; `None` is what it would not tell.
@@ -55,8 +56,9 @@ impl Server {
         let told = config(keyspace, "maxmemory-policy").await?;
         let policy = told.or_else(|| facts.get("maxmemory_policy").map(|text| (*text).to_owned()));
         let persistence = persistence(keyspace, &facts).await?;
+        let replicas = facts.get("connected_slaves").and_then(|count| count.parse().ok());
         // One that calls itself by no version we understand is tried.
-        Ok(Self { version: version.unwrap_or(OLDEST), policy, persistence })
+        Ok(Self { version: version.unwrap_or(OLDEST), policy, persistence, replicas })
     }
 
     /// Whether jobs may be entrusted to it.
@@ -67,7 +69,14 @@ impl Server {
             return Err(QueueError::Broken(refusal));
         }
         self.check_policy(settings)?;
-        self.check_durability(settings)
+        self.check_durability(settings)?;
+        if settings.durability == Some(Durability::Replicated) && self.replicas == Some(0) {
+            tracing::warn!(
+                "store.durability is `replicated`, but no replica is connected to Redis: until one \
+                 is, every new job is answered with 503"
+            );
+        }
+        Ok(())
     }
 
     fn check_policy(&self, settings: &Settings) -> Result<(), QueueError> {
@@ -157,11 +166,12 @@ impl Level {
         self.0.store(level as u8, Ordering::Relaxed);
     }
 
-    /// Looks the server's own level up from time to time.
+    /// Looks the server and its own level up from time to time.
     pub(super) fn watch(self: &Arc<Self>, keyspace: &Keyspace, lifecycle: &Lifecycle) {
         let (level, keyspace, stop) = (Arc::clone(self), keyspace.clone(), lifecycle.clone());
         lifecycle.spawn(async move {
             while stop.sleep(REFRESH).await {
+                keyspace.look_again();
                 // While Redis does not answer, nothing is accepted and the level does not matter.
                 if let Ok(found) = current(&keyspace).await
                     && found != level.get()
@@ -227,7 +237,8 @@ mod tests {
 
     fn server(version: (u32, u32), appends: bool, fsync: Option<&str>) -> Server {
         let persistence = Persistence { appends, fsync: fsync.map(str::to_owned) };
-        Server { version, policy: Some("noeviction".to_owned()), persistence }
+        let policy = Some("noeviction".to_owned());
+        Server { version, policy, persistence, replicas: Some(1) }
     }
 
     fn asking(durability: Durability) -> Settings {

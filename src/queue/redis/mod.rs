@@ -111,9 +111,8 @@ impl RedisQueue {
         scripts.load(&keyspace).await?;
         let level = Arc::new(Level::new(server.durability()));
         level.watch(&keyspace, lifecycle);
-        let fence = server
-            .beyond(settings)
-            .map(|wanted| Fence::start(&keyspace, wanted, Arc::clone(&level), lifecycle));
+        let fence =
+            server.beyond(settings).map(|wanted| Fence::start(&keyspace, wanted, lifecycle));
         let hints = Hints::start(&keyspace, lifecycle);
         let pushes = Arc::new(Pushes::new(&keyspace, &scripts, lifecycle));
         Ok(Self { keyspace, scripts, pushes, level, fence, hints })
@@ -202,7 +201,8 @@ impl Queue for RedisQueue {
     }
 
     fn durability(&self) -> Durability {
-        self.fence.as_ref().map_or_else(|| self.level.get(), Fence::durability)
+        let own = self.level.get();
+        self.fence.as_ref().map_or(own, |fence| own.max(fence.level()))
     }
 
     fn hints(&self) -> watch::Receiver<u64> {

@@ -27,11 +27,14 @@ type Found = (Option<Vec<u8>>, Option<String>, Option<Vec<u8>>, Vec<Vec<u8>>);
 impl RedisQueue {
     /// What an idempotency key stands for.
     pub(super) async fn known(&self, dedup: &Dedup) -> Result<Option<Pushed>, QueueError> {
+        let key = format!("i:{}", dedup.key);
         let mut get = redis::cmd("GET");
-        get.arg(self.keyspace.key(&format!("i:{}", dedup.key)));
+        get.arg(self.keyspace.key(&key));
         let seen: Option<String> = self.keyspace.ask(&get).await?;
-        Ok(seen.map(|seen| match seen.split_once(':') {
+        let Some(seen) = seen else { return Ok(None) };
+        Ok(Some(match seen.split_once(':') {
             Some((print, id)) if print == dedup.fingerprint => {
+                self.confirm(&key, id).await?;
                 Pushed::Repeated { id: id.to_owned() }
             }
             _ => Pushed::KeyReused,

@@ -7,7 +7,7 @@ use redis::ScriptInvocation;
 
 use super::super::{
     Ahead, Batch, Delivery, Ended, Ending, Lease, LeaseToken, MOST_AHEAD, MOST_LOSSES, NEAR,
-    Pushed, QueueError, Replay, Replayed, Settled, Swept, Verdict,
+    Pushed, Queue, QueueError, Replay, Replayed, Settled, Swept, Verdict,
 };
 use super::scripts::call;
 use super::{RedisQueue, codec};
@@ -21,18 +21,25 @@ const MOST_AT_ONCE: usize = 1_024;
 
 impl RedisQueue {
     pub(super) async fn store(&self, batch: Batch) -> Result<Pushed, QueueError> {
-        let Some(first) = batch.jobs.first().map(|job| job.id.clone()) else {
+        let Some(first) = batch.jobs.first().map(|job| job.id.as_str()) else {
             let ahead = Ahead::default();
-            return Ok(Pushed::Stored { ahead, durability: self.level.get() });
+            return Ok(Pushed::Stored { ahead, durability: self.durability() });
         };
         let shares: Vec<_> = if batch.jobs.iter().any(|job| job.share.is_some()) {
             batch.jobs.iter().map(|job| (job.workflow.clone(), job.share)).collect()
         } else {
             Vec::new()
         };
+        let id = batch.group.as_ref().map_or(first, |group| group.id.as_str()).to_owned();
+        let first = format!("j:{first}");
+        let dedup = batch.dedup.as_ref().map(|dedup| format!("i:{}", dedup.key));
         let (code, told) = self.pushes.push(batch).await?;
         match code {
-            0 => return Ok(Pushed::Repeated { id: told }),
+            0 => {
+                // The answer before may have been that it had not come far enough.
+                self.confirm(dedup.as_ref().unwrap_or(&first), &told).await?;
+                return Ok(Pushed::Repeated { id: told });
+            }
             1 => {}
             -2 => return too_many(&shares, &told),
             _ => return Ok(Pushed::KeyReused),
@@ -44,11 +51,16 @@ impl RedisQueue {
         if own == 0 && flows <= 1 {
             self.hints.bump();
         }
-        let durability = match &self.fence {
-            Some(fence) => fence.pass(&first).await,
-            None => self.level.get(),
-        };
-        Ok(Pushed::Stored { ahead, durability })
+        self.confirm(&first, &id).await?;
+        Ok(Pushed::Stored { ahead, durability: self.durability() })
+    }
+
+    /// Waits until what wrote this key, for this job or group, has come as far as the operator asks.
+    pub(super) async fn confirm(&self, key: &str, id: &str) -> Result<(), QueueError> {
+        match &self.fence {
+            Some(fence) => fence.pass(key, id).await,
+            None => Ok(()),
+        }
     }
 
     pub(super) async fn hand_out(

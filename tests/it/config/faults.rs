@@ -237,10 +237,27 @@ fn names_are_checked() {
 }
 
 #[test]
+fn a_store_of_several_hosts_is_checked() {
+    for (url, words) in [
+        ("redis+cluster://:hunter2@a:6379,b:port", &["a host that cannot be", "host:port"] as &[_]),
+        ("redis+cluster://:hunter2@a:6379,b:6379/1", &["a cluster has one database"]),
+        ("redis+sentinel://:hunter2@a:26379", &["names no master", "/NAME"]),
+        (
+            "redis+shards://:hunter2@a",
+            &["leads to no Redis", "`redis+cluster://host:port,host:port`"],
+        ),
+        ("redis://:hunter2@a,b", &["names several hosts", "redis+cluster://"]),
+    ] {
+        let told = told(&format!("{SOUND}\n[store]\nurl = \"{url}\"\n"));
+        assert_told(&told, "store.url", words);
+    }
+}
+
+#[test]
 fn the_settings_in_force_are_shown_without_secrets() {
     let text = r#"
         [store]
-        url = "redis://user:hunter2@cache:6379/1"
+        url = "redis+sentinel://user:hunter2@one,two:7001/main?db=1&sentinel_password=hunter2"
         [callbacks]
         secret = "whsec_aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMg=="
         [auth]
@@ -262,7 +279,7 @@ fn the_settings_in_force_are_shown_without_secrets() {
     }
     for part in [
         "127.0.0.1:8080",
-        "redis://user:[hidden]@cache:6379/1",
+        "redis+sentinel://user:[hidden]@one,two:7001/main?db=1&sentinel_password=[hidden]",
         "claude-main  anthropic",
         "org acme",
         "claude-*: 50/min requests, 4 at the same time",

@@ -14,12 +14,14 @@ use spillway::keys::{KeyRecord, KeyStore, KeyStoreError, SharedKeyStore};
 use spillway::keyspace::Keyspace;
 use tempfile::TempDir;
 
+use crate::support::cluster::ClusterServers;
 use crate::support::redis::RedisServer;
 
 #[derive(Clone, Copy)]
 enum Kind {
     File,
     Redis,
+    Cluster,
 }
 
 /// Where one test's keys are. Each handle stands for a process of its own.
@@ -33,6 +35,7 @@ impl Place {
         match kind {
             Kind::File => Self::File(tempfile::tempdir().unwrap()),
             Kind::Redis => Self::Redis(Box::new(RedisServer::shared().keyspace().await)),
+            Kind::Cluster => Self::Redis(Box::new(ClusterServers::shared().keyspace().await)),
         }
     }
 
@@ -57,6 +60,7 @@ async fn ids(store: &SharedKeyStore) -> Vec<String> {
 #[rstest]
 #[case::file(Kind::File)]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[tokio::test]
 async fn an_empty_store_has_no_keys(#[case] kind: Kind) {
     let place = Place::new(kind).await;
@@ -68,6 +72,7 @@ async fn an_empty_store_has_no_keys(#[case] kind: Kind) {
 #[rstest]
 #[case::file(Kind::File)]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[tokio::test]
 async fn keys_are_listed_by_age_as_they_were_added(#[case] kind: Kind) {
     let place = Place::new(kind).await;
@@ -84,6 +89,7 @@ async fn keys_are_listed_by_age_as_they_were_added(#[case] kind: Kind) {
 #[rstest]
 #[case::file(Kind::File)]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[tokio::test]
 async fn a_key_of_the_same_id_takes_the_others_place(#[case] kind: Kind) {
     let place = Place::new(kind).await;
@@ -97,6 +103,7 @@ async fn a_key_of_the_same_id_takes_the_others_place(#[case] kind: Kind) {
 #[rstest]
 #[case::file(Kind::File)]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[tokio::test]
 async fn a_revoked_key_is_gone_for_everybody_at_once(#[case] kind: Kind) {
     let place = Place::new(kind).await;
@@ -121,6 +128,7 @@ async fn a_revoked_key_is_gone_for_everybody_at_once(#[case] kind: Kind) {
 #[rstest]
 #[case::file(Kind::File)]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[tokio::test]
 async fn keys_added_at_the_same_time_are_all_kept(#[case] kind: Kind) {
     let place = Place::new(kind).await;
@@ -141,6 +149,7 @@ async fn keys_added_at_the_same_time_are_all_kept(#[case] kind: Kind) {
 #[rstest]
 #[case::file(Kind::File)]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[tokio::test]
 async fn all_replicas_get_one_signing_secret(#[case] kind: Kind) {
     let place = Place::new(kind).await;

@@ -1,10 +1,12 @@
 //! What tests share: real servers that they start themselves.
 
 pub(crate) mod burst;
+pub(crate) mod cluster;
 pub(crate) mod receiver;
 pub(crate) mod redis;
 pub(crate) mod schema;
 pub(crate) mod scripted;
+pub(crate) mod sentinel;
 pub(crate) mod spillway;
 
 use std::time::{Duration, Instant};
@@ -15,6 +17,15 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: 
     while !holds().await {
         assert!(Instant::now() < deadline, "not within a minute: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Blocks until a condition holds; fails the test with `what` when it does not in time.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within a minute: {what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -22,8 +22,13 @@ pub(crate) struct RedisServer {
 impl RedisServer {
     /// Starts one with an append-only file and these further options.
     pub(crate) fn start(options: &[&str]) -> Self {
+        Self::start_on(free_port(), options)
+    }
+
+    /// The same on this port.
+    pub(crate) fn start_on(port: u16, options: &[&str]) -> Self {
         let mut server = Self {
-            port: free_port(),
+            port,
             folder: tempfile::tempdir().unwrap(),
             options: options.iter().map(|option| (*option).to_owned()).collect(),
             process: None,
@@ -35,23 +40,22 @@ impl RedisServer {
     /// The server all tests share that do no harm to it.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<RedisServer> = OnceLock::new();
-        SHARED.get_or_init(|| {
-            // The kernel ends a server with the thread that started it, and a test's thread ends
-            // with the test: this one stays.
-            let (started, server) = std::sync::mpsc::channel();
-            std::thread::spawn(move || {
-                started.send(Self::start(&[])).unwrap();
-                loop {
-                    std::thread::park();
-                }
-            });
-            server.recv().unwrap()
-        })
+        SHARED.get_or_init(|| Self::start(&[]))
     }
 
     /// Where it listens.
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The port it listens on.
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether it was not killed.
+    pub(crate) const fn is_alive(&self) -> bool {
+        self.process.is_some()
     }
 
     /// The process' number, for signals.
@@ -98,20 +102,24 @@ impl RedisServer {
         let mut answer = [0; 5];
         stream.write_all(b"PING\r\n").is_ok()
             && stream.read_exact(&mut answer).is_ok()
-            && &answer == b"+PONG"
+            && [b"+PONG", b"-NOAU"].contains(&&answer)
     }
 
     /// A corner of it that no other test uses.
     pub(crate) async fn keyspace(&self) -> Keyspace {
-        let timeouts =
-            Timeouts { connect: Duration::from_secs(5), response: Duration::from_secs(5) };
-        Keyspace::open(&self.url(), &unique_prefix(), timeouts).await.unwrap()
+        keyspace(&self.url()).await
     }
+}
+
+/// A corner of this Redis that no other test uses.
+pub(crate) async fn keyspace(url: &str) -> Keyspace {
+    let timeouts = Timeouts { connect: Duration::from_secs(5), response: Duration::from_secs(5) };
+    Keyspace::open(url, &unique_prefix(), timeouts).await.unwrap()
 }
 
 /// Starts a process from a thread that never ends: the kernel takes the end of the thread that
 /// started it for the end of its parent, and a test's thread ends with the test.
-fn spawn(command: Command) -> std::io::Result<Child> {
+pub(super) fn spawn(command: Command) -> std::io::Result<Child> {
     type Order = (Command, mpsc::Sender<std::io::Result<Child>>);
     static STARTER: LazyLock<mpsc::Sender<Order>> = LazyLock::new(|| {
         let (orders, queue) = mpsc::channel::<Order>();

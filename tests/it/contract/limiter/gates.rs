@@ -10,7 +10,7 @@ use super::{Bench, Kind, ask, calls, ms, not_before, urgent};
 #[rstest]
 #[tokio::test]
 async fn nobody_passes_a_shut_gate_however_patient_until_its_time(
-    #[values(Kind::Local, Kind::Redis)] kind: Kind,
+    #[values(Kind::Local, Kind::Redis, Kind::Cluster)] kind: Kind,
 ) {
     let bench = Bench::new(kind).await;
     let pool = calls("p", 10.0, 5.0);
@@ -32,7 +32,9 @@ async fn nobody_passes_a_shut_gate_however_patient_until_its_time(
 
 #[rstest]
 #[tokio::test]
-async fn the_later_of_two_times_stays(#[values(Kind::Local, Kind::Redis)] kind: Kind) {
+async fn the_later_of_two_times_stays(
+    #[values(Kind::Local, Kind::Redis, Kind::Cluster)] kind: Kind,
+) {
     let bench = Bench::new(kind).await;
     let names = ["b", "open", "a"].map(str::to_owned);
     bench.limiter.shut("a", ms(500), "first\nwith 2 lines").await.unwrap();
@@ -55,7 +57,9 @@ async fn the_later_of_two_times_stays(#[values(Kind::Local, Kind::Redis)] kind: 
 
 #[rstest]
 #[tokio::test]
-async fn a_gate_without_end_is_shut_for_very_long(#[values(Kind::Local, Kind::Redis)] kind: Kind) {
+async fn a_gate_without_end_is_shut_for_very_long(
+    #[values(Kind::Local, Kind::Redis, Kind::Cluster)] kind: Kind,
+) {
     let bench = Bench::new(kind).await;
     bench.limiter.shut("key", Duration::MAX, "refused").await.unwrap();
     let shut = bench.limiter.shut_gates(&["key".to_owned()]).await.unwrap();
@@ -65,7 +69,7 @@ async fn a_gate_without_end_is_shut_for_very_long(#[values(Kind::Local, Kind::Re
 #[rstest]
 #[tokio::test]
 async fn behind_a_shut_gate_nobody_urgent_keeps_others_back(
-    #[values(Kind::Local, Kind::Redis)] kind: Kind,
+    #[values(Kind::Local, Kind::Redis, Kind::Cluster)] kind: Kind,
 ) {
     let bench = Bench::new(kind).await;
     let pool = calls("p", 10.0, 1.0);

@@ -17,6 +17,7 @@ use spillway::limiter::local::LocalLimiter;
 use spillway::limiter::redis::RedisLimiter;
 use spillway::limiter::{Ask, Obstacle, PoolLevel, SharedLimiter, Turn};
 
+use crate::support::cluster::ClusterServers;
 use crate::support::redis::RedisServer;
 
 /// The implementations.
@@ -26,6 +27,8 @@ pub(crate) enum Kind {
     Local,
     /// On a Redis.
     Redis,
+    /// On a Redis Cluster.
+    Cluster,
 }
 
 /// A limiter and the clock it goes by.
@@ -48,8 +51,11 @@ impl Bench {
                 let limiter = Arc::new(LocalLimiter::new(clock.clone()));
                 Self { limiter, clock, keyspace: None }
             }
-            Kind::Redis => {
-                let keyspace = RedisServer::shared().keyspace().await;
+            Kind::Redis | Kind::Cluster => {
+                let keyspace = match kind {
+                    Kind::Cluster => ClusterServers::shared().keyspace().await,
+                    _ => RedisServer::shared().keyspace().await,
+                };
                 let limiter = RedisLimiter::new(keyspace.clone()).by_clock(clock.clone());
                 Self { limiter: Arc::new(limiter), clock, keyspace: Some(keyspace) }
             }

@@ -122,7 +122,7 @@ fn no_window_of_any_pool_holds_more_than_burst_and_rate(
     let case = std::cell::Cell::new(0);
     let cases = match kind {
         Kind::Local => 300,
-        Kind::Redis => 32,
+        Kind::Redis | Kind::Cluster => 32,
     };
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let holds = TestRunner::new(config).run(&moves(), |moves| {

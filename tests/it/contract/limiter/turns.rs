@@ -12,7 +12,7 @@ use super::{Bench, Kind, ask, calls, costing, ms, not_before, now, places};
 #[rstest]
 #[tokio::test]
 async fn a_burst_leaves_at_once_and_the_rest_at_the_rate(
-    #[values(Kind::Local, Kind::Redis)] kind: Kind,
+    #[values(Kind::Local, Kind::Redis, Kind::Cluster)] kind: Kind,
 ) {
     let bench = Bench::new(kind).await;
     let pool = calls("acme/*", 10.0, 3.0);
@@ -31,7 +31,7 @@ async fn a_burst_leaves_at_once_and_the_rest_at_the_rate(
 #[rstest]
 #[tokio::test]
 async fn what_asks_for_nothing_and_touches_nothing_goes(
-    #[values(Kind::Local, Kind::Redis)] kind: Kind,
+    #[values(Kind::Local, Kind::Redis, Kind::Cluster)] kind: Kind,
 ) {
     let bench = Bench::new(kind).await;
     bench.granted(&ask("a", &[])).await;
@@ -47,7 +47,7 @@ async fn what_asks_for_nothing_and_touches_nothing_goes(
 #[rstest]
 #[tokio::test]
 async fn a_turn_is_taken_from_all_pools_or_from_none(
-    #[values(Kind::Local, Kind::Redis)] kind: Kind,
+    #[values(Kind::Local, Kind::Redis, Kind::Cluster)] kind: Kind,
 ) {
     let bench = Bench::new(kind).await;
     let (wide, narrow, slots) =
@@ -62,7 +62,7 @@ async fn a_turn_is_taken_from_all_pools_or_from_none(
 #[rstest]
 #[tokio::test]
 async fn every_axis_is_counted_and_a_pool_named_twice_once(
-    #[values(Kind::Local, Kind::Redis)] kind: Kind,
+    #[values(Kind::Local, Kind::Redis, Kind::Cluster)] kind: Kind,
 ) {
     let bench = Bench::new(kind).await;
     let quota = |burst: f64| Some(spillway::domain::bucket::Quota { rate: 1e-6, burst });
@@ -78,7 +78,9 @@ async fn every_axis_is_counted_and_a_pool_named_twice_once(
 
 #[rstest]
 #[tokio::test]
-async fn a_turn_within_the_horizon_is_reserved(#[values(Kind::Local, Kind::Redis)] kind: Kind) {
+async fn a_turn_within_the_horizon_is_reserved(
+    #[values(Kind::Local, Kind::Redis, Kind::Cluster)] kind: Kind,
+) {
     let bench = Bench::new(kind).await;
     let pool = calls("p", 10.0, 1.0);
     let soon = |id: &str| Ask { horizon: ms(250), ..ask(id, &[&pool]) };
@@ -94,7 +96,7 @@ async fn a_turn_within_the_horizon_is_reserved(#[values(Kind::Local, Kind::Redis
 #[rstest]
 #[tokio::test]
 async fn a_turn_that_waits_for_one_pool_counts_in_the_others_when_it_leaves(
-    #[values(Kind::Local, Kind::Redis)] kind: Kind,
+    #[values(Kind::Local, Kind::Redis, Kind::Cluster)] kind: Kind,
 ) {
     let bench = Bench::new(kind).await;
     let (fast, slow) = (calls("fast", 10.0, 4.0), calls("slow", 1.0, 1.0));
@@ -111,7 +113,9 @@ async fn a_turn_that_waits_for_one_pool_counts_in_the_others_when_it_leaves(
 
 #[rstest]
 #[tokio::test]
-async fn a_cost_larger_than_the_bucket_goes_alone(#[values(Kind::Local, Kind::Redis)] kind: Kind) {
+async fn a_cost_larger_than_the_bucket_goes_alone(
+    #[values(Kind::Local, Kind::Redis, Kind::Cluster)] kind: Kind,
+) {
     let bench = Bench::new(kind).await;
     let pool = calls("p", 10.0, 10.0);
     bench.granted(&costing("a", &[&pool], 30.0)).await;
@@ -122,7 +126,7 @@ async fn a_cost_larger_than_the_bucket_goes_alone(#[values(Kind::Local, Kind::Re
 #[rstest]
 #[tokio::test]
 async fn accounts_of_one_org_share_what_has_one_name(
-    #[values(Kind::Local, Kind::Redis)] kind: Kind,
+    #[values(Kind::Local, Kind::Redis, Kind::Cluster)] kind: Kind,
 ) {
     let bench = Bench::new(kind).await;
     bench.granted(&ask("a", &[&calls("acme/*", 1.0, 1.0)])).await;
@@ -133,7 +137,9 @@ async fn accounts_of_one_org_share_what_has_one_name(
 
 #[rstest]
 #[tokio::test]
-async fn settling_corrects_the_charge_both_ways(#[values(Kind::Local, Kind::Redis)] kind: Kind) {
+async fn settling_corrects_the_charge_both_ways(
+    #[values(Kind::Local, Kind::Redis, Kind::Cluster)] kind: Kind,
+) {
     let bench = Bench::new(kind).await;
     let pool = calls("p", 1.0, 100.0);
     let [less, more, as_charged] =
@@ -162,7 +168,9 @@ async fn settling_corrects_the_charge_both_ways(#[values(Kind::Local, Kind::Redi
 
 #[rstest]
 #[tokio::test]
-async fn no_more_run_at_once_than_there_are_places(#[values(Kind::Local, Kind::Redis)] kind: Kind) {
+async fn no_more_run_at_once_than_there_are_places(
+    #[values(Kind::Local, Kind::Redis, Kind::Cluster)] kind: Kind,
+) {
     let bench = Bench::new(kind).await;
     let pool = places("p", 2);
     bench.granted(&ask("a", &[&pool])).await;
@@ -182,7 +190,7 @@ async fn no_more_run_at_once_than_there_are_places(#[values(Kind::Local, Kind::R
 #[rstest]
 #[tokio::test]
 async fn a_place_is_free_again_when_its_term_passes_unless_it_is_renewed(
-    #[values(Kind::Local, Kind::Redis)] kind: Kind,
+    #[values(Kind::Local, Kind::Redis, Kind::Cluster)] kind: Kind,
 ) {
     let bench = Bench::new(kind).await;
     let pool = places("p", 2);
@@ -204,7 +212,7 @@ async fn a_place_is_free_again_when_its_term_passes_unless_it_is_renewed(
 #[rstest]
 #[tokio::test]
 async fn a_turn_settled_after_its_term_is_still_corrected(
-    #[values(Kind::Local, Kind::Redis)] kind: Kind,
+    #[values(Kind::Local, Kind::Redis, Kind::Cluster)] kind: Kind,
 ) {
     let bench = Bench::new(kind).await;
     let pool = calls("p", 1e-6, 10.0);
@@ -218,7 +226,9 @@ async fn a_turn_settled_after_its_term_is_still_corrected(
 
 #[rstest]
 #[tokio::test]
-async fn senseless_figures_do_not_spoil_a_bucket(#[values(Kind::Local, Kind::Redis)] kind: Kind) {
+async fn senseless_figures_do_not_spoil_a_bucket(
+    #[values(Kind::Local, Kind::Redis, Kind::Cluster)] kind: Kind,
+) {
     let bench = Bench::new(kind).await;
     let pool = calls("p", 1000.0, 10.0);
     for (id, units) in [("nan", f64::NAN), ("less", -1e300), ("none", f64::NEG_INFINITY)] {

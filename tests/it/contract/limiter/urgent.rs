@@ -168,7 +168,7 @@ async fn of_a_crowd_that_hammers_at_most_one_leaves_before_the_urgent_one(
     let pool = calls("p", 4.0, 2.0);
     let size = match kind {
         Kind::Local => 3000,
-        Kind::Redis => 300,
+        Kind::Redis | Kind::Cluster => 300,
     };
     let background = crowd("background", size, &[&pool]);
     for n in 0..3 {

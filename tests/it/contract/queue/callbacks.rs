@@ -24,6 +24,7 @@ async fn delivering(store: &Store) -> (Job, Lease) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_finished_jobs_callback_is_due_with_its_result(#[case] kind: Kind) {
@@ -43,6 +44,7 @@ async fn a_finished_jobs_callback_is_due_with_its_result(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_callback_nothing_is_left_to_do(#[case] kind: Kind) {
@@ -58,6 +60,7 @@ async fn without_a_callback_nothing_is_left_to_do(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_callback_waits_for_its_shortest_delay(#[case] kind: Kind) {
@@ -81,6 +84,7 @@ async fn a_callback_waits_for_its_shortest_delay(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivered_callback_leaves_nothing_to_do(#[case] kind: Kind) {
@@ -99,6 +103,7 @@ async fn a_delivered_callback_leaves_nothing_to_do(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_callback_not_taken_is_tried_again_after_a_pause(#[case] kind: Kind) {
@@ -124,6 +129,7 @@ async fn a_callback_not_taken_is_tried_again_after_a_pause(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn going_back_or_being_lost_is_not_a_try(#[case] kind: Kind) {
@@ -148,6 +154,7 @@ async fn going_back_or_being_lost_is_not_a_try(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn losses_of_the_run_are_not_held_against_the_callback(#[case] kind: Kind) {
@@ -163,6 +170,7 @@ async fn losses_of_the_run_are_not_held_against_the_callback(#[case] kind: Kind)
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_report_of_a_delivery_counts(#[case] kind: Kind) {
@@ -177,6 +185,7 @@ async fn a_late_report_of_a_delivery_counts(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_callback_given_up_is_kept_dead(#[case] kind: Kind) {
@@ -195,6 +204,7 @@ async fn a_callback_given_up_is_kept_dead(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_attempts_are_kept(#[case] kind: Kind) {
@@ -212,6 +222,7 @@ async fn the_last_attempts_are_kept(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_cannot_be_finished_while_its_result_is_posted(#[case] kind: Kind) {

@@ -20,6 +20,7 @@ fn keyed(job: &Job, key: &str, fingerprint: &str) -> Batch {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_request_is_given_the_first_id(#[case] kind: Kind) {
@@ -38,6 +39,7 @@ async fn a_repeated_request_is_given_the_first_id(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn another_request_under_the_same_key_is_told_so(#[case] kind: Kind) {
@@ -52,6 +54,7 @@ async fn another_request_under_the_same_key_is_told_so(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_group_is_given_the_groups_id(#[case] kind: Kind) {
@@ -70,6 +73,7 @@ async fn a_repeated_group_is_given_the_groups_id(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn parallel_pushes_under_one_key_store_exactly_one(#[case] kind: Kind) {
@@ -94,6 +98,7 @@ async fn parallel_pushes_under_one_key_store_exactly_one(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_forgotten_after_its_time(#[case] kind: Kind) {
@@ -112,6 +117,7 @@ async fn a_key_is_forgotten_after_its_time(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test]
 async fn a_key_is_recalled_without_storing_anything(#[case] kind: Kind) {

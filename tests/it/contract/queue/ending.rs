@@ -27,6 +27,7 @@ async fn is_cancelled(store: &Store, job: &Job) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_waiting_job_ends(#[case] kind: Kind) {
@@ -39,6 +40,7 @@ async fn a_waiting_job_ends(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delayed_job_ends(#[case] kind: Kind) {
@@ -53,6 +55,7 @@ async fn a_delayed_job_ends(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_job_ends_and_its_holder_is_too_late(#[case] kind: Kind) {
@@ -70,6 +73,7 @@ async fn a_running_job_ends_and_its_holder_is_too_late(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_ended_or_is_not_known_does_not_end(#[case] kind: Kind) {
@@ -88,6 +92,7 @@ async fn what_has_ended_or_is_not_known_does_not_end(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ended_job_may_have_a_callback_too(#[case] kind: Kind) {
@@ -110,6 +115,7 @@ async fn an_ended_job_may_have_a_callback_too(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_holder_cannot_speak_for_a_callback_that_only_waits(#[case] kind: Kind) {
@@ -128,6 +134,7 @@ async fn a_late_holder_cannot_speak_for_a_callback_that_only_waits(#[case] kind:
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_who_end_a_job_one_does(#[case] kind: Kind) {

@@ -32,6 +32,7 @@ fn member_ending(job: &Job, delivery: Option<Delivery>) -> Ending {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_is_found_with_what_is_left_of_it(#[case] kind: Kind) {
@@ -51,6 +52,7 @@ async fn a_group_is_found_with_what_is_left_of_it(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn the_callback_is_due_when_the_last_job_has_ended_by_whatever_means(#[case] kind: Kind) {
@@ -86,6 +88,7 @@ async fn the_callback_is_due_when_the_last_job_has_ended_by_whatever_means(#[cas
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_that_end_at_the_same_time_make_one_callback(#[case] kind: Kind) {
@@ -110,6 +113,7 @@ async fn jobs_that_end_at_the_same_time_make_one_callback(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_without_a_callback_is_done_with_its_last_job(#[case] kind: Kind) {
@@ -127,6 +131,7 @@ async fn a_group_without_a_callback_is_done_with_its_last_job(#[case] kind: Kind
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_groups_callback_waits_for_its_shortest_delay(#[case] kind: Kind) {
@@ -143,6 +148,7 @@ async fn a_groups_callback_waits_for_its_shortest_delay(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_groups_callback_is_retried_delivered_and_replayed(#[case] kind: Kind) {
@@ -179,6 +185,7 @@ async fn a_groups_callback_is_retried_delivered_and_replayed(#[case] kind: Kind)
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_groups_callback_given_up_is_kept_dead_and_replayed(#[case] kind: Kind) {
@@ -202,6 +209,7 @@ async fn a_groups_callback_given_up_is_kept_dead_and_replayed(#[case] kind: Kind
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_may_have_its_own_callback_beside_the_groups(#[case] kind: Kind) {

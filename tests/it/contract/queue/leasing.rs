@@ -13,6 +13,7 @@ use crate::support::eventually;
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leased_job_is_running_and_nobody_elses(#[case] kind: Kind) {
@@ -33,6 +34,7 @@ async fn a_leased_job_is_running_and_nobody_elses(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_is_leased_than_asked_for(#[case] kind: Kind) {
@@ -50,6 +52,7 @@ async fn no_more_is_leased_than_asked_for(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn parallel_leasers_get_each_item_once(#[case] kind: Kind) {
@@ -78,6 +81,7 @@ async fn parallel_leasers_get_each_item_once(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_sent_back_takes_its_old_place(#[case] kind: Kind) {
@@ -99,6 +103,7 @@ async fn a_job_sent_back_takes_its_old_place(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_sent_back_for_a_while_waits_that_long(#[case] kind: Kind) {
@@ -126,6 +131,7 @@ async fn a_job_sent_back_for_a_while_waits_that_long(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewed_lease_outlives_its_first_term(#[case] kind: Kind) {
@@ -149,6 +155,7 @@ async fn a_renewed_lease_outlives_its_first_term(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_leases_are_told_when_renewed(#[case] kind: Kind) {
@@ -177,6 +184,7 @@ async fn lost_leases_are_told_when_renewed(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_lease_returns_the_job_to_its_place(#[case] kind: Kind) {
@@ -196,6 +204,7 @@ async fn an_expired_lease_returns_the_job_to_its_place(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_settle_counts_as_long_as_nobody_holds_the_job(#[case] kind: Kind) {
@@ -214,6 +223,7 @@ async fn a_late_settle_counts_as_long_as_nobody_holds_the_job(#[case] kind: Kind
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_return_counts_too(#[case] kind: Kind) {
@@ -232,6 +242,7 @@ async fn a_late_return_counts_too(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_settle_after_another_lease_is_stale(#[case] kind: Kind) {
@@ -256,6 +267,7 @@ async fn a_settle_after_another_lease_is_stale(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_settle_counts_once_and_only_for_what_is_known(#[case] kind: Kind) {
@@ -274,6 +286,7 @@ async fn a_settle_counts_once_and_only_for_what_is_known(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_ends_once(#[case] kind: Kind) {
@@ -291,6 +304,7 @@ async fn a_lease_ends_once(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_verdict_that_does_not_fit_what_is_held_is_stale(#[case] kind: Kind) {
@@ -311,6 +325,7 @@ async fn a_verdict_that_does_not_fit_what_is_held_is_stale(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_is_measured_from_when_an_item_came_due(#[case] kind: Kind) {

@@ -34,6 +34,7 @@ async fn add_all(store: &Store, jobs: &[Job]) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_show_every_job_once_the_newest_first(#[case] kind: Kind) {
@@ -52,6 +53,7 @@ async fn pages_show_every_job_once_the_newest_first(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_begins_after_any_job_even_an_unknown_one(#[case] kind: Kind) {
@@ -66,6 +68,7 @@ async fn a_page_begins_after_any_job_even_an_unknown_one(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_sees_only_its_own_jobs(#[case] kind: Kind) {
@@ -87,6 +90,7 @@ async fn a_caller_sees_only_its_own_jobs(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_filter_picks_by_workflow_and_task(#[case] kind: Kind) {
@@ -106,6 +110,7 @@ async fn a_filter_picks_by_workflow_and_task(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_filter_picks_by_status(#[case] kind: Kind) {
@@ -133,6 +138,7 @@ async fn a_filter_picks_by_status(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_of_large_jobs_is_shorter_and_none_is_left_out(#[case] kind: Kind) {

@@ -436,6 +436,7 @@ async fn replay(store: &Store, known: &mut Known, run: bool) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn any_sequence_of_steps_ends_where_the_model_does(#[case] kind: Kind) {

@@ -11,6 +11,7 @@ use super::store::{Kind, LONG, group_of, ids, job, line, one};
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stored_job_is_found_and_waits_in_its_line(#[case] kind: Kind) {
@@ -31,6 +32,7 @@ async fn a_stored_job_is_found_and_waits_in_its_line(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_position_counts_what_waits_in_the_same_line(#[case] kind: Kind) {
@@ -45,6 +47,7 @@ async fn a_position_counts_what_waits_in_the_same_line(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_is_stored_in_order_and_told_its_first_position(#[case] kind: Kind) {
@@ -61,6 +64,7 @@ async fn a_batch_is_stored_in_order_and_told_its_first_position(#[case] kind: Ki
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_appears_all_at_once(#[case] kind: Kind) {
@@ -83,6 +87,7 @@ async fn a_batch_appears_all_at_once(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_one_batch_may_wait_in_different_lines(#[case] kind: Kind) {
@@ -98,6 +103,7 @@ async fn jobs_of_one_batch_may_wait_in_different_lines(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_pushed_again_is_stored_once(#[case] kind: Kind) {
@@ -114,6 +120,7 @@ async fn a_job_pushed_again_is_stored_once(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_known_is_not_found(#[case] kind: Kind) {
@@ -131,6 +138,7 @@ async fn what_is_not_known_is_not_found(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn several_jobs_are_found_in_the_order_asked_for(#[case] kind: Kind) {
@@ -146,6 +154,7 @@ async fn several_jobs_are_found_in_the_order_asked_for(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_is_hinted_at(#[case] kind: Kind) {
@@ -167,13 +176,14 @@ async fn a_push_is_hinted_at(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn the_store_answers_and_tells_what_a_job_survives(#[case] kind: Kind) {
     let store = kind.open().await;
     store.ping().await.unwrap();
     let expected = match kind {
-        Kind::Redis => Durability::Appended,
+        Kind::Redis | Kind::Cluster => Durability::Appended,
         Kind::Embedded => Durability::Fsynced,
     };
     assert_eq!(store.durability(), expected);
@@ -181,6 +191,7 @@ async fn the_store_answers_and_tells_what_a_job_survives(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn many_push_at_once_and_nothing_is_lost(#[case] kind: Kind) {

@@ -36,6 +36,7 @@ async fn dead(store: &Store) -> Job {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_is_run_again_and_its_old_result_is_dropped(#[case] kind: Kind) {
@@ -62,6 +63,7 @@ async fn a_job_is_run_again_and_its_old_result_is_dropped(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_is_posted_again(#[case] kind: Kind) {
@@ -82,6 +84,7 @@ async fn a_result_is_posted_again(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_is_posted_again_after_a_pause(#[case] kind: Kind) {
@@ -97,6 +100,7 @@ async fn a_result_is_posted_again_after_a_pause(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_has_ended_comes_back(#[case] kind: Kind) {
@@ -119,6 +123,7 @@ async fn only_what_has_ended_comes_back(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_takes_a_callback_under_way_from_its_holder(
@@ -145,6 +150,7 @@ async fn a_replay_takes_a_callback_under_way_from_its_holder(
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_given_up_for_its_losses_starts_anew(#[case] kind: Kind) {
@@ -164,6 +170,7 @@ async fn a_job_given_up_for_its_losses_starts_anew(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_open_group_waits_for_a_replayed_job_and_an_ended_one_does_not(#[case] kind: Kind) {

@@ -19,6 +19,7 @@ use spillway::queue::{
 };
 use tempfile::TempDir;
 
+use crate::support::cluster::ClusterServers;
 use crate::support::eventually;
 use crate::support::redis::RedisServer;
 
@@ -37,6 +38,7 @@ static IDS: LazyLock<IdSource> = LazyLock::new(IdSource::default);
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Redis,
+    Cluster,
     Embedded,
 }
 
@@ -51,8 +53,11 @@ impl Kind {
     pub(super) async fn open(self) -> Store {
         let lifecycle = Lifecycle::default();
         let (queue, folder): (Arc<dyn Queue>, Option<TempDir>) = match self {
-            Self::Redis => {
-                let keyspace = RedisServer::shared().keyspace().await;
+            Self::Redis | Self::Cluster => {
+                let keyspace = match self {
+                    Self::Cluster => ClusterServers::shared().keyspace().await,
+                    _ => RedisServer::shared().keyspace().await,
+                };
                 let settings = Settings::default();
                 let queue = RedisQueue::open(keyspace, &settings, &lifecycle).await;
                 (Arc::new(queue.unwrap()), None)

@@ -32,6 +32,7 @@ async fn lost(store: &Store) -> (Job, spillway::queue::LeaseToken) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_store_has_nothing_to_sweep(#[case] kind: Kind) {
@@ -43,6 +44,7 @@ async fn an_empty_store_has_nothing_to_sweep(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_lost_too_often_is_told_until_it_ends(#[case] kind: Kind) {
@@ -63,6 +65,7 @@ async fn a_job_lost_too_often_is_told_until_it_ends(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_answer_saves_a_job_lost_too_often(#[case] kind: Kind) {
@@ -76,6 +79,7 @@ async fn a_late_answer_saves_a_job_lost_too_often(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_that_passed_is_told_until_the_job_ends(#[case] kind: Kind) {
@@ -107,6 +111,7 @@ async fn a_deadline_that_passed_is_told_until_the_job_ends(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sweep_does_no_more_of_each_kind_than_asked_for(#[case] kind: Kind) {
@@ -155,6 +160,7 @@ fn brief(ending: Ending) -> Ending {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_over_is_purged_after_its_time(#[case] kind: Kind) {
@@ -193,6 +199,7 @@ async fn what_is_over_is_purged_after_its_time(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replayed_job_is_not_purged(#[case] kind: Kind) {
@@ -213,6 +220,7 @@ async fn a_replayed_job_is_not_purged(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_and_its_jobs_are_kept_until_its_callback_is_made(#[case] kind: Kind) {

@@ -27,6 +27,7 @@ const ODD: [&str; 9] = [
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn input_and_metadata_survive_byte_for_byte(#[case] kind: Kind) {
@@ -48,6 +49,7 @@ async fn input_and_metadata_survive_byte_for_byte(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_input_survives(#[case] kind: Kind) {
@@ -63,6 +65,7 @@ async fn a_large_input_survives(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn every_field_of_a_job_survives(#[case] kind: Kind) {
@@ -104,6 +107,7 @@ async fn every_field_of_a_job_survives(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn every_field_of_a_result_survives(#[case] kind: Kind) {
@@ -128,6 +132,7 @@ async fn every_field_of_a_result_survives(#[case] kind: Kind) {
 
 #[rstest]
 #[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
 async fn every_field_of_a_group_survives(#[case] kind: Kind) {
