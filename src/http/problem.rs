@@ -204,21 +204,7 @@ impl From<IntakeError> for Problem {
                 );
                 Self::new(Kind::NoStep, detail)
             }
-            IntakeError::OverBudget { estimate } => {
-                let detail = estimate.map_or_else(
-                    || {
-                        "No step of the route has a known price, so max_cost_usd cannot be kept. \
-                        Add the model to [[prices]]."
-                            .to_owned()
-                    },
-                    |cost| {
-                        format!(
-                            "The job may cost {cost:.6} USD, which is more than its max_cost_usd."
-                        )
-                    },
-                );
-                Self::new(Kind::OverBudget, detail)
-            }
+            IntakeError::OverBudget { estimate } => over_budget(estimate),
             IntakeError::KeyReused => {
                 let detail = "This Idempotency-Key was used with another request. Use a new key \
                               for a new request, or send the same body again.";
@@ -235,6 +221,18 @@ impl From<IntakeError> for Problem {
             IntakeError::Queue(error) => error.into(),
         }
     }
+}
+
+fn over_budget(estimate: Option<f64>) -> Problem {
+    let detail = match estimate {
+        None => "No step of the route has a known price, so max_cost_usd cannot be kept. Add the \
+                 model to [[prices]]."
+            .to_owned(),
+        Some(cost) => {
+            format!("The job may cost {cost:.6} USD, which is more than its max_cost_usd.")
+        }
+    };
+    Problem::new(Kind::OverBudget, detail)
 }
 
 fn workflow_full(workflow: Option<&str>, open: u64, most: u64) -> Problem {
