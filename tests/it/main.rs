@@ -31,3 +31,4 @@ mod scripted;
 mod support;
 mod trouble;
 mod wire;
+mod workflows;

@@ -253,6 +253,11 @@ fn the_settings_in_force_are_shown_without_secrets() {
         [routes.only]
         steps = ["claude-main/claude-haiku-4-5"]
         patience = "2s"
+        [workflows.lead-intake]
+        weight = 2.5
+        [workflows."*"]
+        max_queued = 100
+        max_running = 3
     "#;
     let loaded = read_with(text, &[("KEY", "sk-hunter2")]).unwrap();
     let shown = show::resolved(&loaded);
@@ -270,6 +275,8 @@ fn the_settings_in_force_are_shown_without_secrets() {
         "1. claude-main/claude-haiku-4-5",
         "tag  route only",
         "[hidden] for default, n8n",
+        "lead-intake  weight 2.5\n",
+        "*  weight 1, at most 100 open, at most 3 at the same time",
     ] {
         assert!(shown.contains(part), "`{part}` is missing in:\n{shown}");
     }
