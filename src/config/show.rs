@@ -49,7 +49,21 @@ fn write_all(out: &mut String, loaded: &Loaded) -> fmt::Result {
         callers => writeln!(out, "keys       {HIDDEN} for {}", callers.join(", "))?,
     }
     writeln!(out, "log        {} ({:?})", config.log.level, config.log.format)?;
-    write_plan(out, &loaded.plan)
+    write_plan(out, &loaded.plan)?;
+    if !config.workflows.is_empty() {
+        writeln!(out, "\nworkflows")?;
+    }
+    for (name, workflow) in &config.workflows {
+        write!(out, "  {name}  weight {}", workflow.weight)?;
+        if let Some(most) = workflow.max_queued {
+            write!(out, ", at most {most} open")?;
+        }
+        if let Some(most) = workflow.max_running {
+            write!(out, ", at most {most} at the same time")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
 }
 
 fn write_plan(out: &mut String, plan: &Plan) -> fmt::Result {

@@ -32,7 +32,7 @@ pub(super) struct Receipt {
     pub(super) status: &'static str,
     /// Where to ask how it stands.
     pub(super) status_url: String,
-    /// Its place in its line, itself included.
+    /// Its place in its line, itself included, when every workflow gets its turns.
     pub(super) queue_position: Option<u64>,
     /// When it will start, by the buckets' arithmetic.
     pub(super) estimated_start_at: Option<DateTime<Utc>>,

@@ -35,3 +35,4 @@ mod simulate;
 mod support;
 mod trouble;
 mod wire;
+mod workflows;

@@ -270,6 +270,11 @@ fn the_settings_in_force_are_shown_without_secrets() {
         [routes.only]
         steps = ["claude-main/claude-haiku-4-5"]
         patience = "2s"
+        [workflows.lead-intake]
+        weight = 2.5
+        [workflows."*"]
+        max_queued = 100
+        max_running = 3
     "#;
     let loaded = read_with(text, &[("KEY", "sk-hunter2")]).unwrap();
     let shown = show::resolved(&loaded);
@@ -287,7 +292,33 @@ fn the_settings_in_force_are_shown_without_secrets() {
         "1. claude-main/claude-haiku-4-5",
         "tag  route only",
         "[hidden] for default, n8n",
+        "lead-intake  weight 2.5\n",
+        "*  weight 1, at most 100 open, at most 3 at the same time",
     ] {
         assert!(shown.contains(part), "`{part}` is missing in:\n{shown}");
     }
+}
+
+#[test]
+fn workflows_are_held_to_what_they_can_have() {
+    let text = format!(
+        "{SOUND}
+        [workflows.\"lead intake\"]
+        weight = 0
+        max_queue = 10
+        [workflows.\"*\"]
+        max_queued = 0
+        max_running = \"many\"
+        "
+    );
+    let told = told(&text);
+    for (key, words) in [
+        ("workflows.\"lead intake\".weight", &["`0` is not a number from 0.01 to 100"] as &[_]),
+        ("workflows.\"lead intake\".max_queue", &["did you mean `max_queued`?"]),
+        ("workflows.\"*\".max_queued", &["`0` is not a whole number of at least 1"]),
+        ("workflows.\"*\".max_running", &["`many` is not a whole number"]),
+    ] {
+        assert_told(&told, key, words);
+    }
+    assert_eq!(told.lines().count(), 4, "{told}");
 }

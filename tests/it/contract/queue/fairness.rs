@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rstest::rstest;
-use spillway::domain::job::{Flow, Job, Lane, Line};
+use spillway::domain::job::{Flow, Job, Lane, Line, Share};
 use spillway::domain::result::Status;
-use spillway::queue::{Batch, Delivery, Ending, Verdict};
+use spillway::queue::{Ahead, Batch, Delivery, Ending, Pushed, Verdict};
 
-use super::store::{Kind, LONG, Store, ending, held_job, ids, job, job_of, line};
+use super::store::{Kind, LONG, Store, ending, held_job, ids, job, job_of, line, one};
 
 /// Stores so many jobs of a workflow.
 async fn fill(store: &Store, workflow: &str, count: usize) -> Vec<Job> {
@@ -166,4 +166,120 @@ async fn callback_hosts_share_the_line_evenly(#[case] kind: Kind) {
     let mut sorted = all.clone();
     sorted.sort();
     assert!(sorted[20..].iter().all(|id| all[..8].contains(id)), "{all:?}");
+}
+
+#[rstest]
+#[case::redis(Kind::Redis)]
+#[case::embedded(Kind::Embedded)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_jobs_behind_ten_thousand_are_out_with_as_many_of_them(#[case] kind: Kind) {
+    let store = kind.open().await;
+    for _ in 0..20 {
+        fill(&store, "a", 500).await;
+    }
+    fill(&store, "b", 100).await;
+    let mut order = Vec::new();
+    while order.len() < 210 {
+        order.extend(next(&store, 7).await);
+    }
+    assert_eq!(counts(&order[..210])["b"], 100);
+}
+
+/// Jain's index of what each of so many got: 1 when all got the same.
+#[expect(clippy::cast_precision_loss, reason = "small counts")]
+fn jain(counts: &[usize]) -> f64 {
+    let sum: f64 = counts.iter().map(|count| *count as f64).sum();
+    let squares: f64 = counts.iter().map(|count| (*count as f64).powi(2)).sum();
+    sum * sum / (counts.len() as f64 * squares)
+}
+
+#[rstest]
+#[case::redis(Kind::Redis)]
+#[case::embedded(Kind::Embedded)]
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_equal_workflows_get_the_same_of_any_500_turns(#[case] kind: Kind) {
+    const FLOWS: usize = 50;
+    const TURNS: usize = 1_000;
+    let store = kind.open().await;
+    let names: Vec<String> = (0..FLOWS).map(|n| n.to_string()).collect();
+    for (n, name) in names.iter().enumerate() {
+        // Most have just enough for the test, a few a multiple of that.
+        fill(&store, name, if n % 10 == 0 { 600 } else { 25 }).await;
+    }
+    let mut order = Vec::new();
+    while order.len() < TURNS {
+        order.extend(next(&store, 9).await);
+    }
+    for window in order.windows(500) {
+        let counts = counts(window);
+        let got: Vec<usize> =
+            names.iter().map(|name| counts.get(name.as_str()).copied().unwrap_or(0)).collect();
+        let index = jain(&got);
+        assert!(index >= 0.98, "{index}: {got:?}");
+    }
+}
+
+#[rstest]
+#[case::redis(Kind::Redis)]
+#[case::embedded(Kind::Embedded)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_gets_turns_by_its_weight(#[case] kind: Kind, #[values(1, 16)] max: usize) {
+    let store = kind.open().await;
+    for weight in [4.0, 1.0, 2.0] {
+        let share = Some(Share { weight, ..Share::default() });
+        let jobs = (0..450).map(|_| Job { share, ..job_of(&weight.to_string()) }).collect();
+        store.push(Batch { jobs, group: None, dedup: None }).await.unwrap();
+    }
+    let mut order = Vec::new();
+    while order.len() < 700 {
+        order.extend(next(&store, max).await);
+    }
+    let counts = counts(&order[..700]);
+    for (weight, fair) in [("1", 100_usize), ("2", 200), ("4", 400)] {
+        let difference = counts[weight].abs_diff(fair);
+        assert!(difference * 100 <= fair * 3, "{counts:?}");
+    }
+}
+
+#[rstest]
+#[case::redis(Kind::Redis)]
+#[case::embedded(Kind::Embedded)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_weight_changes_with_the_next_push(#[case] kind: Kind) {
+    let store = kind.open().await;
+    fill(&store, "a", 100).await;
+    fill(&store, "b", 100).await;
+    assert_eq!(counts(&next(&store, 20).await), BTreeMap::from([("a", 10), ("b", 10)]));
+    let share = Some(Share { weight: 3.0, ..Share::default() });
+    store.add(&Job { share, ..job_of("a") }).await;
+    let got = counts(&next(&store, 40).await)["a"];
+    assert!((29..=31).contains(&got), "{got} of 40");
+    store.add(&job_of("a")).await;
+    let got = counts(&next(&store, 40).await)["a"];
+    assert!((19..=21).contains(&got), "{got} of 40");
+}
+
+#[rstest]
+#[case::redis(Kind::Redis)]
+#[case::embedded(Kind::Embedded)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_is_told_as_fair_turns_make_it(#[case] kind: Kind) {
+    let store = kind.open().await;
+    let ahead = async |job: &Job| match store.push(one(job)).await.unwrap() {
+        Pushed::Stored { ahead, .. } => (ahead, ahead.rank()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(ahead(&job_of("a")).await, (Ahead { line: 0, own: 0, flows: 1 }, 1));
+    fill(&store, "a", 100).await;
+    assert_eq!(ahead(&job_of("a")).await, (Ahead { line: 101, own: 101, flows: 1 }, 102));
+    assert_eq!(ahead(&job_of("b")).await, (Ahead { line: 102, own: 0, flows: 2 }, 2));
+    assert_eq!(ahead(&job_of("b")).await, (Ahead { line: 103, own: 1, flows: 2 }, 4));
+    assert_eq!(ahead(&job_of("c")).await, (Ahead { line: 104, own: 0, flows: 3 }, 3));
+    let depths = store.depths().await.unwrap();
+    assert_eq!((depths.ready, depths.flows), (vec![(line(), 105)], vec![(line(), 3)]));
+    // It is out after so many turns.
+    let order = next(&store, 4).await;
+    assert_eq!(counts(&order)["b"], 1 + usize::from(counts(&order)["a"] == 1), "{order:?}");
+    store.take_all(&line()).await;
+    assert_eq!(store.depths().await.unwrap().flows, []);
 }

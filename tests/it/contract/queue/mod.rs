@@ -1,6 +1,7 @@
 //! The contract of the `Queue` seam.
 
 mod callbacks;
+mod deadlines;
 mod dedup;
 mod ending;
 mod fairness;
@@ -10,6 +11,7 @@ mod listing;
 mod model;
 mod pushing;
 mod replaying;
+mod shares;
 mod store;
 mod sweeping;
 mod values;
