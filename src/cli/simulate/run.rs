@@ -295,8 +295,7 @@ async fn seen(
         }
     }
     let first = arrivals.first().map_or(DateTime::UNIX_EPOCH, |arrival| arrival.at);
-    let since =
-        |at: DateTime<Utc>| (at - first).num_microseconds().map_or(0.0, |micros| seconds(micros));
+    let since = |at: DateTime<Utc>| (at - first).num_microseconds().map_or(0.0, seconds);
     let mut departed: Vec<Option<f64>> = vec![None; arrivals.len()];
     for call in calls {
         if let Some(departed) = departed.get_mut(call.row) {

@@ -43,7 +43,7 @@ pub(super) fn used(outcome: &Outcome) -> Vec<Used> {
                 pool: Some(pool.id.clone()),
                 axis: gauge.axis,
                 limit: gauge.limit(),
-                backlog_s: backlog.iter().map(|(from, to)| to - from).sum(),
+                backlog_s: length(&backlog),
                 share: share(&gauge, &backlog, (outcome, &calls)),
                 rate_limited: refused.count(),
             });
@@ -56,7 +56,7 @@ pub(super) fn used(outcome: &Outcome) -> Vec<Used> {
         pool: None,
         axis: CONCURRENCY,
         limit: own.limit(),
-        backlog_s: backlog.iter().map(|(from, to)| to - from).sum(),
+        backlog_s: length(&backlog),
         share: share(&own, &backlog, (outcome, &calls)),
         rate_limited: 0,
     });
@@ -94,13 +94,18 @@ fn backlog(
     joined
 }
 
+/// How long they are together.
+fn length(spans: &[(f64, f64)]) -> f64 {
+    spans.iter().fold(0.0, |sum, (from, to)| sum + (to - from))
+}
+
 /// What of a limit these calls used while there was a backlog.
 fn share(
     gauge: &Gauge,
     backlog: &[(f64, f64)],
     (outcome, calls): (&Outcome, &[&Call]),
 ) -> Option<f64> {
-    let time: f64 = backlog.iter().map(|(from, to)| to - from).sum();
+    let time = length(backlog);
     if time < LEAST {
         return None;
     }
