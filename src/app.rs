@@ -79,7 +79,8 @@ impl Service {
         let parts = Parts {
             poster: poster(config, &stores.keys, &clock).await?,
             callbacks: callbacks(config),
-            catalog: catalog(plan, |account| provider(account, &clock))?,
+            catalog: catalog(plan, |account| provider(account, &clock))?
+                .with_workflows(config.workflows.clone()),
             queue: stores.queue,
             limiter: stores.limiter,
             clock,
@@ -205,7 +206,8 @@ pub fn rehearsal(
         limiter: Arc::new(LocalLimiter::new(Arc::clone(clock))),
         clock: Arc::clone(clock),
         lifecycle: lifecycle.clone(),
-        catalog: catalog(loaded.plan, |account| Ok(provider(account)))?,
+        catalog: catalog(loaded.plan, |account| Ok(provider(account)))?
+            .with_workflows(config.workflows.clone()),
         poster: poster.map_err(|fault| anyhow!(fault))?,
         callbacks: callbacks(&config),
         settings: config.engine,
@@ -248,12 +250,10 @@ fn callbacks(config: &Config) -> Callbacks {
     Callbacks {
         schedule: settings.schedule.clone().map_or_else(Schedule::default, Schedule),
         per_host: LimitSettings {
-            models: vec!["*".to_owned()],
             requests: Some(settings.per_host_rate),
-            input_tokens: None,
-            output_tokens: None,
             concurrency: Some(settings.per_host_concurrency),
             burst: settings.per_host_burst,
+            ..LimitSettings::default()
         },
     }
 }

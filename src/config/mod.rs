@@ -61,6 +61,8 @@ pub struct Config {
     pub routes: IndexMap<String, RouteSettings>,
     /// Kinds of work, beside the built-in ones or changing them.
     pub tasks: IndexMap<String, TaskSettings>,
+    /// What single workflows may have; `*` stands for all others.
+    pub workflows: BTreeMap<String, engine::settings::WorkflowSettings>,
     /// Prices, before the built-in ones.
     pub prices: Vec<Price>,
 }

@@ -49,6 +49,15 @@ impl Lane {
         }
     }
 
+    /// The lane's place in [`Lane::ALL`].
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Interactive => 0,
+            Self::Standard => 1,
+            Self::Batch => 2,
+        }
+    }
+
     /// Reads a lane's name.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|lane| lane.as_str() == text)
@@ -99,6 +108,28 @@ pub struct Job {
     /// W3C trace context of the submitting request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// Its workflow's share as the settings said when it was accepted; `None` for the ordinary one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<Share>,
+}
+
+/// What a workflow may have of the lines its jobs wait in.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// Turns it gets for every turn of an ordinary workflow.
+    pub weight: f64,
+    /// The most of its jobs that may be open at a time, in all lines together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_queued: Option<u64>,
+    /// The most of its jobs that may run at a time, on all replicas together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_running: Option<u64>,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self { weight: 1.0, max_queued: None, max_running: None }
+    }
 }
 
 impl Job {

@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::domain::limits::{LimitSettings, Pool};
+use super::settings::WorkflowSettings;
+use crate::domain::job::Share;
+use crate::domain::limits::{Cost, LimitSettings, Pool};
 use crate::domain::price::PriceTable;
 use crate::domain::route::{Route, Step};
 use crate::domain::task::Task;
 use crate::provider::SharedProvider;
+
+/// The name that stands for all workflows without settings of their own.
+const OTHERS: &str = "*";
 
 /// One API key at a provider.
 pub struct Account {
@@ -45,6 +50,11 @@ impl Target {
         &self.gates[1]
     }
 
+    /// Whether some limit as a whole is less than this call takes.
+    pub fn too_small_for(&self, cost: &Cost) -> bool {
+        self.pools.iter().any(|pool| pool.too_small_for(cost).is_some())
+    }
+
     /// Every gate that must be open, the pools' own included.
     pub fn all_gates(&self) -> impl Iterator<Item = String> {
         self.gates.iter().cloned().chain(self.pools.iter().map(|pool| pool.id.clone()))
@@ -65,6 +75,7 @@ pub struct Catalog {
     routes: BTreeMap<String, Route>,
     targets: BTreeMap<(String, String), Target>,
     prices: PriceTable,
+    workflows: BTreeMap<String, WorkflowSettings>,
 }
 
 impl Catalog {
@@ -84,7 +95,21 @@ impl Catalog {
                 Some(((step.account.clone(), step.model.clone()), target(step, account)))
             })
             .collect();
-        Self { tasks, routes, targets, prices }
+        Self { tasks, routes, targets, prices, workflows: BTreeMap::new() }
+    }
+
+    /// The same with what workflows may have.
+    #[must_use]
+    pub fn with_workflows(self, workflows: BTreeMap<String, WorkflowSettings>) -> Self {
+        Self { workflows, ..self }
+    }
+
+    /// What a workflow may have: what is said of it, else what is said of all others; `None` when
+    /// that is no more than the ordinary.
+    pub fn share(&self, workflow: Option<&str>) -> Option<Share> {
+        let own = workflow.and_then(|name| self.workflows.get(name));
+        let share = own.or_else(|| self.workflows.get(OTHERS))?.share();
+        (share != Share::default()).then_some(share)
     }
 
     /// A task by its name.

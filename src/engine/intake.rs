@@ -111,8 +111,14 @@ pub enum IntakeError {
     /// `deliver_by` cannot be met.
     #[error("deliver_by cannot be met")]
     UnreachableDeadline {
-        /// When the job would start.
-        start_at: DateTime<Utc>,
+        /// When the job would have ended at the soonest.
+        end_at: DateTime<Utc>,
+    },
+    /// Every step has a limit that is as a whole less than the job takes.
+    #[error("the job is larger than the limits of its route: {why}")]
+    LargerThanLimit {
+        /// What it takes and what the limit is.
+        why: String,
     },
     /// The job's `provider` object leaves no step of the route.
     #[error("no step of route `{route}` is left")]
@@ -145,12 +151,24 @@ pub enum IntakeError {
         /// When to come again.
         retry_after: Duration,
     },
+    /// The workflow has as many open jobs as it may.
+    #[error("the workflow is full")]
+    WorkflowFull {
+        /// Its name.
+        workflow: Option<String>,
+        /// How many of its jobs are open.
+        open: u64,
+        /// How many may be.
+        most: u64,
+        /// When to come again.
+        retry_after: Duration,
+    },
     /// The store.
     #[error(transparent)]
     Queue(#[from] QueueError),
 }
 
-/// When to come again if the backlog is full.
+/// When to come again if the backlog or the workflow is full.
 const BUSY_PAUSE: Duration = Duration::from_secs(10);
 
 impl Engine {
@@ -172,9 +190,7 @@ impl Engine {
         let names = [(task.name.as_str(), job.lane)];
         let batch = Batch { jobs: vec![job.clone()], group: None, dedup: from.dedup };
         let pushed = self.queue.push(batch).await?;
-        self.accepted(pushed, id, &names, |position| {
-            self.estimate(&asked(&job, &task), Some(position))
-        })
+        self.accepted(pushed, id, &names, |position| self.estimate(&asked(&job, &task), position))
     }
 
     /// Accepts a group: all of its jobs or none.
@@ -193,11 +209,14 @@ impl Engine {
             jobs.iter().map(|job| (job.task.as_str(), job.lane)).collect();
         let pushed = self.queue.push(batch).await?;
         self.accepted(pushed, id, &names, |position| {
-            let each =
-                |(job, task): (&Job, &Arc<Task>)| self.estimate(&asked(job, task), Some(position));
-            let estimates: Vec<Estimate> = jobs.iter().zip(&tasks).map(each).collect();
+            let now = self.clock.now();
+            let each = |((job, task), behind): ((&Job, &Arc<Task>), u64)| {
+                self.estimate(&asked(job, task), position + behind)
+            };
+            let estimates: Vec<Estimate> = jobs.iter().zip(&tasks).zip(0..).map(each).collect();
             Estimate {
-                start_at: estimates.first().map_or(self.clock.now(), |first| first.start_at),
+                start_at: estimates.first().map_or(now, |first| first.start_at),
+                finish_at: estimates.iter().map(|one| one.finish_at).max().unwrap_or(now),
                 cost_usd: estimates.iter().map(|one| one.cost_usd).sum(),
             }
         })
@@ -244,9 +263,9 @@ impl Engine {
             return Err(fault);
         };
         match self.queue.recall(dedup).await? {
-            Some(pushed) => self.accepted(pushed, String::new(), &[], |_| Estimate {
-                start_at: self.clock.now(),
-                cost_usd: None,
+            Some(pushed) => self.accepted(pushed, String::new(), &[], |_| {
+                let now = self.clock.now();
+                Estimate { start_at: now, finish_at: now, cost_usd: None }
             }),
             None => Err(fault),
         }
@@ -260,7 +279,8 @@ impl Engine {
         estimate: impl FnOnce(u64) -> Estimate,
     ) -> Result<Accepted, IntakeError> {
         match pushed {
-            Pushed::Stored { position, durability } => {
+            Pushed::Stored { ahead, durability } => {
+                let position = ahead.rank();
                 for (task, lane) in jobs {
                     metrics::accepted(task, lane.as_str());
                 }
@@ -273,6 +293,9 @@ impl Engine {
                 Ok(Accepted { id, repeated: true, position: None, estimate: None, durability })
             }
             Pushed::KeyReused => Err(IntakeError::KeyReused),
+            Pushed::WorkflowFull { workflow, open, most } => {
+                Err(IntakeError::WorkflowFull { workflow, open, most, retry_after: BUSY_PAUSE })
+            }
         }
     }
 
@@ -298,7 +321,6 @@ impl Engine {
         let lane = submission.lane.unwrap_or(task.lane);
         let route = task.route(lane);
         self.check_steps(route, submission.provider.as_ref())?;
-        self.check_open(route, &submission).await?;
         let job = Job {
             id: self.ids.job(now),
             caller: from.caller.clone(),
@@ -307,6 +329,7 @@ impl Engine {
             route: route.to_owned(),
             lane,
             created_at: now,
+            share: self.catalog.share(submission.workflow.as_deref()),
             workflow: submission.workflow,
             session: submission.session,
             callback: submission.callback,
@@ -318,6 +341,10 @@ impl Engine {
             traceparent: from.traceparent.clone(),
         };
         self.check_budget(&job, task)?;
+        if let Some(why) = self.too_small(&asked(&job, task)) {
+            return Err(IntakeError::LargerThanLimit { why });
+        }
+        self.check_deadline(&job, task).await?;
         Ok((job, Arc::clone(task)))
     }
 
@@ -333,25 +360,16 @@ impl Engine {
         Ok(())
     }
 
-    /// A deadline that passes before any step is open again cannot be met. What waits in the line
-    /// says little: a workflow with nothing queued is served soon, whatever others have.
-    async fn check_open(&self, route: &str, submission: &Submission) -> Result<(), IntakeError> {
-        let Some((by, route)) = submission.deliver_by.zip(self.catalog.route(route)) else {
+    /// A deadline is refused that would pass although the job went before all others. What waits in the
+    /// line says little: a job is pulled forward as its deadline nears.
+    async fn check_deadline(&self, job: &Job, task: &Task) -> Result<(), IntakeError> {
+        let Some(by) = job.deliver_by else {
             return Ok(());
         };
-        let mut soonest: Option<Duration> = None;
-        for step in self.steps(route, submission.provider.as_ref()) {
-            let Some(target) = self.catalog.target(step) else {
-                continue;
-            };
-            let gates: Vec<String> = target.all_gates().collect();
-            // Without the limiter nothing is known, and nothing is refused.
-            let shut = self.limiter.shut_gates(&gates).await.unwrap_or_default();
-            let open_in = shut.iter().map(|gate| gate.left).max().unwrap_or_default();
-            soonest = Some(soonest.map_or(open_in, |least| least.min(open_in)));
-        }
-        let start_at = self.clock.now() + soonest.unwrap_or_default();
-        if by < start_at { Err(IntakeError::UnreachableDeadline { start_at }) } else { Ok(()) }
+        // Those with a nearer deadline are pulled forward before it, one in two departures.
+        let sooner = self.queue.due_before(&job.line(), by).await?;
+        let end_at = self.soonest_end(&asked(job, task), sooner.saturating_mul(2)).await;
+        if by < end_at { Err(IntakeError::UnreachableDeadline { end_at }) } else { Ok(()) }
     }
 
     /// Some step must be sure to stay within what the job may cost.

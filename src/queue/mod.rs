@@ -4,21 +4,32 @@
 //! *flow* (a caller's workflow; a callback's host) gets its share by start-time fair queueing,
 //! whatever it has queued. An item leaves a line under a *lease*, and a lease ends by
 //! [`Queue::settle`] or, when its holder vanished, in [`Queue::sweep`].
+//!
+//! A job may say what [`Share`](crate::domain::job::Share) its flow has; what the latest job pushed says holds for the whole
+//! flow, until none of its jobs is open. A flow's weight is how many turns it gets for one of an
+//! ordinary flow. A flow of which as many jobs run as may is passed over. A ready job whose
+//! `deliver_by` is nearer than [`NEAR`] is pulled forward, the earliest first, but never twice in a
+//! row, and its flow pays for the turn: it may be ahead by [`MOST_AHEAD`] turns of its own and then
+//! waits for them like any other.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use crate::domain::id::{GroupId, JobId};
-use crate::domain::job::{Flow, Group, Job, Line, Stage};
+use crate::domain::job::{Flow, Group, Job, Line, Share};
 use crate::domain::result::{DeliveryAttempt, JobResult, Status};
 
 pub mod embedded;
 pub mod redis;
 pub mod settings;
+mod view;
+
+pub use self::view::{Filter, GroupRecord, PAGE_BYTES, Page, Record};
 
 /// A durable store of jobs.
 #[async_trait]
@@ -82,6 +93,9 @@ pub trait Queue: Send + Sync + 'static {
     /// One page of a caller's jobs, the newest first.
     async fn page(&self, filter: &Filter) -> Result<Page, QueueError>;
 
+    /// How many jobs ready in this line have their `deliver_by` before this moment.
+    async fn due_before(&self, line: &Line, moment: DateTime<Utc>) -> Result<u64, QueueError>;
+
     /// How much waits where.
     async fn depths(&self) -> Result<Depths, QueueError>;
 
@@ -142,9 +156,8 @@ pub struct Dedup {
 pub enum Pushed {
     /// Stored.
     Stored {
-        /// How many are ready in the first job's line, with the first job and without the rest
-        /// of its batch.
-        position: u64,
+        /// What is before the first job in its line.
+        ahead: Ahead,
         /// What these jobs survive.
         durability: Durability,
     },
@@ -155,6 +168,43 @@ pub enum Pushed {
     },
     /// Another request came before under the same key.
     KeyReused,
+    /// Nothing was stored: a workflow would have more open jobs than it may.
+    WorkflowFull {
+        /// The workflow.
+        workflow: Option<String>,
+        /// How many of its jobs are open.
+        open: u64,
+        /// How many may be.
+        most: u64,
+    },
+}
+
+impl Pushed {
+    /// The answer to a job that is one too many for its workflow.
+    fn workflow_full(workflow: Option<&str>, share: Option<Share>, open: u64) -> Self {
+        let most = share.and_then(|share| share.max_queued).unwrap_or_default();
+        Self::WorkflowFull { workflow: workflow.map(str::to_owned), open, most }
+    }
+}
+
+/// What is before a job in its line when it is stored, the rest of its batch not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ahead {
+    /// Items ready in the line.
+    pub line: u64,
+    /// Those of them that are of the job's own flow.
+    pub own: u64,
+    /// Flows with something ready in the line, the job's own among them.
+    pub flows: u64,
+}
+
+impl Ahead {
+    /// The job's place in the line, itself included, when every flow gets its turns: by the time
+    /// its own flow's turn comes to it, the others have had as many.
+    pub fn rank(&self) -> u64 {
+        let turns = self.own.saturating_add(1).saturating_mul(self.flows.max(1));
+        self.line.saturating_add(1).min(turns)
+    }
 }
 
 /// An item in somebody's hands for a while.
@@ -323,94 +373,13 @@ pub struct Swept {
     pub purged: usize,
 }
 
-/// A job as it stands.
-#[derive(Clone, Debug)]
-pub struct Record {
-    /// The job.
-    pub job: Job,
-    /// Where it stands.
-    pub stage: Stage,
-    /// Its result, once it has one.
-    pub result: Option<JobResult>,
-    /// The last attempts to post its result, the latest last.
-    pub deliveries: Vec<DeliveryAttempt>,
-}
-
-impl Record {
-    /// Where the job stands, for its caller.
-    pub fn status(&self) -> Status {
-        match (&self.result, self.stage) {
-            (Some(result), _) => result.status,
-            (None, Stage::Running) => Status::Running,
-            (None, _) => Status::Queued,
-        }
-    }
-
-    /// The one shape, whether or not the job has ended.
-    pub fn into_result(self) -> JobResult {
-        let status = self.status();
-        self.result.unwrap_or_else(|| JobResult::open(&self.job, status))
-    }
-}
-
-/// A group as it stands.
-#[derive(Clone, Debug)]
-pub struct GroupRecord {
-    /// The group.
-    pub group: Group,
-    /// Jobs that have not ended; stays zero once the last has.
-    pub left: u64,
-    /// Where its callback stands: `Queued` while jobs are left.
-    pub stage: Stage,
-    /// The last attempts to post its results, the latest last.
-    pub deliveries: Vec<DeliveryAttempt>,
-}
-
-/// Which of a caller's jobs to list.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Whose jobs.
-    pub caller: String,
-    /// Only with this status.
-    pub status: Option<Status>,
-    /// Only of this workflow.
-    pub workflow: Option<String>,
-    /// Only of this task.
-    pub task: Option<String>,
-    /// Only older than this job.
-    pub after: Option<JobId>,
-    /// The most to list.
-    pub limit: usize,
-}
-
-impl Filter {
-    /// Whether a job belongs on the page.
-    pub fn fits(&self, record: &Record) -> bool {
-        record.job.caller == self.caller
-            && self.status.is_none_or(|status| status == record.status())
-            && self.workflow.as_ref().is_none_or(|name| Some(name) == record.job.workflow.as_ref())
-            && self.task.as_ref().is_none_or(|name| *name == record.job.task)
-    }
-}
-
-/// How much of jobs and results a page is made from; it may go beyond by one job.
-pub const PAGE_BYTES: usize = 8 << 20;
-
-/// One page of jobs.
-#[derive(Clone, Debug, Default)]
-pub struct Page {
-    /// The jobs, the newest first. There may be fewer than asked for although more follow: a
-    /// page looks through a bounded number of jobs and bytes.
-    pub jobs: Vec<Record>,
-    /// Where the next page begins; `None` when this is the last.
-    pub next: Option<JobId>,
-}
-
 /// How much waits where.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Depths {
     /// Items ready in each line.
     pub ready: Vec<(Line, u64)>,
+    /// Flows with something ready in each line, in the same order.
+    pub flows: Vec<(Line, u64)>,
     /// Items in somebody's hands.
     pub leased: u64,
     /// Items waiting for their time to come.
@@ -465,6 +434,15 @@ impl Durability {
 /// How often a job's worker may vanish before the job is given up. A delivery is not given up
 /// for it.
 pub const MOST_LOSSES: u32 = 3;
+
+/// How near a job's `deliver_by` must be to be pulled forward: what the usual call's timeout (30 to
+/// 60 s) lets go by, twice, so that another step can still answer in time. Much sooner, jobs in no
+/// hurry yet would only take turns from those in more of a hurry.
+pub const NEAR: Duration = Duration::from_secs(120);
+
+/// How many turns of its own a flow may be ahead by jobs that were pulled forward: enough for the
+/// odd job in a hurry, and no way to get more than one's share by calling all jobs urgent.
+pub const MOST_AHEAD: u32 = 16;
 
 /// How many delivery attempts are kept.
 pub const KEPT_ATTEMPTS: usize = 20;

@@ -21,6 +21,7 @@ mod demo_parts;
 mod docs;
 mod jobs;
 mod keys_away;
+mod limits;
 mod lua;
 mod outage;
 mod queue_embedded;

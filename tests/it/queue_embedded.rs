@@ -63,6 +63,7 @@ fn jobs(count: usize) -> Vec<Job> {
         metadata: None,
         group: None,
         traceparent: None,
+        share: None,
     };
     (0..count).map(job).collect()
 }

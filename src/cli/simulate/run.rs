@@ -260,7 +260,7 @@ async fn watch(
     loop {
         if ticks.is_multiple_of(stride) {
             let levels = engine.limiter().levels(pools).await?;
-            let levels = pools.iter().zip(&levels).flat_map(|(pool, now)| meter::levels(pool, now));
+            let levels = levels.iter().flat_map(meter::levels);
             samples.push(Sample { at: begun.elapsed().as_secs_f64(), levels: levels.collect() });
         }
         if samples.len() >= MOST_SAMPLES {

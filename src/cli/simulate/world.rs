@@ -202,6 +202,7 @@ impl Provider for Simulated {
             finish: Finish::Stop,
             usage: Some(usage),
             cost_usd: None,
+            told: Vec::new(),
         })
     }
 

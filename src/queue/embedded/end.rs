@@ -34,6 +34,7 @@ impl Tables<'_> {
         entry.keep = micros(ending.keep);
         let mut group = None;
         if let Kind::Job(job) = &mut entry.kind {
+            self.ended(job.flow.as_str())?;
             job.status = Some(ending.status);
             if let Some(deadline) = job.deadline {
                 self.deadlines.remove((deadline, id))?;
@@ -124,7 +125,9 @@ impl Tables<'_> {
         entry.replays = entry.replays.saturating_add(1);
         if let Kind::Job(job) = &mut entry.kind {
             job.status = None;
-            if let Some(deadline) = job.deadline {
+            self.reopened(job.flow.as_str(), job.share)?;
+            // A deadline that has passed does not count again.
+            if let Some(deadline) = job.deadline.filter(|deadline| *deadline > self.now) {
                 self.deadlines.insert((deadline, id), ())?;
             }
             self.await_again(job)?;

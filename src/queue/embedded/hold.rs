@@ -4,7 +4,7 @@ use redb::ReadableTable;
 use std::time::Duration;
 
 use super::fault::Fault;
-use super::place::micros;
+use super::place::{micros, running};
 use super::tables::{Change, Entry, Kind, Place, Tables};
 use crate::domain::job::{Group, Job, Stage};
 use crate::domain::result::JobResult;
@@ -58,8 +58,16 @@ impl Tables<'_> {
             let mut entry = self.named(&id)?;
             entry.place = Place::Nowhere;
             entry.epoch += 1;
+            if let Some(deadline) = self.deadline_of(&id, &entry)?
+                && let Some((line, flow)) = entry.line_and_flow()
+            {
+                self.shed(&line, flow.as_str(), (deadline, &id))?;
+            }
             if entry.stage == Stage::Queued {
                 entry.stage = Stage::Running;
+            }
+            if let Some(flow) = running(&entry) {
+                self.took(flow.as_str())?;
             }
             self.put(&id, &mut entry, Place::Held(until))?;
             self.save(&id, &entry)?;
@@ -90,12 +98,17 @@ impl Tables<'_> {
         let mut lost = Vec::new();
         for token in leases {
             match self.entry(&token.id)? {
-                Some(mut entry)
-                    if entry.epoch == token.epoch && matches!(entry.place, Place::Held(_)) =>
-                {
-                    self.put(&token.id, &mut entry, Place::Held(until))?;
-                    self.save(&token.id, &entry)?;
-                }
+                Some(mut entry) if entry.epoch == token.epoch => match entry.place {
+                    // Not by way of `put`: nobody lets go of it.
+                    Place::Held(before) => {
+                        self.held.remove((before, token.id.as_str()))?;
+                        self.held.insert((until, token.id.as_str()), ())?;
+                        entry.place = Place::Held(until);
+                        self.changed(Change::Light);
+                        self.save(&token.id, &entry)?;
+                    }
+                    _ => lost.push(token.clone()),
+                },
                 _ => lost.push(token.clone()),
             }
         }

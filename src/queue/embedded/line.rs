@@ -1,19 +1,39 @@
 //! Start-time fair queueing. A line has a virtual time and each of its flows a tag: the virtual
 //! time its next item starts at. The flow with the lowest tag is served; that makes its tag the
-//! virtual time and its next tag one more. A flow that has become empty keeps its tag until
-//! virtual time has passed it, and comes back at the later of both: it can neither save up turns
-//! nor get more of them by submitting one item at a time. When a whole line is empty nothing of
-//! it is remembered.
+//! virtual time and its next tag a turn more, divided by its weight. A flow that has become empty
+//! keeps its tag until virtual time has passed it, and comes back at the later of both: it can
+//! neither save up turns nor get more of them by submitting one item at a time. So does a flow that
+//! waits aside because it runs all it may. When a whole line is empty nothing of it is remembered.
+//!
+//! Every second time at most, the job whose deadline is nearest is taken instead when it is near.
+//! Its flow pays for it as for any other, and may be ahead of the others by so much and no more.
 
 use redb::ReadableTable;
 
 use super::fault::Fault;
-use super::tables::{Change, Tables};
+use super::place::micros;
+use super::tables::{Change, Tables, flows_in, pulled_in};
+use crate::queue::{MOST_AHEAD, NEAR};
+
+/// What a turn of a flow of weight one adds to its tag.
+const TURN: f64 = 1_048_576.0;
+
+/// Whose turn it is.
+struct Next {
+    flow: String,
+    tag: u64,
+    by_deadline: bool,
+}
 
 impl Tables<'_> {
     /// How many items are ready in a line.
     pub(super) fn ready_in(&self, line: &str) -> Result<u64, Fault> {
         Ok(self.line(line)?.1)
+    }
+
+    /// How many of them are a flow's.
+    pub(super) fn ready_of(&self, line: &str, flow: &str) -> Result<u64, Fault> {
+        Ok(self.counts.get((line, flow))?.map_or(0, |count| count.value()))
     }
 
     /// Puts an item in its flow's part of a line.
@@ -24,19 +44,35 @@ impl Tables<'_> {
         id: &str,
         since: u64,
     ) -> Result<(), Fault> {
+        let own = self.ready_of(line, flow)?;
+        self.counts.insert((line, flow), own + 1)?;
+        if own == 0 {
+            self.count(&flows_in(line), 1)?;
+        }
         let (time, count) = self.line(line)?;
         self.ready.insert((line, flow, id), since)?;
         self.waiting.insert((since, id), ())?;
         self.lines.insert(line, (time, count + 1))?;
         self.came = true;
         self.changed(Change::Light);
+        self.join(line, flow)
+    }
+
+    /// A flow with something ready takes part in its line, unless it waits aside.
+    pub(super) fn join(&mut self, line: &str, flow: &str) -> Result<(), Fault> {
         let known = self.tags.get((line, flow))?.map(|tag| tag.value());
-        if matches!(known, Some((_, true))) {
+        if matches!(known, Some((_, true))) || self.aside.get((flow, line))?.is_some() {
             return Ok(());
         }
         let finish = known.map_or(0, |(finish, _)| finish);
         self.idle.remove((line, finish, flow))?;
+        let time = self.line(line)?.0;
         self.activate(line, flow, time.max(finish))
+    }
+
+    /// Whether a flow takes part in a line.
+    pub(super) fn takes_part(&self, line: &str, flow: &str) -> Result<bool, Fault> {
+        Ok(self.tags.get((line, flow))?.is_some_and(|tag| tag.value().1))
     }
 
     /// Takes an item out of a line that is not served but withdrawn: no turn is used.
@@ -49,39 +85,88 @@ impl Tables<'_> {
     ) -> Result<(), Fault> {
         self.remove(line, flow, id, since)?;
         if self.first_of(line, flow)?.is_none() {
-            let tag = self.tags.get((line, flow))?.map_or(0, |tag| tag.value().0);
-            self.active.remove((line, tag, flow))?;
-            self.rest(line, flow, tag)?;
+            self.aside.remove((flow, line))?;
+            if self.takes_part(line, flow)? {
+                let tag = self.tags.get((line, flow))?.map_or(0, |tag| tag.value().0);
+                self.rest(line, flow, tag)?;
+            }
         }
         self.forget_if_empty(line)
     }
 
     /// Takes out the item whose turn it is.
     pub(super) fn serve(&mut self, line: &str) -> Result<Option<String>, Fault> {
-        let first =
-            self.active.range((line, 0, "")..=(line, u64::MAX, LAST))?.next().transpose()?;
-        let Some((tag, flow)) = first.map(|(key, _)| {
-            let (_, tag, flow) = key.value();
-            (tag, flow.to_owned())
-        }) else {
-            return Ok(None);
-        };
-        let Some((id, since)) = self.first_of(line, &flow)? else {
-            return Err(Fault::Odd(format!("flow {flow} is active in {line} and has nothing")));
-        };
-        self.remove(line, &flow, &id, since)?;
-        let (_, count) = self.line(line)?;
-        self.lines.insert(line, (tag, count))?;
-        self.active.remove((line, tag, flow.as_str()))?;
-        let next = tag.saturating_add(1);
-        if self.first_of(line, &flow)?.is_some() {
-            self.activate(line, &flow, next)?;
-        } else {
-            self.rest(line, &flow, next)?;
+        while let Some(next) = self.next(line)? {
+            let (flow, tag) = (next.flow.as_str(), next.tag);
+            let state = self.flow(flow)?;
+            let step = step(state.weight);
+            if state.is_at_its_cap() {
+                self.park(line, flow, tag)?;
+            } else if next.by_deadline && self.is_far_ahead(line, tag, step)? {
+                // Its next own turn presses it again.
+                self.ease(line, flow)?;
+            } else {
+                return self.serve_flow(line, &next, step).map(Some);
+            }
         }
-        self.forget_passed(line, tag)?;
+        Ok(None)
+    }
+
+    /// The flow whose turn it is, by its deadline or by its tag.
+    fn next(&self, line: &str) -> Result<Option<Next>, Fault> {
+        let near = self.now.saturating_add(micros(NEAR));
+        if self.facts.get(pulled_in(line).as_str())?.is_none()
+            && let Some((deadline, flow)) = self.most_pressing(line)?
+            && deadline <= near
+        {
+            let tag = self.tags.get((line, flow.as_str()))?.map_or(0, |tag| tag.value().0);
+            return Ok(Some(Next { flow, tag, by_deadline: true }));
+        }
+        let first = self.active.range((line, 0, "")..=(line, u64::MAX, LAST))?.next();
+        Ok(first.transpose()?.map(|(key, _)| {
+            let (_, tag, flow) = key.value();
+            Next { flow: flow.to_owned(), tag, by_deadline: false }
+        }))
+    }
+
+    fn is_far_ahead(&self, line: &str, tag: u64, step: u64) -> Result<bool, Fault> {
+        let first = self.active.range((line, 0, "")..=(line, u64::MAX, LAST))?.next();
+        let stands = first.transpose()?.map_or(tag, |(key, _)| key.value().1);
+        Ok(tag.saturating_sub(stands) > step.saturating_mul(MOST_AHEAD.into()))
+    }
+
+    /// Takes out a flow's oldest item, or the one whose deadline is nearest.
+    fn serve_flow(&mut self, line: &str, next: &Next, step: u64) -> Result<String, Fault> {
+        let (flow, tag) = (next.flow.as_str(), next.tag);
+        let missing = || Fault::Odd(format!("flow {flow} is active in {line} and has nothing"));
+        let (id, since) = if next.by_deadline {
+            let (_, id) = self.nearest_of(line, flow)?.ok_or_else(missing)?;
+            let since = self.ready.get((line, flow, id.as_str()))?.map(|since| since.value());
+            (id, since.ok_or_else(missing)?)
+        } else {
+            self.first_of(line, flow)?.ok_or_else(missing)?
+        };
+        self.remove(line, flow, &id, since)?;
+        let was_pulled = pulled_in(line);
+        if next.by_deadline {
+            self.facts.insert(was_pulled.as_str(), 1)?;
+        } else {
+            let (_, count) = self.line(line)?;
+            self.lines.insert(line, (tag, count))?;
+            self.facts.remove(was_pulled.as_str())?;
+        }
+        let next_tag = tag.saturating_add(step);
+        self.active.remove((line, tag, flow))?;
+        if self.first_of(line, flow)?.is_some() {
+            self.activate(line, flow, next_tag)?;
+        } else {
+            self.rest(line, flow, next_tag)?;
+        }
+        self.press(line, flow)?;
+        let time = self.line(line)?.0;
+        self.forget_passed(line, time)?;
         self.forget_if_empty(line)?;
-        Ok(Some(id))
+        Ok(id)
     }
 
     /// A line's virtual time and how many are ready in it.
@@ -101,6 +186,13 @@ impl Tables<'_> {
         self.waiting.remove((since, id))?;
         let (time, count) = self.line(line)?;
         self.lines.insert(line, (time, count.saturating_sub(1)))?;
+        let own = self.ready_of(line, flow)?;
+        if own > 1 {
+            self.counts.insert((line, flow), own - 1)?;
+        } else {
+            self.counts.remove((line, flow))?;
+            self.count(&flows_in(line), -1)?;
+        }
         self.changed(Change::Light);
         Ok(())
     }
@@ -111,7 +203,12 @@ impl Tables<'_> {
         Ok(())
     }
 
-    fn rest(&mut self, line: &str, flow: &str, tag: u64) -> Result<(), Fault> {
+    /// A flow takes part no longer; its next item has this tag.
+    pub(super) fn rest(&mut self, line: &str, flow: &str, tag: u64) -> Result<(), Fault> {
+        let before = self.tags.get((line, flow))?.map(|tag| tag.value());
+        if let Some((before, true)) = before {
+            self.active.remove((line, before, flow))?;
+        }
         self.idle.insert((line, tag, flow), ())?;
         self.tags.insert((line, flow), (tag, false))?;
         Ok(())
@@ -139,10 +236,22 @@ impl Tables<'_> {
         if self.line(line)?.1 == 0 {
             self.forget_passed(line, u64::MAX)?;
             self.lines.remove(line)?;
+            self.facts.remove(pulled_in(line).as_str())?;
+            self.facts.remove(flows_in(line).as_str())?;
         }
         Ok(())
     }
 }
 
 /// Sorts after every id and every flow, which are ASCII.
-const LAST: &str = "\u{7f}";
+pub(super) const LAST: &str = "\u{7f}";
+
+/// What a flow's turn adds to its tag.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "positive, and a cast keeps to what fits"
+)]
+fn step(weight: f64) -> u64 {
+    ((TURN / weight).round() as u64).max(1)
+}

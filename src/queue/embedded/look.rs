@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 
 use super::fault::Fault;
 use super::tables::{
-    ATTEMPTS, DEAD, DELAYED, ENTRIES, Entry, FACTS, GROUPS, HELD, INDEX, JOBS, Kind, LINES, OPEN,
-    RESULTS, WAITING,
+    ATTEMPTS, DEAD, DELAYED, ENTRIES, Entry, FACTS, GROUPS, HELD, HURRIED, INDEX, JOBS, Kind,
+    LINES, OPEN, RESULTS, WAITING, flows_in,
 };
 use crate::domain::id::{GroupId, JobId};
 use crate::domain::job::Line;
@@ -127,6 +127,17 @@ fn fits(filter: &Filter, entry: &Entry) -> bool {
         && filter.task.as_ref().is_none_or(|name| *name == job.task)
 }
 
+/// How many jobs ready in a line have their deadline before a moment.
+pub(super) fn due_before(
+    transaction: &ReadTransaction,
+    line: &str,
+    moment: u64,
+) -> Result<u64, Fault> {
+    let hurried = transaction.open_table(HURRIED)?;
+    let count = hurried.range((line, 0, "")..(line, moment, ""))?.count();
+    Ok(u64::try_from(count).unwrap_or(u64::MAX))
+}
+
 /// How much waits where, at `now`.
 pub(super) fn depths(transaction: &ReadTransaction, now: u64) -> Result<Depths, Fault> {
     let facts = transaction.open_table(FACTS)?;
@@ -144,7 +155,9 @@ pub(super) fn depths(transaction: &ReadTransaction, now: u64) -> Result<Depths, 
     };
     for row in transaction.open_table(LINES)?.iter()? {
         let (name, line) = row?;
-        depths.ready.extend(Line::parse(name.value()).map(|name| (name, line.value().1)));
+        let Some(parsed) = Line::parse(name.value()) else { continue };
+        depths.flows.push((parsed.clone(), count(&flows_in(name.value()))?));
+        depths.ready.push((parsed, line.value().1));
     }
     let mut oldest = now;
     for table in [waiting, delayed] {

@@ -4,14 +4,18 @@
 //!
 //! | table | holds |
 //! |---|---|
-//! | `facts` | the layout's number; how many jobs are open, how many callbacks dead |
+//! | `facts` | the layout's number; how many jobs are open, how many callbacks dead; of each line how many flows have something ready, and whether the item leased last was pulled forward |
 //! | `jobs`, `groups`, `results` | by id, the bytes as they came |
 //! | `entries` | by id, where a job or group stands: its stage, place, epoch, counts |
 //! | `attempts` | by id, the last attempts to post its result |
 //! | `index` | (caller, id) for pages |
 //! | `lines` | by line, its virtual time and how many are ready |
-//! | `ready` | (line, flow, id), since when |
+//! | `ready`, `counts` | (line, flow, id), since when; (line, flow), how many |
 //! | `active`, `idle`, `tags` | the flows of a line in order of their tags (see `line`) |
+//! | `flows` | by workflow with open jobs: how many are open, how many run, its weight, how many may run |
+//! | `aside` | (workflow, line) it waits aside of because it runs all it may |
+//! | `hurried`, `hurried_of` | (line, `deliver_by`, id) and (line, workflow, `deliver_by`, id) of ready jobs |
+//! | `pressing`, `pressed` | the nearest of these of each workflow that takes part in a line |
 //! | `waiting`, `delayed`, `held`, `over`, `deadlines` | (moment, id): ready since, due at, leased until, kept until, wanted by |
 //! | `lost` | jobs lost so often that they are to be ended |
 //! | `keys`, `key_ends` | idempotency keys, and when they are forgotten |
@@ -28,6 +32,7 @@ mod line;
 mod look;
 mod place;
 mod push;
+mod share;
 mod store;
 mod sweep;
 mod tables;
@@ -175,6 +180,11 @@ impl Queue for EmbeddedQueue {
     async fn page(&self, filter: &Filter) -> Result<Page, QueueError> {
         let filter = filter.clone();
         self.look(move |transaction| look::page(transaction, &filter)).await
+    }
+
+    async fn due_before(&self, line: &Line, moment: DateTime<Utc>) -> Result<u64, QueueError> {
+        let (line, moment) = (line.name(), self::moment(moment));
+        self.look(move |transaction| look::due_before(transaction, &line, moment)).await
     }
 
     async fn depths(&self) -> Result<Depths, QueueError> {

@@ -7,7 +7,7 @@ use redb::ReadableTable;
 use super::fault::Fault;
 use super::tables::{Change, DEAD, Entry, Kind, Place, Tables};
 use crate::domain::id::GroupId;
-use crate::domain::job::{Group, Stage};
+use crate::domain::job::{Flow, Group, Stage};
 use crate::queue::MOST_LOSSES;
 
 impl Tables<'_> {
@@ -22,6 +22,9 @@ impl Tables<'_> {
                     return Err(Fault::Odd(format!("{id} has no line at its stage")));
                 };
                 self.line_up(&line, flow.as_str(), id, since)?;
+                if let Some(deadline) = self.deadline_of(id, entry)? {
+                    self.hurry(&line, flow.as_str(), (deadline, id))?;
+                }
             }
             Place::Delayed(until) => drop(self.delayed.insert((until, id), ())?),
             Place::Held(until) => drop(self.held.insert((until, id), ())?),
@@ -39,15 +42,32 @@ impl Tables<'_> {
             Place::Ready(since) => {
                 if let Some((line, flow)) = entry.line_and_flow() {
                     self.withdraw(&line, flow.as_str(), id, since)?;
+                    if let Some(deadline) = self.deadline_of(id, entry)? {
+                        self.shed(&line, flow.as_str(), (deadline, id))?;
+                    }
                 }
             }
             Place::Delayed(until) => drop(self.delayed.remove((until, id))?),
-            Place::Held(until) => drop(self.held.remove((until, id))?),
+            Place::Held(until) => {
+                self.held.remove((until, id))?;
+                if let Some(flow) = running(entry) {
+                    self.released(flow.as_str())?;
+                }
+            }
             Place::Over(until) => drop(self.over.remove((until, id))?),
             Place::Lost => drop(self.lost.remove(id)?),
             Place::Nowhere => {}
         }
         Ok(())
+    }
+
+    /// A job's deadline, as long as it counts.
+    pub(super) fn deadline_of(&self, id: &str, entry: &Entry) -> Result<Option<u64>, Fault> {
+        let Kind::Job(job) = &entry.kind else { return Ok(None) };
+        let Some(deadline) = job.deadline.filter(|_| !entry.stage.has_ended()) else {
+            return Ok(None);
+        };
+        Ok(self.deadlines.get((deadline, id))?.map(|_| deadline))
     }
 
     /// Puts an item in its line after a pause.
@@ -123,6 +143,14 @@ impl Tables<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// The flow of a job that is run.
+pub(super) fn running(entry: &Entry) -> Option<Flow> {
+    match &entry.kind {
+        Kind::Job(job) if entry.stage == Stage::Running => Some(job.flow.clone()),
+        _ => None,
     }
 }
 

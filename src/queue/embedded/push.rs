@@ -1,13 +1,15 @@
 //! Storing jobs.
 
+use std::collections::HashMap;
+
 use redb::ReadableTable;
 
 use super::fault::Fault;
 use super::moment;
 use super::place::micros;
-use super::tables::{Change, Entry, JobPart, Kind, OPEN, Place, Tables};
+use super::tables::{Change, Entry, JobPart, Kind, OPEN, Place, Tables, flows_in};
 use crate::domain::job::Job;
-use crate::queue::{Batch, Dedup, Durability, Pushed};
+use crate::queue::{Ahead, Batch, Dedup, Durability, Pushed};
 
 /// Jobs to be stored, in the form they are stored in.
 pub(super) struct Parcel {
@@ -61,6 +63,7 @@ fn part_of(job: &Job, awaited: bool) -> JobPart {
         status: None,
         group: job.group.clone(),
         awaited,
+        share: job.share,
     }
 }
 
@@ -78,6 +81,9 @@ impl Tables<'_> {
         if self.entry(id)?.is_some() {
             return Ok(Pushed::Repeated { id: id.to_owned() });
         }
+        if let Some(refusal) = self.too_many(parcel)? {
+            return Ok(refusal);
+        }
         if let Some(dedup) = &parcel.dedup {
             self.keep_key(dedup, id)?;
         }
@@ -85,19 +91,45 @@ impl Tables<'_> {
             self.groups.insert(group.id.as_str(), group.bytes.as_slice())?;
             self.save(&group.id, &group.entry)?;
         }
-        let mut position = None;
+        let mut ahead = None;
         for item in &parcel.jobs {
-            let line = self.store(item)?;
-            position.get_or_insert(self.ready_in(&line)?);
+            let before = if ahead.is_none() { Some(self.ahead(item)?) } else { None };
+            self.store(item)?;
+            ahead = ahead.or(before);
         }
         self.count(OPEN, i64::try_from(parcel.jobs.len()).unwrap_or(i64::MAX))?;
         self.changed(Change::Lasting);
         let durability = Durability::Fsynced;
-        Ok(Pushed::Stored { position: position.unwrap_or_default(), durability })
+        Ok(Pushed::Stored { ahead: ahead.unwrap_or_default(), durability })
     }
 
-    /// Stores one job. The line it waits in.
-    fn store(&mut self, item: &Item) -> Result<String, Fault> {
+    /// The answer when a workflow would have more open jobs than it may.
+    fn too_many(&self, parcel: &Parcel) -> Result<Option<Pushed>, Fault> {
+        let mut more: HashMap<&str, u64> = HashMap::new();
+        for item in &parcel.jobs {
+            let Kind::Job(job) = &item.entry.kind else { continue };
+            let Some(most) = job.share.and_then(|share| share.max_queued) else { continue };
+            let count = more.entry(job.flow.as_str()).or_default();
+            *count += 1;
+            let open = self.flow(job.flow.as_str())?.open;
+            if open + *count > most {
+                return Ok(Some(Pushed::workflow_full(job.workflow.as_deref(), job.share, open)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is before a job that is stored now.
+    fn ahead(&self, item: &Item) -> Result<Ahead, Fault> {
+        let Kind::Job(job) = &item.entry.kind else { return Ok(Ahead::default()) };
+        let own = self.ready_of(&job.line, job.flow.as_str())?;
+        let flows = self.facts.get(flows_in(&job.line).as_str())?.map_or(0, |count| count.value());
+        let flows = flows + u64::from(own == 0);
+        Ok(Ahead { line: self.ready_in(&job.line)?, own, flows })
+    }
+
+    /// Stores one job.
+    fn store(&mut self, item: &Item) -> Result<(), Fault> {
         let id = item.id.as_str();
         let mut entry = item.entry.clone();
         let Kind::Job(job) = &item.entry.kind else {
@@ -108,9 +140,9 @@ impl Tables<'_> {
         if let Some(deadline) = job.deadline {
             self.deadlines.insert((deadline, id), ())?;
         }
+        self.opened(job.flow.as_str(), job.share)?;
         self.put(id, &mut entry, Place::Ready(self.now))?;
-        self.save(id, &entry)?;
-        Ok(job.line.clone())
+        self.save(id, &entry)
     }
 
     /// What was stored under an idempotency key that is still known.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
 use crate::domain::id::GroupId;
-use crate::domain::job::{Flow, Line, Stage};
+use crate::domain::job::{Flow, Line, Share, Stage};
 use crate::domain::result::{DeliveryAttempt, Status};
 use crate::queue::KEPT_ATTEMPTS;
 
@@ -25,6 +25,7 @@ pub(super) const ATTEMPTS: Blobs = TableDefinition::new("attempts");
 pub(super) const INDEX: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("index");
 pub(super) const LINES: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("lines");
 const READY: TableDefinition<'_, (&str, &str, &str), u64> = TableDefinition::new("ready");
+const COUNTS: TableDefinition<'_, (&str, &str), u64> = TableDefinition::new("counts");
 const ACTIVE: Tagged = TableDefinition::new("active");
 const IDLE: Tagged = TableDefinition::new("idle");
 const TAGS: TableDefinition<'_, (&str, &str), (u64, bool)> = TableDefinition::new("tags");
@@ -34,6 +35,14 @@ pub(super) const HELD: Timed = TableDefinition::new("held");
 const LOST: TableDefinition<'_, &str, ()> = TableDefinition::new("lost");
 const DEADLINES: Timed = TableDefinition::new("deadlines");
 const OVER: Timed = TableDefinition::new("over");
+pub(super) const FLOWS: TableDefinition<'_, &str, (u64, u64, f64, u64)> =
+    TableDefinition::new("flows");
+const ASIDE: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("aside");
+pub(super) const HURRIED: Tagged = TableDefinition::new("hurried");
+const HURRIED_OF: TableDefinition<'_, (&str, &str, u64, &str), ()> =
+    TableDefinition::new("hurried_of");
+const PRESSING: Tagged = TableDefinition::new("pressing");
+const PRESSED: TableDefinition<'_, (&str, &str), u64> = TableDefinition::new("pressed");
 const KEYS: TableDefinition<'_, &str, (&str, &str, u64)> = TableDefinition::new("keys");
 const KEY_ENDS: Timed = TableDefinition::new("key_ends");
 
@@ -41,6 +50,16 @@ const KEY_ENDS: Timed = TableDefinition::new("key_ends");
 pub(super) const OPEN: &str = "open";
 /// How many callbacks were given up, in the table of facts.
 pub(super) const DEAD: &str = "dead";
+
+/// How many flows have something ready in a line, in the table of facts.
+pub(super) fn flows_in(line: &str) -> String {
+    format!("flows/{line}")
+}
+
+/// Whether the item of a line leased last was pulled forward, in the table of facts.
+pub(super) fn pulled_in(line: &str) -> String {
+    format!("pulled/{line}")
+}
 
 /// A table of names in order of a time.
 pub(super) type TimedTable<'t> = Table<'t, (u64, &'static str), ()>;
@@ -105,6 +124,8 @@ pub(super) struct JobPart {
     pub(super) group: Option<GroupId>,
     /// Whether its group still waits for it.
     pub(super) awaited: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) share: Option<Share>,
 }
 
 impl Entry {
@@ -173,6 +194,7 @@ pub(super) struct Tables<'t> {
     pub(super) index: Table<'t, (&'static str, &'static str), ()>,
     pub(super) lines: Table<'t, &'static str, (u64, u64)>,
     pub(super) ready: Table<'t, (&'static str, &'static str, &'static str), u64>,
+    pub(super) counts: Table<'t, (&'static str, &'static str), u64>,
     pub(super) active: Table<'t, (&'static str, u64, &'static str), ()>,
     pub(super) idle: Table<'t, (&'static str, u64, &'static str), ()>,
     pub(super) tags: Table<'t, (&'static str, &'static str), (u64, bool)>,
@@ -182,6 +204,12 @@ pub(super) struct Tables<'t> {
     pub(super) lost: Table<'t, &'static str, ()>,
     pub(super) deadlines: TimedTable<'t>,
     pub(super) over: TimedTable<'t>,
+    pub(super) flows: Table<'t, &'static str, (u64, u64, f64, u64)>,
+    pub(super) aside: Table<'t, (&'static str, &'static str), ()>,
+    pub(super) hurried: Table<'t, (&'static str, u64, &'static str), ()>,
+    pub(super) hurried_of: Table<'t, (&'static str, &'static str, u64, &'static str), ()>,
+    pub(super) pressing: Table<'t, (&'static str, u64, &'static str), ()>,
+    pub(super) pressed: Table<'t, (&'static str, &'static str), u64>,
     pub(super) keys: Table<'t, &'static str, (&'static str, &'static str, u64)>,
     pub(super) key_ends: TimedTable<'t>,
 }
@@ -202,6 +230,7 @@ impl<'t> Tables<'t> {
             index: transaction.open_table(INDEX)?,
             lines: transaction.open_table(LINES)?,
             ready: transaction.open_table(READY)?,
+            counts: transaction.open_table(COUNTS)?,
             active: transaction.open_table(ACTIVE)?,
             idle: transaction.open_table(IDLE)?,
             tags: transaction.open_table(TAGS)?,
@@ -211,6 +240,12 @@ impl<'t> Tables<'t> {
             lost: transaction.open_table(LOST)?,
             deadlines: transaction.open_table(DEADLINES)?,
             over: transaction.open_table(OVER)?,
+            flows: transaction.open_table(FLOWS)?,
+            aside: transaction.open_table(ASIDE)?,
+            hurried: transaction.open_table(HURRIED)?,
+            hurried_of: transaction.open_table(HURRIED_OF)?,
+            pressing: transaction.open_table(PRESSING)?,
+            pressed: transaction.open_table(PRESSED)?,
             keys: transaction.open_table(KEYS)?,
             key_ends: transaction.open_table(KEY_ENDS)?,
         })

@@ -13,9 +13,8 @@ if epoch ~= '' then
   if (stage ~= 'running' and stage ~= 'queued') or was[2] ~= epoch then return 0 end
 elseif call('EXISTS', cell .. 'j:' .. id) == 0 then
   -- Redis lost it.
-  for _, place in ipairs({'lease', 'due', 'lost', 'deadlines'}) do
-    call('ZREM', cell .. place, id)
-  end
+  if was[3] then withdraw(id, was[3], was[4]) end
+  call('ZREM', cell .. 'deadlines', id)
   return -1
 elseif stage and stage ~= 'running' and stage ~= 'queued' then
   return 0
@@ -35,10 +34,11 @@ local function follow(item, flow, after)
   end
 end
 
-withdraw(id, was[3] or ARGV[3], was[4] or ARGV[4])
+local flow = was[4] or ARGV[4]
+withdraw(id, was[3] or ARGV[3], flow)
 call('ZREM', cell .. 'deadlines', id)
 call('SET', cell .. 'r:' .. id, ARGV[5])
-call('HINCRBY', cell .. 'n', 'open', -1)
+ended(flow)
 follow(id, ARGV[7], ARGV[8])
 if group ~= '' then
   call('HSET', meta, 'g', group)

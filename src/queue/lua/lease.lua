@@ -1,10 +1,19 @@
--- Hands out items of a line, in fair order: always the oldest of the flow with the smallest tag.
+-- Hands out items of a line, in fair order: the oldest of the flow with the smallest tag, or, every
+-- second time at most, the job whose deadline is nearest when it is near.
 -- ARGV[1] line   ARGV[2] the most items   ARGV[3] ms they are held
+-- ARGV[4] ms within which a deadline is near   ARGV[5] own turns a flow may be ahead by such jobs
 -- Returns for each {id, epoch, losses, tries, replays, progress, text, result or nil}
-assert(#ARGV == 3, 'lease: 3 arguments')
+assert(#ARGV == 5, 'lease: 5 arguments')
 local line, most, term = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local near, debt = now() + tonumber(ARGV[4]), tonumber(ARGV[5])
 local flows, expires, delivery = cell .. 'f:' .. line, now() + term, line == 'deliver'
-local out, left = {}, 0
+local hurried, pressing = cell .. 'h:' .. line, cell .. 'u:' .. line
+-- The smallest scores of the line's deadlines tell whether there are any, and its member '' that
+-- the one leased last was pulled forward.
+local first = delivery and {} or call('ZRANGE', hurried, 0, 1)
+local pulled = first[1] == ''
+local pulled_before, has_deadlines = pulled, (pulled and first[2] or first[1]) ~= nil
+local out, served = {}, false
 
 local function hold(id, flow)
   local group = id:sub(1, 4) == 'grp_'
@@ -12,10 +21,10 @@ local function hold(id, flow)
   local result = delivery and not group and call('GET', cell .. 'r:' .. id)
   if not text or (delivery and not group and not result) then
     -- Redis lost what belongs to it: nothing can be done with it any more.
-    if not delivery then call('HINCRBY', cell .. 'n', 'open', -1) end
     call('ZREM', cell .. 'deadlines', id)
     call('UNLINK', cell .. 'm:' .. id)
-    return
+    if not delivery then ended(flow) end
+    return false
   end
   local meta = cell .. 'm:' .. id
   local was = call('HMGET', meta, 'e', 'l', 't', 'r', 'p')
@@ -25,32 +34,82 @@ local function hold(id, flow)
   call('ZADD', cell .. 'lease', expires, id)
   out[#out + 1] = {id, epoch, tonumber(was[2] or 0), tonumber(was[3] or 0),
     tonumber(was[4] or 0), was[5] or '', text, result}
+  return true
 end
 
--- A few rounds more than asked for, in case some find nothing.
-for _ = 1, most + 16 do
-  if #out == most then break end
-  local first = call('ZRANGE', flows, 0, 0, 'WITHSCORES')
-  local flow, tag = first[1], tonumber(first[2])
-  if not flow then break end
-  local ready = cell .. 'q:' .. line .. ':' .. flow
-  local id = call('ZPOPMIN', ready)[1]
-  if id then
-    left = left + 1
-    hold(id, flow)
+-- A flow's weight, how many of its jobs may run at once if that is limited, and how many do.
+local function share(flow)
+  if delivery then return 1 end
+  local told = call('HMGET', cell .. 'w:' .. flow, 'w', 'c', 'r')
+  return tonumber(told[1] or 1), tonumber(told[2] or ''), tonumber(told[3] or 0)
+end
+
+-- Whose turn it is, and its tag; by its deadline or by its tag.
+local function next_flow()
+  if has_deadlines and not pulled then
+    local nearest = call('ZRANGE', pressing, 0, 0, 'WITHSCORES')
+    if nearest[1] and tonumber(nearest[2]) <= near then
+      return nearest[1], tonumber(call('ZSCORE', flows, nearest[1]) or 0), true
+    end
   end
-  if call('EXISTS', ready) == 1 then
-    call('ZADD', flows, tag + 1, flow)
+  local smallest = call('ZRANGE', flows, 0, 0, 'WITHSCORES')
+  return smallest[1], tonumber(smallest[2]), false
+end
+
+-- Takes a flow's oldest item, or the one whose deadline is nearest.
+local function take(flow, tag, by_deadline)
+  local weight, cap, running = share(flow)
+  if cap and running >= cap then return park(line, flow, tag, tag) end
+  if by_deadline then
+    local stands = tonumber(call('ZRANGE', flows, 0, 0, 'WITHSCORES')[2] or tag)
+    -- Its next own turn presses it again.
+    if (tag - stands) * weight > debt then return call('ZREM', pressing, flow) end
+  end
+  local ready, id = cell .. 'q:' .. line .. ':' .. flow
+  if by_deadline then
+    id = call('ZRANGE', cell .. 'd:' .. line .. ':' .. flow, 0, 0)[1]
+    if not id then return press(line, flow) end
+    if call('ZREM', ready, id) == 0 then return shed(id, line, flow) end
   else
-    stop(line, flow, tag + 1)
+    id = call('ZPOPMIN', ready)[1]
   end
+  local rest, next_tag = call('HINCRBY', cell .. 'n', line, id and -1 or 0), tag + 1 / weight
+  if id then
+    served, pulled = true, by_deadline
+    if hold(id, flow) and not delivery then
+      running = call('HINCRBY', cell .. 'w:' .. flow, 'r', 1)
+    end
+  end
+  if call('EXISTS', ready) == 0 then
+    stop(line, flow, tag, next_tag, rest)
+  elseif cap and running >= cap then
+    park(line, flow, tag, next_tag)
+  else
+    call('ZADD', flows, next_tag, flow)
+  end
+  if id and has_deadlines and not shed(id, line, flow) then press(line, flow) end
+  if rest == 0 then pulled = false end
 end
 
-if left > 0 then
-  call('HINCRBY', cell .. 'n', line, -left)
+-- Many rounds more than asked for: every one that finds nothing puts a flow aside that will not be
+-- met again, so that flows that run all they may do not hide the others.
+local rounds = most + 1000
+while #out < most and rounds > 0 do
+  rounds = rounds - 1
+  local flow, tag, by_deadline = next_flow()
+  if not flow then break end
+  take(flow, tag, by_deadline)
+end
+if rounds == 0 and #out == 0 then call('PUBLISH', cell .. 'hints', line) end
+
+if pulled ~= pulled_before then
+  if pulled then call('ZADD', hurried, '-inf', '') else call('ZREM', hurried, '') end
+end
+local stands = served and call('ZRANGE', flows, 0, 0, 'WITHSCORES')[2]
+if stands then
   -- A flow that stopped no further on than the line stands needs no remembering.
   local stopped = cell .. 'p:' .. line
-  local over = call('ZRANGEBYSCORE', stopped, '-inf', stands(line), 'LIMIT', 0, most + 16)
+  local over = call('ZRANGEBYSCORE', stopped, '-inf', stands, 'LIMIT', 0, most + 16)
   if #over > 0 then call('ZREM', stopped, unpack(over)) end
 end
 return out

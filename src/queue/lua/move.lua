@@ -1,31 +1,83 @@
 -- How an item moves between a line and the other places it can be in. Not for a push, whose items
 -- are nowhere yet: Redis makes the functions anew at every run.
 
--- A flow with nothing ready is remembered for as long as others take part.
-local function stop(line, flow, tag)
-  local flows = cell .. 'f:' .. line
+-- A flow takes part no longer: it has nothing ready, or waits aside. The tag its next item has is
+-- remembered for as long as others have something ready; where the line stands too, when they all
+-- wait aside. `rest` is how many items are ready in the line.
+local function stop(line, flow, tag, next_tag, rest)
+  local flows, stopped = cell .. 'f:' .. line, cell .. 'p:' .. line
   call('ZREM', flows, flow)
   if call('EXISTS', flows) == 1 then
-    call('ZADD', cell .. 'p:' .. line, tag, flow)
+    call('ZADD', stopped, next_tag, flow)
+  elseif rest > 0 then
+    call('ZADD', stopped, next_tag, flow, tag, '')
   else
-    call('UNLINK', cell .. 'p:' .. line)
+    call('UNLINK', stopped)
   end
+end
+
+-- A flow that runs all it may waits aside until one of its leases ends.
+local function park(line, flow, tag, next_tag)
+  stop(line, flow, tag, next_tag, 1)
+  call('ZREM', cell .. 'u:' .. line, flow)
+  if call('HSET', cell .. 'w:' .. flow, '@' .. line, '') == 1 then
+    call('HINCRBY', cell .. 'n', '#' .. line, 1)
+  end
+end
+
+-- A lease on a flow's job ended: it may run another.
+local function released(line, flow)
+  if line == 'deliver' then return end
+  local share = cell .. 'w:' .. flow
+  local running = call('HINCRBY', share, 'r', -1)
+  local cap = tonumber(call('HGET', share, 'c') or '')
+  if cap and running < cap then unpark(flow) end
+end
+
+-- One of a flow's jobs ended. Of a flow without open jobs nothing is kept.
+local function ended(flow)
+  call('HINCRBY', cell .. 'n', 'open', -1)
+  if call('HINCRBY', cell .. 'w:' .. flow, 'o', -1) > 0 then return end
+  unpark(flow)
+  call('UNLINK', cell .. 'w:' .. flow)
+end
+
+-- A ready item's deadline counts no longer. Whether it had one.
+local function shed(id, line, flow)
+  if call('ZREM', cell .. 'h:' .. line, id) == 0 then return false end
+  call('ZREM', cell .. 'd:' .. line .. ':' .. flow, id)
+  press(line, flow)
+  return true
 end
 
 local function enter(id, line, flow)
   if call('ZADD', cell .. 'q:' .. line .. ':' .. flow, 0, id) == 0 then return end
   call('HSET', cell .. 'm:' .. id, 'd', now())
   join(line, flow)
-  count(line, 1)
+  call('HINCRBY', cell .. 'n', line, 1)
+  local by = line ~= 'deliver' and call('ZSCORE', cell .. 'deadlines', id)
+  if by then
+    call('ZADD', cell .. 'h:' .. line, by, id)
+    call('ZADD', cell .. 'd:' .. line .. ':' .. flow, by, id)
+    press(line, flow)
+  end
 end
 
 local function leave(id, line, flow)
   local ready = cell .. 'q:' .. line .. ':' .. flow
   if call('ZREM', ready, id) == 0 then return end
+  shed(id, line, flow)
+  local rest = call('HINCRBY', cell .. 'n', line, -1)
   if call('EXISTS', ready) == 0 then
-    stop(line, flow, call('ZSCORE', cell .. 'f:' .. line, flow) or 0)
+    local tag = call('ZSCORE', cell .. 'f:' .. line, flow)
+    if tag then
+      stop(line, flow, tag, tag, rest)
+    else
+      unmark(line, flow)
+      if rest == 0 then call('UNLINK', cell .. 'p:' .. line) end
+    end
   end
-  call('HINCRBY', cell .. 'n', line, -1)
+  if rest == 0 then call('ZREM', cell .. 'h:' .. line, '') end
 end
 
 -- Puts an item into its line, now or later.
@@ -40,7 +92,8 @@ end
 -- Takes an item from wherever it is: in somebody's hands, delayed, lost or ready. The first write
 -- needs no memory; a Redis before 7 lets the others follow it even when it is full.
 local function withdraw(id, line, flow)
-  for _, place in ipairs({'lease', 'due', 'lost'}) do
+  if call('ZREM', cell .. 'lease', id) == 1 then return released(line, flow) end
+  for _, place in ipairs({'due', 'lost'}) do
     if call('ZREM', cell .. place, id) == 1 then return end
   end
   leave(id, line, flow)

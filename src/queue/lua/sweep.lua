@@ -23,6 +23,7 @@ for _, id in ipairs(passed('lease')) do
   local was = call('HMGET', meta, 's', 'l', 'n', 'f')
   local running, count = was[1] == 'running', (was[2] or 0) + 1
   call('ZREM', cell .. 'lease', id)
+  if was[1] then released(was[3], was[4]) end
   if running and count >= losses then
     call('HSET', meta, 'l', count, 's', 'queued')
     call('ZADD', cell .. 'lost', time, id)

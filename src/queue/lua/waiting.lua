@@ -1,7 +1,7 @@
 -- How long the oldest ready or overdue item has been due. Looks at the next items of the next flows
 -- of each line, which is all there is unless many flows have a backlog.
 -- ARGV: the lines
--- Returns ms
+-- Returns {ms, {flows with something ready in each line}}
 local most_flows, most_items = 15, 1
 local since = now()
 
@@ -17,11 +17,14 @@ end
 
 local overdue = tonumber(call('ZRANGE', cell .. 'due', 0, 0, 'WITHSCORES')[2] or since)
 since = math.min(since, overdue)
-for _, line in ipairs(ARGV) do
+local flows = {}
+for at, line in ipairs(ARGV) do
+  local aside = tonumber(call('HGET', cell .. 'n', '#' .. line) or 0)
+  flows[at] = call('ZCARD', cell .. 'f:' .. line) + aside
   for _, flow in ipairs(call('ZRANGE', cell .. 'f:' .. line, 0, most_flows)) do
     for _, id in ipairs(call('ZRANGE', cell .. 'q:' .. line .. ':' .. flow, 0, most_items)) do
       since = math.min(since, tonumber(call('HGET', cell .. 'm:' .. id, 'd') or made(id)))
     end
   end
 end
-return now() - since
+return {now() - since, flows}

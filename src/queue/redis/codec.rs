@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::super::{Item, Lease, LeaseToken, QueueError};
 use crate::domain::id::digest16;
-use crate::domain::job::{Group, Job};
+use crate::domain::job::{Group, Job, Share};
 
 /// What the lease script tells of one item: id, epoch, losses, tries, replays, progress, text
 /// and result.
@@ -41,6 +41,18 @@ pub(super) fn write<T: Serialize>(value: &T) -> Result<Vec<u8>, QueueError> {
 /// The name of a caller's index: callers' text never becomes part of a key.
 pub(super) fn index(caller: &str) -> String {
     digest16(&[caller])
+}
+
+/// A flow's share as the push script takes it: `weight:max_running:max_queued`.
+pub(super) fn share(share: &Share) -> String {
+    let most = |count: Option<u64>| count.map(|count| count.to_string()).unwrap_or_default();
+    format!("{}:{}:{}", share.weight, most(share.max_running), most(share.max_queued))
+}
+
+/// Figures in one text, as many as asked for.
+pub(super) fn figures<const COUNT: usize>(text: &str) -> [u64; COUNT] {
+    let mut told = text.split(' ').map(|figure| figure.parse().unwrap_or_default());
+    [(); COUNT].map(|()| told.next().unwrap_or_default())
 }
 
 /// Whole milliseconds, as scripts take them.

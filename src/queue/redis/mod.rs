@@ -25,9 +25,13 @@
 //! | key | type | holds |
 //! |---|---|---|
 //! | `q:<line>:<flow>` | sorted set | ready items, all with score 0: they sort by id, so by age, and one put back returns to its place |
-//! | `f:<line>` | sorted set | flows with ready items, by start tag |
-//! | `p:<line>` | sorted set | flows that ran empty, by the tag they stopped at |
-//! | `n` | hash | ready items of each line; `open`: jobs that have not ended |
+//! | `f:<line>` | sorted set | flows that take part (they have ready items and may run them), by start tag |
+//! | `p:<line>` | sorted set | flows that take part no longer, by the tag they stopped at; an empty name: where the line stood when all of them waited aside |
+//! | `w:<flow>` | hash | of a workflow with open jobs: `o` how many, `r` how many run, `w` weight and `c` how many may run when a job said so, `@<line>` for each line it waits aside of |
+//! | `h:<line>` | sorted set | ready jobs with a `deliver_by`, by it; an empty name: the one leased last was pulled forward |
+//! | `d:<line>:<flow>` | sorted set | the same for each flow |
+//! | `u:<line>` | sorted set | flows that take part and have such jobs, by the nearest `deliver_by` |
+//! | `n` | hash | ready items of each line; `#<line>`: flows that wait aside of it; `open`: jobs that have not ended |
 //! | `lease` | sorted set | items in somebody's hands, by when the lease ends |
 //! | `due` | sorted set | items that wait for their time, by that time |
 //! | `lost` | sorted set | jobs whose holders vanished too often, by when that was last told |
@@ -39,15 +43,25 @@
 //! | `sync` | string | what a [`fence`] writes |
 //! | `hints` | channel | names of lines that were empty and are no longer |
 //!
-//! Start-time fair queueing: serving one item moves its flow's tag on by one, the smallest tag is
-//! served first, and a flow that comes back starts where the line stands (its smallest tag), or
+//! Start-time fair queueing: serving one item moves its flow's tag on by one part in its weight, the
+//! smallest tag is served first, and a flow that comes back starts where the line stands (its smallest tag), or
 //! where it stopped when that is further on, so that always having one job at a time is no way to
 //! overtake. An empty line begins anew.
+//!
+//! A flow of which as many jobs run as may waits aside: it is taken out of `f:` like one that ran
+//! empty, and joins again, as one that comes back, when a lease on one of its jobs ends, however
+//! that is (`released` in `move.lua`), or when a push says that it may run more. A flow may take part
+//! in one line and reach its limit in another; it is put aside when its turn comes. So each lease
+//! puts a flow aside of each line once at most, and flows at their limit cost the others nothing.
+//!
+//! A job whose `deliver_by` is near is pulled forward with its flow's tag moving on as ever. A flow
+//! that is too far ahead that way is taken out of `u:` until its own turn has come.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use self::fence::Fence;
@@ -177,6 +191,10 @@ impl Queue for RedisQueue {
 
     async fn page(&self, filter: &Filter) -> Result<Page, QueueError> {
         self.list(filter).await
+    }
+
+    async fn due_before(&self, line: &Line, moment: DateTime<Utc>) -> Result<u64, QueueError> {
+        self.urgent(line, moment).await
     }
 
     async fn depths(&self) -> Result<Depths, QueueError> {

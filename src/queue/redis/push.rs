@@ -21,7 +21,7 @@ const MOST_PUSHES: usize = 64;
 /// A call takes no further push once it has this many bytes.
 const MANY_BYTES: usize = 256 * 1_024;
 
-/// What the script tells of a batch: a code, and a position or an id.
+/// What the script tells of a batch: a code, and figures or an id.
 pub(super) type Told = (i64, String);
 
 /// Whom to tell it.
@@ -175,6 +175,7 @@ fn add(push: &mut ScriptInvocation<'_>, batch: &Batch) -> Result<usize, QueueErr
         push.arg(job.id.as_str()).arg(text);
         push.arg(job.line().name()).arg(job.flow().as_str()).arg(index_of(job));
         push.arg(job.deliver_by.map(|by| by.timestamp_millis().to_string()).unwrap_or_default());
+        push.arg(job.share.map(|share| codec::share(&share)).unwrap_or_default());
     }
     Ok(group.len() + texts.iter().map(Vec::len).sum::<usize>())
 }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use super::super::{
     Dedup, Depths, Filter, GroupRecord, PAGE_BYTES, Page, Pushed, QueueError, Record,
 };
@@ -140,6 +142,18 @@ impl RedisQueue {
         Ok(ids.get(..fit).unwrap_or(ids))
     }
 
+    pub(super) async fn urgent(
+        &self,
+        line: &Line,
+        moment: DateTime<Utc>,
+    ) -> Result<u64, QueueError> {
+        let mut ask = redis::cmd("ZCOUNT");
+        ask.arg(self.keyspace.key(&format!("h:{}", line.name())));
+        // What is not a job stands below zero.
+        ask.arg(0).arg(format!("({}", moment.timestamp_millis()));
+        Ok(self.keyspace.ask(&ask).await?)
+    }
+
     pub(super) async fn measure(&self) -> Result<Depths, QueueError> {
         let key = |name: &str| self.keyspace.key(name);
         let mut ask = redis::pipe();
@@ -158,9 +172,11 @@ impl RedisQueue {
         for (line, _) in &ready {
             waiting.arg(line.name());
         }
-        let oldest_due = self.keyspace.run(&waiting).await?;
+        let (oldest_due, flows): (u64, Vec<u64>) = self.keyspace.run(&waiting).await?;
+        let flows = ready.iter().map(|(line, _)| line.clone()).zip(flows).collect();
         Ok(Depths {
             ready,
+            flows,
             leased,
             delayed,
             open: counts.get("open").map_or(0, |number| count(*number)),

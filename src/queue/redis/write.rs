@@ -6,13 +6,13 @@ use std::time::Duration;
 use redis::ScriptInvocation;
 
 use super::super::{
-    Batch, Delivery, Ended, Ending, Lease, LeaseToken, MOST_LOSSES, Pushed, QueueError, Replay,
-    Replayed, Settled, Swept, Verdict,
+    Ahead, Batch, Delivery, Ended, Ending, Lease, LeaseToken, MOST_AHEAD, MOST_LOSSES, NEAR,
+    Pushed, QueueError, Replay, Replayed, Settled, Swept, Verdict,
 };
 use super::scripts::call;
 use super::{RedisQueue, codec};
 use crate::domain::id::{GroupId, JobId};
-use crate::domain::job::{Flow, Job, Line};
+use crate::domain::job::{Flow, Job, Line, Share};
 use crate::domain::result::DeliveryAttempt;
 use crate::queue::KEPT_ATTEMPTS;
 
@@ -22,25 +22,33 @@ const MOST_AT_ONCE: usize = 1_024;
 impl RedisQueue {
     pub(super) async fn store(&self, batch: Batch) -> Result<Pushed, QueueError> {
         let Some(first) = batch.jobs.first().map(|job| job.id.clone()) else {
-            return Ok(Pushed::Stored { position: 0, durability: self.level.get() });
+            let ahead = Ahead::default();
+            return Ok(Pushed::Stored { ahead, durability: self.level.get() });
+        };
+        let shares: Vec<_> = if batch.jobs.iter().any(|job| job.share.is_some()) {
+            batch.jobs.iter().map(|job| (job.workflow.clone(), job.share)).collect()
+        } else {
+            Vec::new()
         };
         let (code, told) = self.pushes.push(batch).await?;
         match code {
             0 => return Ok(Pushed::Repeated { id: told }),
             1 => {}
+            -2 => return too_many(&shares, &told),
             _ => return Ok(Pushed::KeyReused),
         }
-        let position = told.parse().unwrap_or_default();
+        let [line, own, flows] = codec::figures(&told);
+        let ahead = Ahead { line, own, flows };
         // Where others wait already, nobody is idle for want of a job. Lines that a group's further
         // jobs were the first in are hinted by Redis.
-        if position <= 1 {
+        if own == 0 && flows <= 1 {
             self.hints.bump();
         }
         let durability = match &self.fence {
             Some(fence) => fence.pass(&first).await,
             None => self.level.get(),
         };
-        Ok(Pushed::Stored { position, durability })
+        Ok(Pushed::Stored { ahead, durability })
     }
 
     pub(super) async fn hand_out(
@@ -54,6 +62,7 @@ impl RedisQueue {
         }
         let mut lease = call(&self.scripts.lease, &self.keyspace);
         lease.arg(line.name()).arg(max.min(MOST_AT_ONCE)).arg(codec::millis(term));
+        lease.arg(codec::millis(NEAR)).arg(MOST_AHEAD);
         let held: Vec<codec::Held> = self.keyspace.run(&lease).await?;
         // One that cannot be read is left to its lease: the others are none the worse for it.
         let readable = held.into_iter().filter_map(|held| {
@@ -161,6 +170,10 @@ impl RedisQueue {
         }
         replay.arg(job.deliver_by.map(|by| by.timestamp_millis().to_string()).unwrap_or_default());
         replay.arg(job.group.as_ref().map_or("", GroupId::as_str));
+        let share = job.share;
+        replay.arg(share.map(|share| share.weight.to_string()).unwrap_or_default());
+        let most = share.and_then(|share| share.max_running);
+        replay.arg(most.map(|most| most.to_string()).unwrap_or_default());
         let code: i64 = self.keyspace.run(&replay).await?;
         self.hints.bump();
         Ok(if code == 1 { Replayed::Done } else { Replayed::NotEnded })
@@ -169,7 +182,7 @@ impl RedisQueue {
     pub(super) async fn bring_group_back(&self, id: &GroupId) -> Result<bool, QueueError> {
         let mut replay = call(&self.scripts.replay, &self.keyspace);
         replay.arg(id.as_str()).arg("post").arg(Line::Deliver.name());
-        replay.arg("").arg(0).arg("").arg("");
+        replay.arg("").arg(0).arg("").arg("").arg("").arg("");
         let code: i64 = self.keyspace.run(&replay).await?;
         self.hints.bump();
         Ok(code == 1)
@@ -204,6 +217,16 @@ impl RedisQueue {
         }
         Ok(self.keyspace.run(&purge).await?)
     }
+}
+
+/// Which job was one too many for its workflow.
+fn too_many(jobs: &[(Option<String>, Option<Share>)], told: &str) -> Result<Pushed, QueueError> {
+    let [place, open] = codec::figures(told);
+    let job = usize::try_from(place).ok().and_then(|place| jobs.get(place));
+    let unknown =
+        || QueueError::Broken("the push script refused a job it was not given".to_owned());
+    let (workflow, share) = job.ok_or_else(unknown)?;
+    Ok(Pushed::workflow_full(workflow.as_deref(), *share, open))
 }
 
 /// Who ends a job: the holder of a lease, or somebody who knows where it waits.

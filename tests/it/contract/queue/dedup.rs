@@ -5,7 +5,7 @@ use std::time::Duration;
 use rstest::rstest;
 use spillway::domain::job::Job;
 use spillway::domain::result::Status;
-use spillway::queue::{Batch, Dedup, Pushed};
+use spillway::queue::{Ahead, Batch, Dedup, Pushed};
 
 use super::store::{Kind, LONG, SHORT, ending, group_of, job, line, one};
 use crate::support::eventually;
@@ -26,7 +26,7 @@ async fn a_repeated_request_is_given_the_first_id(#[case] kind: Kind) {
     let store = kind.open().await;
     let (first, second) = (job(), job());
     let stored = store.push(keyed(&first, "aa", "f1")).await.unwrap();
-    assert!(matches!(stored, Pushed::Stored { position: 1, .. }), "{stored:?}");
+    assert!(matches!(stored, Pushed::Stored { ahead: Ahead { line: 0, .. }, .. }), "{stored:?}");
     let repeated = Pushed::Repeated { id: first.id.to_string() };
     assert_eq!(store.push(keyed(&second, "aa", "f1")).await.unwrap(), repeated);
     assert!(store.find(&second.id).await.unwrap().is_none());
@@ -47,7 +47,7 @@ async fn another_request_under_the_same_key_is_told_so(#[case] kind: Kind) {
     assert_eq!(store.push(keyed(&other, "aa", "f2")).await.unwrap(), Pushed::KeyReused);
     assert!(store.find(&other.id).await.unwrap().is_none());
     let stored = store.push(keyed(&other, "bb", "f2")).await.unwrap();
-    assert!(matches!(stored, Pushed::Stored { position: 2, .. }), "{stored:?}");
+    assert!(matches!(stored, Pushed::Stored { ahead: Ahead { line: 1, .. }, .. }), "{stored:?}");
 }
 
 #[rstest]
@@ -102,7 +102,10 @@ async fn a_key_is_forgotten_after_its_time(#[case] kind: Kind) {
         |fingerprint: &str| Batch { dedup: Some(dedup("aa", fingerprint, SHORT)), ..one(&job()) };
     store.push(batch("f1")).await.unwrap();
     eventually("the key is forgotten", || async {
-        matches!(store.push(batch("f2")).await.unwrap(), Pushed::Stored { position: 2, .. })
+        matches!(
+            store.push(batch("f2")).await.unwrap(),
+            Pushed::Stored { ahead: Ahead { line: 1, .. }, .. }
+        )
     })
     .await;
 }

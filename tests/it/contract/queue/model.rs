@@ -1,29 +1,49 @@
 //! Any sequence of steps leaves a store where a simple model of it stands.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use rstest::rstest;
-use spillway::domain::job::{Job, Line, Stage};
+use spillway::clock::{Clock, SystemClock};
+use spillway::domain::job::{Flow, Job, Line, Share, Stage};
 use spillway::domain::result::Status;
-use spillway::queue::{Ended, LeaseToken, MOST_LOSSES, Replay, Replayed, Settled, Verdict};
+use spillway::queue::{
+    Ahead, Ended, LeaseToken, MOST_LOSSES, Pushed, Replay, Replayed, Settled, Verdict,
+};
 
 use super::store::{
-    Kind, LONG, Store, attempt, delivery, ending, ending_with_callback, job_of, line,
+    Kind, LONG, Store, attempt, delivery, ending, ending_with_callback, job_of, line, one,
 };
 
 /// A step. Numbers pick one of what there is, modulo how many there are.
 #[derive(Clone, Debug)]
 enum Step {
-    Push { flow: bool },
+    Push { flow: usize, deadline: Deadline },
     Lease { deliver: bool, max: usize },
     Lose { lease: usize },
     Settle { lease: usize, how: How },
     End { job: usize, callback: bool },
     Replay { job: usize, run: bool },
 }
+
+/// When a job is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deadline {
+    None,
+    Near,
+    Far,
+}
+
+/// The flows: an ordinary one, one with a weight that may run two at a time, one that may have three
+/// open jobs and run one.
+const SHARES: [(&str, Option<Share>); 3] = [
+    ("a", None),
+    ("b", Some(Share { weight: 2.0, max_queued: None, max_running: Some(2) })),
+    ("c", Some(Share { weight: 0.5, max_queued: Some(3), max_running: Some(1) })),
+];
 
 /// How a lease ends.
 #[derive(Clone, Copy, Debug)]
@@ -45,11 +65,15 @@ fn how() -> impl Strategy<Value = How> {
     ]
 }
 
+fn deadline() -> impl Strategy<Value = Deadline> {
+    prop_oneof![3 => Just(Deadline::None), 2 => Just(Deadline::Near), 1 => Just(Deadline::Far)]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let lease = 0_usize..1000;
     let job = 0_usize..1000;
     prop_oneof![
-        4 => any::<bool>().prop_map(|flow| Step::Push { flow }),
+        5 => (0_usize..3, deadline()).prop_map(|(flow, deadline)| Step::Push { flow, deadline }),
         6 => (any::<bool>(), 1_usize..3).prop_map(|(deliver, max)| Step::Lease { deliver, max }),
         3 => lease.clone().prop_map(|lease| Step::Lose { lease }),
         6 => (lease, how()).prop_map(|(lease, how)| Step::Settle { lease, how }),
@@ -71,6 +95,7 @@ enum Place {
 #[derive(Debug)]
 struct Known {
     job: Job,
+    deadline: Deadline,
     stage: Stage,
     place: Place,
     /// The lease that may still be settled, by its place in the list of all leases.
@@ -86,12 +111,23 @@ struct Model {
     jobs: Vec<Known>,
     /// Every lease there ever was: which job's, and its proof.
     leases: Vec<(usize, LeaseToken)>,
+    /// Whether the job leased last was pulled forward.
+    pulled: bool,
 }
 
 impl Known {
-    fn new(job: Job) -> Self {
-        let (stage, place) = (Stage::Queued, Place::Ready);
-        Self { job, stage, place, lease: None, losses: 0, tries: 0, replays: 0, attempts: 0 }
+    fn new(job: Job, deadline: Deadline) -> Self {
+        let (stage, place, lease) = (Stage::Queued, Place::Ready, None);
+        let (losses, tries, replays, attempts) = (0, 0, 0, 0);
+        Self { job, deadline, stage, place, lease, losses, tries, replays, attempts }
+    }
+
+    fn is_ready_in(&self, line: &Line) -> bool {
+        self.place == Place::Ready && self.line() == *line
+    }
+
+    fn is_near(&self) -> bool {
+        self.deadline == Deadline::Near && self.is_ready_in(&line())
     }
 
     fn moves(&mut self, stage: Stage, place: Place) {
@@ -136,11 +172,7 @@ impl Known {
 impl Model {
     async fn take(&mut self, store: &Store, step: Step) {
         match step {
-            Step::Push { flow } => {
-                let job = job_of(if flow { "a" } else { "b" });
-                store.add(&job).await;
-                self.jobs.push(Known::new(job));
-            }
+            Step::Push { flow, deadline } => self.push(store, flow, deadline).await,
             Step::Lease { deliver: true, max } => self.lease(store, &Line::Deliver, max).await,
             Step::Lease { deliver: false, max } => self.lease(store, &line(), max).await,
             Step::Lose { lease } if !self.leases.is_empty() => {
@@ -161,18 +193,82 @@ impl Model {
         }
     }
 
+    async fn push(&mut self, store: &Store, flow: usize, deadline: Deadline) {
+        let (workflow, share) = SHARES[flow];
+        // Later ones are wanted later, and all of them only after the test.
+        let by = |minutes: i64| {
+            let more = i64::try_from(self.jobs.len()).unwrap();
+            Some(SystemClock.now() + chrono::Duration::seconds(60 * minutes + more))
+        };
+        let deliver_by = match deadline {
+            Deadline::None => None,
+            Deadline::Near => by(1),
+            Deadline::Far => by(30),
+        };
+        let job = Job { share, deliver_by, ..job_of(workflow) };
+        let of_flow = |known: &&Known| known.job.flow() == job.flow();
+        let count = |holds: &dyn Fn(&&Known) -> bool| -> u64 {
+            self.jobs.iter().filter(holds).count().try_into().unwrap()
+        };
+        let open = count(&|known| of_flow(known) && !known.stage.has_ended());
+        let expected = match share.and_then(|share| share.max_queued) {
+            Some(most) if open >= most => {
+                Pushed::WorkflowFull { workflow: job.workflow.clone(), open, most }
+            }
+            _ => Pushed::Stored {
+                ahead: Ahead {
+                    line: count(&|known| known.is_ready_in(&line())),
+                    own: count(&|known| of_flow(known) && known.is_ready_in(&line())),
+                    flows: self.flows(&line(), Some(&job)),
+                },
+                durability: store.durability(),
+            },
+        };
+        assert_eq!(store.push(one(&job)).await.unwrap(), expected);
+        if matches!(expected, Pushed::Stored { .. }) {
+            self.jobs.push(Known::new(job, deadline));
+        }
+    }
+
+    /// How many flows have something ready in a line, with this job's.
+    fn flows(&self, line: &Line, with: Option<&Job>) -> u64 {
+        let ready = self.jobs.iter().filter(|known| known.is_ready_in(line));
+        // All callbacks are one host's.
+        let flow = |job: &Job| if *line == Line::Deliver { delivery().flow } else { job.flow() };
+        let flows: BTreeSet<_> = ready.map(|known| &known.job).chain(with).map(flow).collect();
+        flows.len().try_into().unwrap()
+    }
+
+    /// How many more of a job's flow may run.
+    fn room(&self, job: &Job) -> usize {
+        let of_flow = |known: &&Known| known.job.flow() == job.flow();
+        let runs = |known: &&Known| known.stage == Stage::Running && known.place == Place::Held;
+        let running = self.jobs.iter().filter(of_flow).filter(runs).count();
+        let most = job.share.and_then(|share| share.max_running).unwrap_or(u64::MAX);
+        usize::try_from(most).unwrap() - running
+    }
+
+    /// How many items of a line can be handed out now.
+    fn can_be_leased(&self, from: &Line) -> usize {
+        let ready: Vec<&Known> = self.jobs.iter().filter(|k| k.is_ready_in(from)).collect();
+        if *from == Line::Deliver {
+            return ready.len();
+        }
+        let mut by_flow: BTreeMap<Flow, Vec<&Job>> = BTreeMap::new();
+        for known in ready {
+            by_flow.entry(known.job.flow()).or_default().push(&known.job);
+        }
+        by_flow.values().map(|jobs| jobs.len().min(self.room(jobs[0]))).sum()
+    }
+
     async fn lease(&mut self, store: &Store, from: &Line, max: usize) {
-        let ready = |known: &&Known| known.place == Place::Ready && known.line() == *from;
-        let count = self.jobs.iter().filter(ready).count();
+        let count = self.can_be_leased(from);
         let leases = store.lease(from, max, LONG).await.unwrap();
         assert_eq!(leases.len(), count.min(max));
         for lease in leases {
+            let expected = self.expected(from, &lease.token.id);
             let index = self.jobs.iter().position(|k| k.job.id.as_str() == lease.token.id).unwrap();
-            let flow = self.jobs[index].job.workflow.clone();
-            // All callbacks are one host's.
-            let peer = |k: &&Known| *from == Line::Deliver || k.job.workflow == flow;
-            let oldest = self.jobs.iter().filter(ready).find(peer).unwrap();
-            assert_eq!(oldest.job.id.as_str(), lease.token.id, "the oldest of its flow");
+            assert_eq!(expected, index, "{:#?}", self.jobs);
             let known = &mut self.jobs[index];
             let told = (lease.losses, lease.tries, lease.replays);
             assert_eq!(told, (known.losses, known.tries, known.replays));
@@ -181,7 +277,50 @@ impl Model {
             }
             (known.place, known.lease) = (Place::Held, Some(self.leases.len()));
             self.leases.push((index, lease.token));
+            self.no_pull_outlasts_its_line();
         }
+    }
+
+    /// Which job is to be leased: the one whose near deadline is the earliest, unless the one before
+    /// was such a one; else the oldest of the flow that was chosen.
+    fn expected(&mut self, from: &Line, chosen: &str) -> usize {
+        let ready = |known: &&(usize, &Known)| known.1.is_ready_in(from);
+        let chosen = self.jobs.iter().find(|known| known.job.id.as_str() == chosen).unwrap();
+        let all: Vec<(usize, &Known)> = self.jobs.iter().enumerate().collect();
+        if *from == Line::Deliver {
+            return all.iter().find(ready).unwrap().0;
+        }
+        assert!(self.room(&chosen.job) > 0, "its flow runs all it may");
+        let near = all.iter().filter(|known| known.1.is_near() && self.room(&known.1.job) > 0);
+        let earliest = near.min_by_key(|known| known.1.job.deliver_by).filter(|_| !self.pulled);
+        let peer = |known: &&(usize, &Known)| known.1.job.flow() == chosen.job.flow();
+        let oldest = all.iter().filter(ready).find(peer);
+        let index = earliest.or(oldest).unwrap().0;
+        self.pulled = earliest.is_some();
+        index
+    }
+
+    /// An empty line begins anew.
+    fn no_pull_outlasts_its_line(&mut self) {
+        if !self.jobs.iter().any(|known| known.is_ready_in(&line())) {
+            self.pulled = false;
+        }
+    }
+
+    /// Ends everything: whoever is passed over now comes later.
+    async fn drain(&mut self, store: &Store) {
+        for lease in 0..self.leases.len() {
+            self.settle(store, lease, How::Finish { callback: false }).await;
+        }
+        while self.can_be_leased(&line()) > 0 {
+            let first = self.leases.len();
+            self.lease(store, &line(), 3).await;
+            for lease in first..self.leases.len() {
+                self.settle(store, lease, How::Finish { callback: false }).await;
+            }
+            self.check(store).await;
+        }
+        assert!(!self.jobs.iter().any(|known| known.is_ready_in(&line())), "some were forgotten");
     }
 
     async fn lose(&mut self, store: &Store, lease: usize) {
@@ -248,7 +387,12 @@ impl Model {
         assert_eq!(depths.dead, count(&|known| known.stage == Stage::Dead));
         assert_eq!(depths.open, count(&|known| !known.stage.has_ended()));
         assert_eq!(depths.delayed, 0);
+        let soon = SystemClock.now() + chrono::Duration::minutes(10);
+        let near = count(&Known::is_near);
+        assert_eq!(store.due_before(&line(), soon).await.unwrap(), near);
         for name in [line(), Line::Deliver] {
+            let flows = depths.flows.iter().filter(|(line, _)| *line == name);
+            assert_eq!(flows.map(|(_, count)| count).sum::<u64>(), self.flows(&name, None));
             let ready = count(&|known| known.place == Place::Ready && known.line() == name);
             assert_eq!(store.ready(&name).await, ready, "{name:?}");
         }
@@ -300,8 +444,10 @@ async fn any_sequence_of_steps_ends_where_the_model_does(#[case] kind: Kind) {
         let (store, mut model) = (kind.open().await, Model::default());
         for step in steps {
             model.take(&store, step).await;
+            model.no_pull_outlasts_its_line();
             model.check(&store).await;
         }
+        model.drain(&store).await;
     };
     tokio::task::block_in_place(|| {
         let runtime = tokio::runtime::Handle::current();

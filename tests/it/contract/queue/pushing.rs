@@ -5,7 +5,7 @@ use std::time::Duration;
 use rstest::rstest;
 use spillway::domain::job::{Job, Lane, Line, Stage};
 use spillway::domain::result::Status;
-use spillway::queue::{Batch, Durability, Pushed};
+use spillway::queue::{Ahead, Batch, Durability, Pushed};
 
 use super::store::{Kind, LONG, group_of, ids, job, line, one};
 
@@ -53,7 +53,7 @@ async fn a_batch_is_stored_in_order_and_told_its_first_position(#[case] kind: Ki
     let (group, jobs) = group_of(30);
     let batch = Batch { jobs: jobs.clone(), group: Some(group), dedup: None };
     let pushed = store.push(batch).await.unwrap();
-    assert!(matches!(pushed, Pushed::Stored { position: 2, .. }), "{pushed:?}");
+    assert!(matches!(pushed, Pushed::Stored { ahead: Ahead { line: 1, .. }, .. }), "{pushed:?}");
     assert_eq!(store.ready(&line()).await, 31);
     let taken = store.take_all(&line()).await;
     assert_eq!(taken[1..], ids(&jobs)[..]);
@@ -77,7 +77,7 @@ async fn a_batch_appears_all_at_once(#[case] kind: Kind) {
         assert!(store.find(&last).await.unwrap().is_some(), "the first is there without the last");
     };
     let (pushed, ()) = tokio::join!(push, watch);
-    assert!(matches!(pushed, Pushed::Stored { position: 1, .. }), "{pushed:?}");
+    assert!(matches!(pushed, Pushed::Stored { ahead: Ahead { line: 0, .. }, .. }), "{pushed:?}");
     assert_eq!(store.find_group(&group.id).await.unwrap().unwrap().left, 100);
 }
 
@@ -194,7 +194,7 @@ async fn many_push_at_once_and_nothing_is_lost(#[case] kind: Kind) {
         .await
         .into_iter()
         .map(|pushed| match pushed {
-            Pushed::Stored { position, .. } => position,
+            Pushed::Stored { ahead, .. } => ahead.line + 1,
             other => panic!("not stored: {other:?}"),
         })
         .collect();

@@ -84,7 +84,7 @@ impl Store {
     /// Stores one job. How many wait in its line then.
     pub(super) async fn add(&self, job: &Job) -> u64 {
         match self.push(one(job)).await.unwrap() {
-            Pushed::Stored { position, .. } => position,
+            Pushed::Stored { ahead, .. } => ahead.line + 1,
             other => panic!("not stored: {other:?}"),
         }
     }
@@ -170,6 +170,7 @@ pub(super) fn job() -> Job {
         metadata: None,
         group: None,
         traceparent: None,
+        share: None,
     }
 }
 
