@@ -244,3 +244,24 @@ fn answers_that_take_too_long_count_as_calls_without_an_answer() {
     assert_eq!((&report["answered"], &report["not_answered"]), (&0.into(), &2.into()));
     assert_eq!(report["reasons"], serde_json::json!({ "expired": 2 }));
 }
+
+#[test]
+fn the_readmes_example_runs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let block = |fence: &str, part: &str| {
+        let blocks = readme.split(fence).skip(1).map(|rest| rest.split("```").next().unwrap());
+        blocks.into_iter().find(|block| block.contains(part)).unwrap().to_owned()
+    };
+    let command = block("```sh\n", "spillway simulate").replace("\\\n", " ");
+    let arguments: Vec<&str> = command.split_whitespace().skip(2).collect();
+    let settings = block("```toml\n", "[accounts.claude]");
+    let csv = block("```csv\n", "at,task");
+    let folder = Folder::new(&[("readme.toml", &settings), ("arrivals.csv", &csv)]);
+    let told = folder.told(&[&arguments[..], &["--config", "readme.toml"]].concat());
+    let came = "205 jobs from 4 workflows at 09:00:00: drained at 09:0";
+    assert!(told.starts_with(came) && readme.contains(came), "{told}");
+    assert!(folder.path("burst.svg").exists());
+    let told = folder.told(&["--arrivals", "arrivals.csv", "--config", "readme.toml"]);
+    assert!(told.starts_with("2 jobs from 2 workflows at 09:00:00"), "{told}");
+}
