@@ -213,7 +213,7 @@ fn every_fault_is_told_at_once() {
     for fault in [
         "b.csv:1: the column `when` is not known",
         "--burst 1: there is no task `tga`; did you mean `tag`?",
-        "jobs: 999999 are more than the 200000 one run can hold",
+        "jobs: 999999 are more than the 100000 one run can hold",
     ] {
         assert!(told.contains(fault), "{fault}\nis missing in\n{told}");
     }
