@@ -206,7 +206,8 @@ pub fn rehearsal(
         limiter: Arc::new(LocalLimiter::new(Arc::clone(clock))),
         clock: Arc::clone(clock),
         lifecycle: lifecycle.clone(),
-        catalog: catalog(loaded.plan, |account| Ok(provider(account)))?,
+        catalog: catalog(loaded.plan, |account| Ok(provider(account)))?
+            .with_workflows(config.workflows.clone()),
         poster: poster.map_err(|fault| anyhow!(fault))?,
         callbacks: callbacks(&config),
         settings: config.engine,

@@ -213,7 +213,7 @@ fn every_fault_is_told_at_once() {
     for fault in [
         "b.csv:1: the column `when` is not known",
         "--burst 1: there is no task `tga`; did you mean `tag`?",
-        "jobs: 999999 are more than the 200000 one run can hold",
+        "jobs: 999999 are more than the 100000 one run can hold",
     ] {
         assert!(told.contains(fault), "{fault}\nis missing in\n{told}");
     }
@@ -243,4 +243,25 @@ fn answers_that_take_too_long_count_as_calls_without_an_answer() {
     let report = folder.json(&burst);
     assert_eq!((&report["answered"], &report["not_answered"]), (&0.into(), &2.into()));
     assert_eq!(report["reasons"], serde_json::json!({ "expired": 2 }));
+}
+
+#[test]
+fn the_readmes_example_runs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let block = |fence: &str, part: &str| {
+        let blocks = readme.split(fence).skip(1).map(|rest| rest.split("```").next().unwrap());
+        blocks.into_iter().find(|block| block.contains(part)).unwrap().to_owned()
+    };
+    let command = block("```sh\n", "spillway simulate").replace("\\\n", " ");
+    let arguments: Vec<&str> = command.split_whitespace().skip(2).collect();
+    let settings = block("```toml\n", "[accounts.claude]");
+    let csv = block("```csv\n", "at,task");
+    let folder = Folder::new(&[("readme.toml", &settings), ("arrivals.csv", &csv)]);
+    let told = folder.told(&[&arguments[..], &["--config", "readme.toml"]].concat());
+    let came = "205 jobs from 4 workflows at 09:00:00: drained at 09:0";
+    assert!(told.starts_with(came) && readme.contains(came), "{told}");
+    assert!(folder.path("burst.svg").exists());
+    let told = folder.told(&["--arrivals", "arrivals.csv", "--config", "readme.toml"]);
+    assert!(told.starts_with("2 jobs from 2 workflows at 09:00:00"), "{told}");
 }

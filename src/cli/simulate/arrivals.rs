@@ -15,7 +15,7 @@ use crate::domain::job::Lane;
 use crate::domain::task::Task;
 
 /// The most jobs of one run: each is kept in memory with its result.
-pub(super) const MOST_JOBS: u64 = 200_000;
+pub(super) const MOST_JOBS: u64 = 100_000;
 
 /// The longest time from the first arrival to the last.
 const LONGEST: Duration = Duration::from_secs(48 * 3_600);

@@ -14,6 +14,7 @@ use super::meter;
 use super::report::Report;
 use super::run::Outcome;
 use super::series::{LANES, Layer, Series, heights, steps};
+use crate::domain::job::Lane;
 use crate::domain::units::Span;
 
 const SIZE: (u32, u32) = (1_000, 1_080);
@@ -24,7 +25,10 @@ const MARGIN: i32 = 24;
 
 /// The height of a legend's line, and from one of its names to the next.
 const LINE: i32 = 20;
-const GAP: i32 = 34;
+const GAP: i32 = 22;
+
+/// Levels above this are cut: one call may be many times as large as a bucket.
+const HIGHEST: f64 = 2.0;
 
 /// The strip with the headline.
 const HEAD: u32 = 92;
@@ -107,8 +111,10 @@ fn spacing(least: f64) -> f64 {
 
 fn panels(outcome: &Outcome, end: f64, interval: f64) -> [Panel; 4] {
     let series = Series::of(outcome, end, interval);
+    let used = |lane: &Lane| outcome.jobs.iter().any(|job| job.lane == *lane);
+    let lanes = LANES.iter().enumerate().filter(|(_, lane)| used(lane));
     let lanes: Vec<(usize, String)> =
-        LANES.iter().enumerate().map(|(colour, lane)| (colour, lane.as_str().to_owned())).collect();
+        lanes.map(|(colour, lane)| (colour, lane.as_str().to_owned())).collect();
     let every = Span(Duration::try_from_secs_f64(interval).unwrap_or_default());
     let counts = |heading: String, counts: &[Vec<f64>; 3]| Panel {
         heading,
@@ -132,10 +138,16 @@ fn levels(outcome: &Outcome, end: f64) -> Panel {
             format!("{} {}", id.trim_end_matches("/*"), gauge.axis.replace('_', " "))
         })
     });
-    let lines = heights(&outcome.samples, end, names.collect(), COLOURS.len());
+    let mut lines = heights(&outcome.samples, end, names.collect(), COLOURS.len());
+    let mut cut = "";
+    for (_, level) in lines.iter_mut().flat_map(|(_, layer)| &mut layer.points) {
+        if *level > HIGHEST {
+            (*level, cut) = (HIGHEST, ", cut at 200 %");
+        }
+    }
     let name = |(colour, (name, _)): (usize, &(String, Layer))| (colour, name.clone());
     Panel {
-        heading: "Bucket levels, 100 % is full".to_owned(),
+        heading: format!("Bucket levels, 100 % is full{cut}"),
         legend: lines.iter().enumerate().map(name).collect(),
         layers: lines.into_iter().map(|(_, layer)| layer).collect(),
         is_share: true,
@@ -218,7 +230,7 @@ fn wide(text: &str) -> i32 {
 /// Where each of the legend's entries begins: at the right of the heading's line where they fit
 /// there, else in lines of their own.
 fn placed(panel: &Panel) -> Vec<(i32, i32)> {
-    let widths: Vec<i32> = panel.legend.iter().map(|(_, name)| wide(name) + GAP).collect();
+    let widths: Vec<i32> = panel.legend.iter().map(|(_, name)| 15 + wide(name) + GAP).collect();
     let (left, right) = (MARGIN, WIDTH - MARGIN);
     let room = right - left - 2 * GAP - wide(&panel.heading);
     let all: i32 = widths.iter().sum();

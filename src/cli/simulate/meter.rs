@@ -1,11 +1,13 @@
 //! Limits as a simulated provider enforces them and as the report tells them: the one file here
 //! that knows what a pool is made of.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::bucket::{Level, Quota};
+use crate::domain::bucket::Level;
 use crate::domain::limits::{Axis, Bucket, Cost, LimitSettings, Pool};
 use crate::domain::told::Period;
+use crate::domain::units::Span;
 use crate::limiter::PoolLevel;
 
 /// Calls at the same time, as an axis.
@@ -23,61 +25,64 @@ pub(super) struct Gauge {
     pub(super) rate: f64,
     /// Units that may leave at once.
     pub(super) burst: f64,
-    /// What it counts, for a bucket.
-    pub(super) counts: Option<Axis>,
+    /// The limit as people write it.
+    pub(super) limit: String,
+    /// How it counts; `None` for concurrency.
+    counted: Option<(Arc<Pool>, Bucket)>,
 }
 
 impl Gauge {
-    /// What a call of so many tokens counts.
-    pub(super) fn units(&self, input: u64, output: u64) -> f64 {
-        let cost = Cost::call(input, output);
-        match self.counts {
-            Some(Axis::Requests) => cost.requests,
-            Some(Axis::InputTokens) => cost.input,
-            Some(Axis::OutputTokens) => cost.output,
-            Some(Axis::Tokens) => cost.input + cost.output,
-            None => 0.0,
-        }
+    /// Calls at the same time.
+    pub(super) fn concurrency(most: u32) -> Self {
+        let (rate, limit) = (f64::from(most), format!("{most} at once"));
+        Self { axis: CONCURRENCY, rate, burst: 0.0, limit, counted: None }
     }
 
-    /// The limit as people write it.
-    pub(super) fn limit(&self) -> String {
-        if self.counts.is_none() {
-            return format!("{} at once", self.rate);
-        }
-        match self.rate * 60.0 {
-            minute if minute >= 1.0 => format!("{}/min", (minute * 100.0).round() / 100.0),
-            minute => format!("{}/day", (minute * 1_440.0).round()),
-        }
+    /// What a call of so many tokens counts.
+    pub(super) fn units(&self, input: u64, output: u64) -> f64 {
+        let counted = self.counted.as_ref();
+        counted.map_or(1.0, |(pool, bucket)| pool.units(bucket, &Cost::call(input, output)))
     }
 }
 
-/// A bucket's name in the report.
-const fn name(bucket: &Bucket) -> &'static str {
+/// Units a second, as configured.
+fn rate(bucket: &Bucket) -> f64 {
+    bucket.limit / bucket.per.length().as_secs_f64()
+}
+
+/// What a bucket counts, by the name of its setting.
+const fn axis(bucket: &Bucket) -> &'static str {
     match (bucket.per, bucket.axis) {
-        (Period::Minute, axis) => axis.as_str(),
         (Period::Day, Axis::Requests) => "requests_per_day",
         (Period::Day, Axis::InputTokens) => "input_tokens_per_day",
         (Period::Day, Axis::OutputTokens) => "output_tokens_per_day",
         (Period::Day, Axis::Tokens) => "tokens_per_day",
+        (Period::Minute, axis) => axis.as_str(),
     }
 }
 
 /// The limits of a pool that have a bucket.
-pub(super) fn buckets(pool: &Pool) -> Vec<Gauge> {
-    let gauge = |bucket: &Bucket| Gauge {
-        axis: name(bucket),
-        rate: bucket.limit / bucket.per.length().as_secs_f64(),
-        burst: bucket.quota.burst,
-        counts: Some(bucket.axis),
+pub(super) fn buckets(pool: &Arc<Pool>) -> Vec<Gauge> {
+    let gauge = |bucket: &Bucket| {
+        let (limit, rate) = ((bucket.limit * 100.0).round() / 100.0, rate(bucket));
+        let per = match bucket.per {
+            Period::Minute => "min",
+            Period::Day => "day",
+        };
+        Gauge {
+            axis: axis(bucket),
+            rate,
+            burst: bucket.quota.burst,
+            limit: format!("{limit}/{per}"),
+            counted: Some((Arc::clone(pool), *bucket)),
+        }
     };
     pool.buckets.iter().map(gauge).collect()
 }
 
 /// How full each of [`buckets`] is: 1 is full.
-pub(super) fn levels(pool: &Pool, level: &PoolLevel) -> Vec<f64> {
-    let buckets = pool.buckets.iter().zip(&level.buckets);
-    buckets.map(|(bucket, level)| level.units / bucket.quota.burst).collect()
+pub(super) fn levels(level: &PoolLevel) -> Vec<f64> {
+    level.buckets.iter().map(|bucket| bucket.units / bucket.burst).collect()
 }
 
 /// Why a provider refuses a call.
@@ -97,22 +102,15 @@ pub(super) struct Meter {
     running: u32,
 }
 
-/// The provider's own bucket: it lets through its whole rate and its whole burst, of which
-/// Spillway uses less.
-fn whole(bucket: &Bucket) -> Quota {
-    match bucket.per {
-        Period::Minute => {
-            let rate = bucket.limit / Period::Minute.length().as_secs_f64() / 1e6;
-            Quota::even(rate, bucket.quota.burst * 2.0)
-        }
-        Period::Day => bucket.quota,
-    }
-}
-
 impl Meter {
-    /// Nothing counted.
+    /// Nothing counted. The provider lets its whole burst and rate through, of which Spillway uses
+    /// a part, and does not mind how fast use grows.
     pub(super) fn new(limits: &LimitSettings, org: &str) -> Self {
-        let pool = limits.pool(org);
+        let whole = LimitSettings { burst: Span(limits.burst.0 * 2), ramp: None, ..limits.clone() };
+        let mut pool = whole.pool(org);
+        for bucket in &mut pool.buckets {
+            bucket.quota.rate = rate(bucket) / 1e6;
+        }
         let levels = vec![Level::default(); pool.buckets.len()];
         Self { limits: limits.clone(), pool, levels, running: 0 }
     }
@@ -135,12 +133,12 @@ impl Meter {
         let cost = Cost::call(input, output);
         let mut longest: Option<(f64, Refusal)> = None;
         for (bucket, level) in self.pool.buckets.iter().zip(&self.levels) {
-            let quota = whole(bucket);
+            let quota = bucket.quota;
             let wait = quota.wait(quota.drained(*level, now), self.pool.units(bucket, &cost));
             if wait > longest.map_or(0.0, |(longest, _)| longest) {
                 // In whole milliseconds, and never too short.
                 let told = Duration::from_secs_f64((wait / 1e3).ceil().min(1e12) / 1e3);
-                longest = Some((wait, Refusal { axis: name(bucket), wait: told }));
+                longest = Some((wait, Refusal { axis: axis(bucket), wait: told }));
             }
         }
         longest.map(|(_, refusal)| refusal)
@@ -151,7 +149,7 @@ impl Meter {
         self.running += 1;
         let cost = Cost::call(input, output);
         for (bucket, level) in self.pool.buckets.iter().zip(&mut self.levels) {
-            let quota = whole(bucket);
+            let quota = bucket.quota;
             *level = quota.charged(quota.drained(*level, now), self.pool.units(bucket, &cost));
         }
     }

@@ -74,7 +74,8 @@ pub(super) struct Limit {
     pub(super) org: Option<String>,
     pub(super) models: Option<String>,
     pub(super) axis: &'static str,
-    pub(super) limit: String,
+    /// How much it allows.
+    pub(super) allowed: String,
     /// Seconds in which jobs waited that could have used it.
     pub(super) backlog_s: f64,
     /// What was used of what it allowed in that time; `null` when that was under a second.
@@ -129,7 +130,7 @@ impl From<Used> for Limit {
             org: org.map(str::to_owned),
             models: models.map(str::to_owned),
             axis: used.axis,
-            limit: used.limit,
+            allowed: used.limit,
             backlog_s: used.backlog_s,
             used: used.share,
             rate_limited: used.rate_limited,

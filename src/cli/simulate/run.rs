@@ -260,7 +260,7 @@ async fn watch(
     loop {
         if ticks.is_multiple_of(stride) {
             let levels = engine.limiter().levels(pools).await?;
-            let levels = pools.iter().zip(&levels).flat_map(|(pool, now)| meter::levels(pool, now));
+            let levels = levels.iter().flat_map(meter::levels);
             samples.push(Sample { at: begun.elapsed().as_secs_f64(), levels: levels.collect() });
         }
         if samples.len() >= MOST_SAMPLES {
@@ -295,8 +295,7 @@ async fn seen(
         }
     }
     let first = arrivals.first().map_or(DateTime::UNIX_EPOCH, |arrival| arrival.at);
-    let since =
-        |at: DateTime<Utc>| (at - first).num_microseconds().map_or(0.0, |micros| seconds(micros));
+    let since = |at: DateTime<Utc>| (at - first).num_microseconds().map_or(0.0, seconds);
     let mut departed: Vec<Option<f64>> = vec![None; arrivals.len()];
     for call in calls {
         if let Some(departed) = departed.get_mut(call.row) {

@@ -96,6 +96,9 @@ pub(super) fn steps(counts: &[Vec<f64>; 3], interval: f64) -> Vec<Layer> {
     layers
 }
 
+/// A line's height, name and points.
+type Line = (f64, String, Vec<(f64, f64)>);
+
 /// The highest lines of levels with their names, thinned out to what can be seen.
 pub(super) fn heights(
     samples: &[Sample],
@@ -105,7 +108,7 @@ pub(super) fn heights(
 ) -> Vec<(String, Layer)> {
     #[expect(clippy::cast_precision_loss, reason = "a count of points")]
     let width = end / POINTS as f64;
-    let mut lines: Vec<(f64, String, Vec<(f64, f64)>)> = names
+    let mut lines: Vec<Line> = names
         .into_iter()
         .enumerate()
         .map(|(index, name)| {

@@ -42,50 +42,49 @@ pub(super) fn headline(report: &Report) -> String {
 
 /// The whole of it.
 pub(super) fn table(report: &Report) -> String {
-    let mut out = format!("{}\n\n", report.headline);
     let first = report.first_arrival;
-    out += &columns(["lane", "jobs", "answered", "wait p50", "p99", "max", "finished"], {
-        report.lanes.iter().map(|part| row(part, first)).collect()
-    });
-    out.push('\n');
-    out += &columns(["workflow", "jobs", "answered", "wait p50", "p99", "max", "finished"], {
-        report.workflows.iter().take(MOST_WORKFLOWS).map(|part| row(part, first)).collect()
-    });
+    let parts = |parts: &[Part], name| {
+        let rows: Vec<[String; 7]> =
+            parts.iter().take(MOST_WORKFLOWS).map(|part| row(part, first)).collect();
+        columns([name, "jobs", "answered", "wait p50", "p99", "max", "finished"], &rows)
+    };
+    let mut lines = vec![report.headline.clone(), String::new()];
+    lines.extend(parts(&report.lanes, "lane"));
+    lines.push(String::new());
+    lines.extend(parts(&report.workflows, "workflow"));
     let more = report.workflows.len().saturating_sub(MOST_WORKFLOWS);
     if more > 0 {
-        out += &format!("  and {more} more; --json tells all\n");
+        lines.push(format!("  and {more} more; --json tells all"));
     }
-    out.push('\n');
-    out += &columns(["org", "models", "axis", "limit", "backlog", "used of it", "429"], {
-        report.limits.iter().map(limit).collect()
-    });
-    out.push('\n');
-    out += &totals(report);
-    out
+    lines.push(String::new());
+    let limits: Vec<[String; 7]> = report.limits.iter().map(limit).collect();
+    let heads = ["org", "models", "axis", "limit", "backlog", "used of it", "429"];
+    lines.extend(columns(heads, &limits));
+    lines.push(String::new());
+    lines.extend(totals(report));
+    lines.push(String::new());
+    lines.join("\n")
 }
 
-fn totals(report: &Report) -> String {
-    let mut out = String::new();
-    let mut line = |label: &str, value: &str| {
-        out += &format!("  {label:<14}{value}\n");
-    };
+fn totals(report: &Report) -> Vec<String> {
+    let line = |label: &str, value: &str| format!("  {label:<14}{value}");
     let first = report.first_arrival;
     let last = clock(report.last_arrival, first);
-    line("arrivals", &format!("{} to {last} UTC", first.format("%Y-%m-%d %H:%M:%S")));
-    match report.drained_at.zip(report.drained_in_s) {
-        Some((at, within)) => {
-            line("drained", &format!("{}, after {}", clock(at, first), wait(Some(within))));
-        }
-        None => line("drained", "not within --patience"),
-    }
-    line("answered", &format!("{} of {}", grouped(report.answered), grouped(report.jobs)));
-    for (reason, count) in &report.reasons {
-        line("", &format!("{} {reason}", grouped(*count)));
-    }
+    let drained = match report.drained_at.zip(report.drained_in_s) {
+        Some((at, within)) => format!("{}, after {}", clock(at, first), wait(Some(within))),
+        None => "not within --patience".to_owned(),
+    };
     let (calls, limited) = (grouped(report.calls), grouped(report.rate_limited));
-    line("calls", &format!("{calls}, {limited} answered 429"));
-    line("cost", &cost(report));
-    out
+    let answered = format!("{} of {}", grouped(report.answered), grouped(report.jobs));
+    let arrivals = format!("{} to {last} UTC", first.format("%Y-%m-%d %H:%M:%S"));
+    let reasons = report.reasons.iter();
+    let reasons = reasons.map(|(reason, count)| format!("{} {reason}", grouped(*count)));
+    let mut lines =
+        vec![line("arrivals", &arrivals), line("drained", &drained), line("answered", &answered)];
+    lines.extend(reasons.map(|reason| line("", &reason)));
+    lines.push(line("calls", &format!("{calls}, {limited} answered 429")));
+    lines.push(line("cost", &cost(report)));
+    lines
 }
 
 fn row(part: &Part, first: DateTime<Utc>) -> [String; 7] {
@@ -106,7 +105,7 @@ fn limit(limit: &Limit) -> [String; 7] {
         limit.org.clone().unwrap_or_else(|| "(this replica)".to_owned()),
         limit.models.clone().unwrap_or_default(),
         axis(limit.axis),
-        limit.limit.clone(),
+        limit.allowed.clone(),
         wait(Some(limit.backlog_s)),
         used,
         grouped(limit.rate_limited),
@@ -114,27 +113,25 @@ fn limit(limit: &Limit) -> [String; 7] {
 }
 
 /// Rows under their heads: names to the left, figures to the right.
-fn columns(heads: [&str; 7], rows: Vec<[String; 7]>) -> String {
-    let heads = heads.map(str::to_owned);
+fn columns(heads: [&str; 7], rows: &[[String; 7]]) -> Vec<String> {
+    const NAMES: [&str; 5] = ["lane", "workflow", "org", "models", "axis"];
+    let titles = heads.map(str::to_owned);
+    let rows = || std::iter::once(&titles).chain(rows);
     let mut widths = [0; 7];
-    for row in std::iter::once(&heads).chain(&rows) {
+    for row in rows() {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let mut out = String::new();
-    for row in std::iter::once(&heads).chain(&rows) {
-        let mut line = String::new();
-        for (cell, (width, head)) in row.iter().zip(widths.iter().zip(&heads)) {
-            let is_name = ["lane", "workflow", "org", "models", "axis"].contains(&head.as_str());
+    let line = |row: &[String; 7]| {
+        let cells = row.iter().zip(widths).zip(heads).map(|((cell, width), head)| {
             let pad = " ".repeat(width.saturating_sub(cell.chars().count()));
-            line += "  ";
-            line += &if is_name { format!("{cell}{pad}") } else { format!("{pad}{cell}") };
-        }
-        out += line.trim_end();
-        out.push('\n');
-    }
-    out
+            if NAMES.contains(&head) { format!("{cell}{pad}") } else { format!("{pad}{cell}") }
+        });
+        let cells: Vec<String> = cells.collect();
+        format!("  {}", cells.join("  ")).trim_end().to_owned()
+    };
+    rows().map(line).collect()
 }
 
 /// A time of day, with its date when that is not the first arrival's.

@@ -35,15 +35,15 @@ pub(super) fn used(outcome: &Outcome) -> Vec<Used> {
             outcome.calls.iter().filter(|call| call.pools.contains(&pool.id)).collect();
         let backlog = backlog(outcome, &calls, concerned);
         let mut gauges = meter::buckets(pool);
-        gauges.extend(pool.concurrency.map(concurrency));
+        gauges.extend(pool.concurrency.map(Gauge::concurrency));
         for gauge in gauges {
             let refused = outcome.calls.iter().filter_map(|call| call.refused.as_ref());
             let refused = refused.filter(|(id, axis)| *id == pool.id && *axis == gauge.axis);
             found.push(Used {
                 pool: Some(pool.id.clone()),
                 axis: gauge.axis,
-                limit: gauge.limit(),
-                backlog_s: backlog.iter().map(|(from, to)| to - from).sum(),
+                limit: gauge.limit.clone(),
+                backlog_s: length(&backlog),
                 share: share(&gauge, &backlog, (outcome, &calls)),
                 rate_limited: refused.count(),
             });
@@ -51,20 +51,16 @@ pub(super) fn used(outcome: &Outcome) -> Vec<Used> {
     }
     let calls: Vec<&Call> = outcome.calls.iter().filter(|call| call.refused.is_none()).collect();
     let backlog = backlog(outcome, &calls, |_| true);
-    let own = concurrency(u32::try_from(outcome.concurrency).unwrap_or(u32::MAX));
+    let own = Gauge::concurrency(u32::try_from(outcome.concurrency).unwrap_or(u32::MAX));
     found.push(Used {
         pool: None,
         axis: CONCURRENCY,
-        limit: own.limit(),
-        backlog_s: backlog.iter().map(|(from, to)| to - from).sum(),
+        limit: own.limit.clone(),
+        backlog_s: length(&backlog),
         share: share(&own, &backlog, (outcome, &calls)),
         rate_limited: 0,
     });
     found
-}
-
-fn concurrency(most: u32) -> Gauge {
-    Gauge { axis: CONCURRENCY, rate: f64::from(most), burst: 0.0, counts: None }
 }
 
 /// When jobs waited between the first and the last of these calls.
@@ -94,13 +90,18 @@ fn backlog(
     joined
 }
 
+/// How long they are together.
+fn length(spans: &[(f64, f64)]) -> f64 {
+    spans.iter().fold(0.0, |sum, (from, to)| sum + (to - from))
+}
+
 /// What of a limit these calls used while there was a backlog.
 fn share(
     gauge: &Gauge,
     backlog: &[(f64, f64)],
     (outcome, calls): (&Outcome, &[&Call]),
 ) -> Option<f64> {
-    let time: f64 = backlog.iter().map(|(from, to)| to - from).sum();
+    let time = length(backlog);
     if time < LEAST {
         return None;
     }
