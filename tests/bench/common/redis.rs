@@ -1,4 +1,4 @@
-//! The one redis-server that all servers under measurement use in turn.
+//! A redis-server of the benchmark's own.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,8 +8,8 @@ use ::redis::{Client, Connection, FromRedisValue, InfoDict};
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-use crate::process::Process;
-use crate::server::free_port;
+use super::free_port;
+use super::process::Process;
 
 /// When Redis syncs its append-only file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +77,11 @@ impl RedisServer {
     /// Where it listens.
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The port of it.
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
     }
 
     /// Empties it and its file, so that each measurement finds the same.
