@@ -217,12 +217,10 @@ fn callbacks(config: &Config) -> Callbacks {
     Callbacks {
         schedule: settings.schedule.clone().map_or_else(Schedule::default, Schedule),
         per_host: LimitSettings {
-            models: vec!["*".to_owned()],
             requests: Some(settings.per_host_rate),
-            input_tokens: None,
-            output_tokens: None,
             concurrency: Some(settings.per_host_concurrency),
             burst: settings.per_host_burst,
+            ..LimitSettings::default()
         },
     }
 }

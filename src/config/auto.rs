@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Environment;
 use super::document::Document;
-use crate::domain::limits::LimitSettings;
+use crate::domain::limits::{Learn, LimitSettings};
 use crate::provider::settings::Vendor;
 
 /// The order in which vendors stand in a route made here.
@@ -56,12 +56,19 @@ pub(super) fn add_accounts(document: &mut Document, environment: &Environment) {
     for vendor in ORDER {
         let key = vendor.env_key().and_then(|name| environment.get(name));
         let Some(key) = key.map(|key| key.trim()).filter(|key| !key.is_empty()) else { continue };
-        let limits = presets.get(vendor.as_str()).map(|preset| json!(preset.limits));
+        let limits = presets.get(vendor.as_str()).map(|preset| json!(guessed(&preset.limits)));
         document.set(
             &["accounts".to_owned(), vendor.as_str().to_owned()],
             json!({ "provider": vendor, "api_key": key, "limits": without_null(limits) }),
         );
     }
+}
+
+/// Nobody has vouched for these figures: the provider's own words correct them both ways.
+fn guessed(limits: &[LimitSettings]) -> Vec<LimitSettings> {
+    let both =
+        |limits: &LimitSettings| LimitSettings { learn: Some(Learn::Both), ..limits.clone() };
+    limits.iter().map(both).collect()
 }
 
 /// Limits as they would be written: what is not limited is left out.

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use super::load::Loaded;
 use super::resolve::{Account, Plan};
 use crate::domain::job::Lane;
-use crate::domain::limits::LimitSettings;
+use crate::domain::limits::{Axis, Learn, LimitSettings};
 use crate::domain::route::Route;
 use crate::domain::task::Task;
 use crate::domain::units::Span;
@@ -89,17 +89,22 @@ fn write_account(out: &mut String, account: &Account) -> fmt::Result {
 }
 
 fn limits_in_words(limits: &LimitSettings) -> String {
-    let rates = [
-        (limits.requests, "requests"),
-        (limits.input_tokens, "input tokens"),
-        (limits.output_tokens, "output tokens"),
-    ];
-    let mut words: Vec<String> = rates
-        .into_iter()
-        .filter_map(|(rate, name)| rate.map(|rate| format!("{rate} {name}")))
-        .collect();
+    let named = |axis: Axis| axis.as_str().replace('_', " ");
+    let rates = limits.rates().into_iter();
+    let mut words: Vec<String> =
+        rates.filter_map(|(axis, rate)| Some(format!("{} {}", rate?, named(axis)))).collect();
+    let days = limits.days().into_iter();
+    words
+        .extend(days.filter_map(|(axis, amount)| Some(format!("{}/day {}", amount?, named(axis)))));
+    words.extend(limits.day_resets.map(|at| format!("days begin at {at} UTC")));
     words.extend(limits.concurrency.map(|calls| format!("{calls} at the same time")));
     words.push(format!("burst {}", limits.burst));
+    words.extend(limits.ramp.map(|ramp| format!("ramp {ramp}")));
+    words.extend(match limits.learn.unwrap_or_default() {
+        Learn::Off => Some("pinned".to_owned()),
+        Learn::Down => None,
+        Learn::Both => Some("guessed, corrected by what the provider says".to_owned()),
+    });
     words.join(", ")
 }
 

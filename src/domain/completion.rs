@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::told::Told;
+
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Message {
@@ -161,4 +163,6 @@ pub struct Completion {
     pub usage: Option<Usage>,
     /// What the provider says it cost (OpenRouter does).
     pub cost_usd: Option<f64>,
+    /// What the provider says of its limits.
+    pub told: Vec<Told>,
 }

@@ -49,6 +49,15 @@ impl Lane {
         }
     }
 
+    /// The lane's place in [`Lane::ALL`].
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Interactive => 0,
+            Self::Standard => 1,
+            Self::Batch => 2,
+        }
+    }
+
     /// Reads a lane's name.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|lane| lane.as_str() == text)

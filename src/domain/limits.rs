@@ -5,8 +5,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bucket::Quota;
-use super::units::{Rate, Span};
+use super::bucket::{Quota, Resets};
+use super::told::Period;
+use super::units::{Growth, Rate, Span, TimeOfDay};
 
 /// What a provider counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -23,9 +24,6 @@ pub enum Axis {
 }
 
 impl Axis {
-    /// All axes, in the order the limiter stores them.
-    pub const ALL: [Self; 3] = [Self::Requests, Self::InputTokens, Self::OutputTokens];
-
     /// The axis' name in metrics and messages.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -53,6 +51,21 @@ pub struct LimitSettings {
     /// Tokens received: `10000/min`.
     #[serde(default)]
     pub output_tokens: Option<Rate>,
+    /// Tokens sent and received together, as OpenAI, Groq and Cerebras count: `30000/min`.
+    #[serde(default)]
+    pub tokens: Option<Rate>,
+    /// Calls in a day.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub requests_per_day: Option<u64>,
+    /// Tokens sent and received in a day.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub tokens_per_day: Option<u64>,
+    /// The time of day (UTC, `08:00`) at which a day's limits begin anew. Default: they come back
+    /// evenly over the day, as Groq and most others have it.
+    #[serde(default)]
+    pub day_resets: Option<TimeOfDay>,
     /// Calls at the same time.
     #[serde(default)]
     #[schemars(range(min = 1))]
@@ -61,6 +74,58 @@ pub struct LimitSettings {
     /// the other half absorbs the uneven way of requests through the network.
     #[serde(default = "one_second")]
     pub burst: Span,
+    /// How fast use may grow from idle: `2x/10s`, begun at a tenth of the limits.
+    #[serde(default)]
+    pub ramp: Option<Growth>,
+    /// Whether tokens read from the provider's prompt cache count. Default: as the provider counts.
+    #[serde(default)]
+    pub cached_input: Option<CachedInput>,
+    /// Which way the provider's own words may correct these limits. Default: down.
+    #[serde(default)]
+    pub learn: Option<Learn>,
+}
+
+/// Whether tokens read from a provider's prompt cache count as sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CachedInput {
+    /// They do not.
+    Free,
+    /// They do.
+    Counted,
+}
+
+/// Which way a provider's own words may correct a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Learn {
+    /// Not at all: the figures are pinned.
+    Off,
+    /// Down only: the operator may have left room for other software on purpose.
+    #[default]
+    Down,
+    /// Both ways: the figures were guessed.
+    Both,
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        Self {
+            models: any_model(),
+            requests: None,
+            input_tokens: None,
+            output_tokens: None,
+            tokens: None,
+            requests_per_day: None,
+            tokens_per_day: None,
+            day_resets: None,
+            concurrency: None,
+            burst: one_second(),
+            ramp: None,
+            cached_input: None,
+            learn: None,
+        }
+    }
 }
 
 fn any_model() -> Vec<String> {
@@ -74,25 +139,130 @@ const fn one_second() -> Span {
 /// The part of a provider's burst that we use ourselves; see [`LimitSettings::burst`].
 const BURST_SHARE: f64 = 0.5;
 
+/// A provider may count a minute as it slides rather than leak: what leaves at once and what leaks
+/// in a minute must then fit together. The rate gives way by the burst, by one part in 200 at
+/// least and one in 100 at most: a burst larger than that speaks of a bucket.
+const GIVES_WAY: (f64, f64) = (0.005, 0.01);
+
 impl LimitSettings {
     /// Whether these limits count this model.
     pub fn counts(&self, model: &str) -> bool {
         self.models.iter().any(|pattern| glob(pattern, model))
     }
 
+    /// Whether nothing is limited.
+    pub fn is_unlimited(&self) -> bool {
+        self.rates().iter().all(|(_, rate)| rate.is_none())
+            && self.days().iter().all(|(_, amount)| amount.is_none())
+            && self.concurrency.is_none()
+    }
+
+    /// The axis that has a daily limit twice, as an amount and as a rate.
+    pub fn said_twice(&self) -> Option<Axis> {
+        let daily = |wanted: Axis| {
+            let said = |(axis, rate): (Axis, Option<Rate>)| {
+                axis == wanted && rate.is_some_and(|rate| rate.per >= Period::Day.length())
+            };
+            self.rates().into_iter().any(said)
+        };
+        let both = |(axis, amount): &(Axis, Option<u64>)| amount.is_some() && daily(*axis);
+        self.days().into_iter().find(both).map(|(axis, _)| axis)
+    }
+
+    /// The rates, by axis.
+    pub const fn rates(&self) -> [(Axis, Option<Rate>); 4] {
+        [
+            (Axis::Requests, self.requests),
+            (Axis::InputTokens, self.input_tokens),
+            (Axis::OutputTokens, self.output_tokens),
+            (Axis::Tokens, self.tokens),
+        ]
+    }
+
+    /// A day's amounts, by axis.
+    pub const fn days(&self) -> [(Axis, Option<u64>); 2] {
+        [(Axis::Requests, self.requests_per_day), (Axis::Tokens, self.tokens_per_day)]
+    }
+
     /// The buckets these limits stand for, in an org's name.
     pub fn pool(&self, org: &str) -> Pool {
-        let quota = |rate: Option<Rate>| {
-            rate.map(|rate| {
-                let per_second = rate.per_second();
-                let burst = per_second * self.burst.0.as_secs_f64() * BURST_SHARE;
-                Quota { rate: per_second / 1e6, burst: burst.max(1.0) }
-            })
-        };
+        let limited = self.rates().into_iter();
+        let rated = limited.filter_map(|(axis, rate)| Some(self.bucket(axis, rate?)));
+        let twice = self.said_twice();
+        let days = self.days().into_iter().filter(|(axis, _)| Some(*axis) != twice);
+        let daily = days.filter_map(|(axis, amount)| {
+            Some(self.day_bucket(axis, Rate { amount: amount?, per: Period::Day.length() }))
+        });
         Pool {
             id: format!("{org}/{}", self.models.join(",")),
-            quotas: [quota(self.requests), quota(self.input_tokens), quota(self.output_tokens)],
+            buckets: rated.chain(daily).collect(),
             concurrency: self.concurrency,
+            counts_cached_input: self.cached_input != Some(CachedInput::Free),
+            learn: self.learn.unwrap_or_default(),
+        }
+    }
+
+    fn bucket(&self, axis: Axis, rate: Rate) -> Bucket {
+        if rate.per >= Period::Day.length() {
+            return self.day_bucket(axis, rate);
+        }
+        let per_second = rate.per_second();
+        let burst = (per_second * self.burst.0.as_secs_f64() * BURST_SHARE).max(1.0);
+        let beside = if axis == Axis::Requests { burst - 1.0 } else { burst };
+        let in_period = per_second * rate.per.as_secs_f64();
+        let gives_way = (beside / in_period).clamp(GIVES_WAY.0, GIVES_WAY.1);
+        let ramp = self.ramp.map(Into::into);
+        let rate = per_second / 1e6 * (1.0 - gives_way);
+        let quota = Quota { rate, burst, ramp, resets: None };
+        Bucket { axis, per: Period::Minute, limit: per_second * 60.0, quota }
+    }
+
+    fn day_bucket(&self, axis: Axis, rate: Rate) -> Bucket {
+        let day = Period::Day.length().as_secs_f64();
+        let limit = rate.per_second() * day;
+        let resets = self.day_resets.map(|at| Resets {
+            period: day * 1e6,
+            offset: at.since_midnight().as_secs_f64() * 1e6,
+        });
+        let quota = Quota { resets, ..Quota::even(limit / day / 1e6, limit) };
+        Bucket { axis, per: Period::Day, limit, quota }
+    }
+}
+
+/// One limit on one axis.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bucket {
+    /// What it counts.
+    pub axis: Axis,
+    /// Over what time.
+    pub per: Period,
+    /// Units in that time, as configured. A call of more can never be served.
+    pub limit: f64,
+    /// Its arithmetic.
+    pub quota: Quota,
+}
+
+impl Bucket {
+    /// The bucket's name within its pool, as it stands in the store.
+    pub const fn key(&self) -> &'static str {
+        match (self.per, self.axis) {
+            (Period::Minute, Axis::Requests) => "r",
+            (Period::Minute, Axis::InputTokens) => "i",
+            (Period::Minute, Axis::OutputTokens) => "o",
+            (Period::Minute, Axis::Tokens) => "t",
+            (Period::Day, Axis::Requests) => "R",
+            (Period::Day, Axis::InputTokens) => "I",
+            (Period::Day, Axis::OutputTokens) => "O",
+            (Period::Day, Axis::Tokens) => "T",
+        }
+    }
+
+    /// The bucket as it is now: as far as a learned limit and what refusals have left go. A day's
+    /// bucket knows no rate that refusals could find.
+    pub fn quota_at(&self, learned: f64, share: f64) -> Quota {
+        match self.per {
+            Period::Minute => self.quota.scaled(learned * share),
+            Period::Day => self.quota.scaled(learned),
         }
     }
 }
@@ -103,43 +273,64 @@ impl LimitSettings {
 pub struct Pool {
     /// Its name; pools of one name are one, whoever asks.
     pub id: String,
-    /// A bucket for each axis that is limited, in the order of [`Axis::ALL`].
-    pub quotas: [Option<Quota>; 3],
+    /// A bucket for each limit.
+    pub buckets: Vec<Bucket>,
     /// Calls at the same time.
     pub concurrency: Option<u32>,
+    /// Whether tokens read from the provider's prompt cache count as sent.
+    pub counts_cached_input: bool,
+    /// Which way the provider's own words may correct the limits.
+    pub learn: Learn,
 }
 
 impl Pool {
-    /// How long its fullest bucket is over its burst, at these levels.
-    pub fn full_for(&self, units: [Option<f64>; 3]) -> Duration {
-        let over = |(quota, level): (&Option<Quota>, Option<f64>)| {
-            quota.map(|quota| (level.unwrap_or_default() - quota.burst).max(0.0) / quota.rate)
-        };
-        let micros = self.quotas.iter().zip(units).filter_map(over).fold(0.0, f64::max);
+    /// What a call takes from one of the pool's buckets.
+    pub fn units(&self, bucket: &Bucket, cost: &Cost) -> f64 {
+        let input = if self.counts_cached_input { cost.input } else { cost.input - cost.cached };
+        match bucket.axis {
+            Axis::Requests => cost.requests,
+            Axis::InputTokens => input,
+            Axis::OutputTokens => cost.output,
+            Axis::Tokens => input + cost.output,
+        }
+    }
+
+    /// The first bucket whose whole limit is less than this call takes: the call can never be
+    /// served.
+    pub fn too_small_for(&self, cost: &Cost) -> Option<&Bucket> {
+        self.buckets.iter().find(|bucket| self.units(bucket, cost) > bucket.limit)
+    }
+
+    /// How long the slowest of the buckets needs for this cost on average.
+    pub fn drain_time(&self, cost: &Cost) -> Duration {
+        let micros = self
+            .buckets
+            .iter()
+            .map(|bucket| self.units(bucket, cost) / bucket.quota.rate)
+            .fold(0.0, f64::max);
         Duration::from_secs_f64((micros / 1e6).min(1e9))
     }
 }
 
-/// What a call takes from its pools, in the order of [`Axis::ALL`].
+/// What a call takes from its pools.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Cost(pub [f64; 3]);
+pub struct Cost {
+    /// Calls: one, or none when nothing was sent.
+    pub requests: f64,
+    /// Tokens sent, cached or not.
+    pub input: f64,
+    /// The part of them that was read from the provider's prompt cache.
+    pub cached: f64,
+    /// Tokens received.
+    pub output: f64,
+}
 
 impl Cost {
     /// One call with this many tokens.
-    pub fn call(input_tokens: u64, output_tokens: u64) -> Self {
-        #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
-        Self([1.0, input_tokens as f64, output_tokens as f64])
-    }
-
-    /// How long the slowest of a pool's axes needs for this cost on average.
-    pub fn drain_time(&self, pool: &Pool) -> Duration {
-        let micros = pool
-            .quotas
-            .iter()
-            .zip(self.0)
-            .filter_map(|(quota, cost)| quota.map(|quota| cost / quota.rate))
-            .fold(0.0, f64::max);
-        Duration::from_secs_f64((micros / 1e6).min(1e9))
+    #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
+    pub const fn call(input_tokens: u64, output_tokens: u64) -> Self {
+        let (input, output) = (input_tokens as f64, output_tokens as f64);
+        Self { requests: 1.0, input, cached: 0.0, output }
     }
 }
 
@@ -180,6 +371,39 @@ mod tests {
         }
         for (pattern, text) in [("a", "ab"), ("a*", "ba"), ("*b", "abc"), ("a*a", "a")] {
             assert!(!glob(pattern, text), "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn each_limit_is_a_bucket_of_its_own() {
+        let settings = LimitSettings {
+            requests: Rate::parse("600/min"),
+            tokens: Rate::parse("6000/min"),
+            requests_per_day: Some(1_000),
+            ..LimitSettings::default()
+        };
+        let pool = settings.pool("acme");
+        let keys: Vec<&str> = pool.buckets.iter().map(Bucket::key).collect();
+        assert_eq!(keys, ["r", "t", "R"]);
+        let cost = Cost { cached: 300.0, ..Cost::call(500, 50) };
+        let units: Vec<f64> = pool.buckets.iter().map(|b| pool.units(b, &cost)).collect();
+        assert_eq!(units, [1.0, 550.0, 1.0]);
+        let free = LimitSettings { cached_input: Some(CachedInput::Free), ..settings };
+        let pool = free.pool("acme");
+        assert!((pool.units(&pool.buckets[1], &cost) - 250.0).abs() < 1e-9);
+        assert!(pool.too_small_for(&Cost::call(5_000, 1_001)).is_some());
+        assert!(pool.too_small_for(&Cost::call(5_000, 999)).is_none());
+    }
+
+    #[test]
+    fn what_leaves_in_a_minute_stays_within_the_limit() {
+        for text in ["600/min", "50/min", "1000000/min"] {
+            let rate = Rate::parse(text).unwrap();
+            let pool =
+                LimitSettings { input_tokens: Some(rate), ..LimitSettings::default() }.pool("acme");
+            let quota = pool.buckets[0].quota;
+            let most = quota.burst + quota.rate * 60e6;
+            assert!(most <= rate.amount as f64 * 1.011 && most >= rate.amount as f64 * 0.97);
         }
     }
 }

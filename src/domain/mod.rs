@@ -10,6 +10,7 @@ pub mod result;
 pub mod retry;
 pub mod route;
 pub mod schema;
+pub mod share;
 pub mod task;
 pub mod told;
 pub mod units;

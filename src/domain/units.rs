@@ -31,6 +31,12 @@ pub struct Growth {
     pub from: f64,
 }
 
+/// A time of day, in UTC: `08:00`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeOfDay {
+    minutes: u16,
+}
+
 /// A number of bytes: `64KiB`, `1MiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub usize);
@@ -39,6 +45,7 @@ const SPAN_FORM: &str = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$";
 const RATE_FORM: &str = r"^[1-9][0-9]*/(s|sec|min|m|h|hour|d|day)$";
 const GROWTH_FORM: &str =
     r"^[0-9]+(\.[0-9]+)?x/[0-9]+(\.[0-9]+)?(ms|s|m|h)( from [0-9]+(\.[0-9]+)?%)?$";
+const TIME_FORM: &str = "^([01][0-9]|2[0-3]):[0-5][0-9]$";
 const SIZE_FORM: &str = r"^[0-9]+(B|KiB|MiB|GiB)?$";
 
 impl Span {
@@ -108,6 +115,21 @@ impl Growth {
     }
 }
 
+impl TimeOfDay {
+    /// Reads `08:00`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (hours, minutes) = text.split_once(':').filter(|_| text.len() == 5)?;
+        let hours = hours.parse::<u16>().ok().filter(|hours| *hours < 24)?;
+        let minutes = minutes.parse::<u16>().ok().filter(|minutes| *minutes < 60)?;
+        Some(Self { minutes: hours * 60 + minutes })
+    }
+
+    /// How long after midnight it is.
+    pub fn since_midnight(self) -> Duration {
+        Duration::from_secs(u64::from(self.minutes) * 60)
+    }
+}
+
 impl Size {
     /// Reads `1048576`, `64KiB`, `1MiB`.
     pub fn parse(text: &str) -> Option<Self> {
@@ -155,6 +177,12 @@ impl fmt::Display for Growth {
     }
 }
 
+impl fmt::Display for TimeOfDay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02}:{:02}", self.minutes / 60, self.minutes % 60)
+    }
+}
+
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")]
@@ -197,6 +225,7 @@ macro_rules! as_text {
 as_text!(Span, SPAN_FORM, "a duration such as 250ms, 2s, 15m, 72h or 30d");
 as_text!(Rate, RATE_FORM, "a rate such as 10/s, 50/min, 1000/h or 14400/day");
 as_text!(Growth, GROWTH_FORM, "a growth such as 2x/10s or 1.5x/1m from 5%");
+as_text!(TimeOfDay, TIME_FORM, "a time of day such as 08:00");
 as_text!(Size, SIZE_FORM, "a size such as 64KiB or 1MiB");
 
 #[cfg(test)]
@@ -212,6 +241,10 @@ mod tests {
         let growth = Growth::parse("2x/10s").unwrap();
         assert_eq!(growth.to_string(), "2x/10s from 10%");
         assert_eq!(Growth::parse("1.5x/1m from 5%").map(|growth| growth.from), Some(0.05));
+        assert_eq!(TimeOfDay::parse("08:30").map(|at| at.to_string()), Some("08:30".to_owned()));
+        for bad in ["8:00", "24:00", "08:60", "08-00", ""] {
+            assert_eq!(TimeOfDay::parse(bad), None, "{bad}");
+        }
         for bad in ["2/10s", "1x/10s", "0.5x/1s", "2x/0s", "2x/10", "2x/10s from 0%", "-2x/1s"] {
             assert_eq!(Growth::parse(bad), None, "{bad}");
         }

@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::catalog::Target;
 use super::finish::Answer;
 use super::judge::{
-    Judged, another_may_serve, attempt, backoff, falls_through, judge, metered, no_step,
-    outcome_of, refused, rejected, used,
+    Judged, another_may_serve, attempt, backoff, end, falls_through, judge, metered, no_step,
+    outcome_of, refused, rejected, told,
 };
+use super::learned::Lesson;
 use super::place::{Departure, Placement};
+use super::pump::Permit;
 use super::upkeep::expired;
 use crate::domain::completion::{Completion, Prompt, Usage};
 use crate::domain::job::Job;
@@ -23,6 +24,7 @@ use crate::domain::limits::Cost;
 use crate::domain::result::{Attempt, JobError, Outcome, Status, millis_between};
 use crate::domain::route::Step;
 use crate::domain::task::Task;
+use crate::limiter::End;
 use crate::provider::{ProviderError, codes};
 use crate::queue::{LeaseToken, Verdict};
 use crate::telemetry::metrics;
@@ -34,7 +36,11 @@ pub(super) struct Run {
     pub(super) lost: CancellationToken,
     pub(super) task: Arc<Task>,
     pub(super) prompt: Prompt,
+    /// Names the turn it asks for next.
+    pub(super) turn: String,
+    /// As estimated from the prompt's size.
     pub(super) input_tokens: u64,
+    /// As the task's answers usually have.
     pub(super) output_tokens: u64,
     pub(super) progress: Progress,
 }
@@ -92,12 +98,7 @@ enum Next {
 }
 
 /// Walks the route from this departure on. The permit is held until the job leaves our hands.
-pub(super) async fn walk(
-    engine: Arc<Engine>,
-    mut run: Run,
-    departure: Departure,
-    permit: OwnedSemaphorePermit,
-) {
+pub(super) async fn walk(engine: Arc<Engine>, mut run: Run, departure: Departure, permit: Permit) {
     let mut tried = Vec::new();
     let mut departure = departure;
     loop {
@@ -110,6 +111,7 @@ pub(super) async fn walk(
             Next::Dropped => break,
             Next::Step => {}
         }
+        run.turn = engine.turn_id();
         tried.push(departure.target.step.name());
         if let Some(error) = run.given_up(engine.settings.max_attempts) {
             break engine.finish_without(&run, Status::Failed, error).await;
@@ -204,11 +206,11 @@ impl Run {
 impl Engine {
     /// One call to a provider.
     async fn attempt(&self, run: &mut Run, departure: &Departure) -> Next {
-        let Departure { target, ask, wait } = departure;
+        let Departure { target, ask, wait, .. } = departure;
         tokio::select! {
             () = tokio::time::sleep(*wait) => {}
             () = run.lost.cancelled() => {
-                self.settle_turn(ask, Some(Cost::default())).await;
+                self.settle_turn(ask, &End::used(Cost::default())).await;
                 return Next::Dropped;
             }
         }
@@ -218,6 +220,7 @@ impl Engine {
             run.progress.queued_ms = Some(queued);
             metrics::started(run.job.lane.as_str(), Duration::from_millis(queued));
         }
+        self.learned.departed(&run.job.route, run.input_tokens, run.output_tokens);
         let left = run.job.deliver_by.map(|by| (by - started).to_std().unwrap_or_default());
         let timeout = left.map_or(run.task.timeout, |left| left.min(run.task.timeout));
         let call = target.provider.complete(&target.step.model, &run.prompt, timeout);
@@ -225,12 +228,13 @@ impl Engine {
             answer = call => answer,
             () = run.lost.cancelled() => {
                 tracing::info!(job.id = %run.job.id, "lease lost, call cancelled");
-                self.settle_turn(ask, None).await;
+                self.settle_turn(ask, &End::default()).await;
                 return Next::Dropped;
             }
         };
         let took = Duration::from_millis(millis_between(started, self.clock.now()));
-        self.settle_turn(ask, used(&answer)).await;
+        self.settle_turn(ask, &end(&answer, took)).await;
+        self.heed(target, told(&answer)).await;
         let error = match answer {
             Ok(completion) => return self.answered(run, target, completion, took),
             Err(error) => error,
@@ -246,7 +250,14 @@ impl Engine {
     /// What to make of an answer.
     fn answered(&self, run: &mut Run, target: &Target, answer: Completion, took: Duration) -> Next {
         let step = &target.step;
-        self.learned.answered(&step.name(), &run.task.name, answer.usage.as_ref(), took);
+        self.learned.answered(&Lesson {
+            step: &step.name(),
+            task: &run.task.name,
+            cap: run.task.max_output_tokens,
+            estimated_input: run.input_tokens,
+            usage: answer.usage.as_ref(),
+            took,
+        });
         let names = (step.provider.as_str(), step.model.as_str());
         let priced = |usage| self.catalog.prices().cost(names, usage, self.clock.now());
         let cost_usd = answer.cost_usd.or_else(|| answer.usage.as_ref().and_then(priced));
@@ -378,7 +389,9 @@ impl Engine {
 
     /// Back into its line, with what it has been through.
     pub(super) async fn put_back(&self, run: &Run, after: Duration) {
-        let after = after.clamp(Duration::from_millis(5), LONGEST_PAUSE);
+        // A little apart, so that those put back together do not come back together.
+        let spread = after.mul_f64(0.1 * rand::random::<f64>());
+        let after = (after + spread).clamp(Duration::from_millis(5), LONGEST_PAUSE);
         let progress = serde_json::to_vec(&run.progress).ok().map(Into::into);
         self.settle_surely(&run.lease, Verdict::Back { after, progress }).await;
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::domain::limits::{LimitSettings, Pool};
+use crate::domain::limits::{Cost, LimitSettings, Pool};
 use crate::domain::price::PriceTable;
 use crate::domain::route::{Route, Step};
 use crate::domain::task::Task;
@@ -43,6 +43,11 @@ impl Target {
     /// Shut while the account's key is refused.
     pub fn account_gate(&self) -> &str {
         &self.gates[1]
+    }
+
+    /// Whether some limit as a whole is less than this call takes.
+    pub fn too_small_for(&self, cost: &Cost) -> bool {
+        self.pools.iter().any(|pool| pool.too_small_for(cost).is_some())
     }
 
     /// Every gate that must be open, the pools' own included.

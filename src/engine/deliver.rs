@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use super::Engine;
 use super::held::For;
 use crate::callback::http::{Reply, Verdict as Said, envelope};
-use crate::domain::job::{Callback, Line};
+use crate::domain::job::{Callback, Lane, Line};
 use crate::domain::limits::Cost;
 use crate::domain::result::DeliveryAttempt;
-use crate::limiter::{Ask, Obstacle, Turn};
+use crate::limiter::{Ask, End, Obstacle, Turn};
 use crate::queue::{Item, Lease, LeaseToken, QueueError, Verdict};
 use crate::telemetry::metrics;
 
@@ -130,7 +130,7 @@ impl Engine {
         };
         let ask = self.host_ask(&post.callback);
         match self.limiter.take(&ask).await {
-            Ok(Turn::Granted { wait }) => {
+            Ok(Turn::Granted { wait, .. }) => {
                 let engine = Arc::clone(self);
                 self.lifecycle.spawn(async move {
                     tokio::time::sleep(wait).await;
@@ -160,7 +160,7 @@ impl Engine {
             }
             () = post.lost.cancelled() => None,
         };
-        self.settle_turn(ask, None).await;
+        self.settle_turn(ask, &End::default()).await;
         if let Some(reply) = reply {
             let verdict = self.verdict(&post, reply);
             self.settle_surely(&post.lease, verdict).await;
@@ -218,7 +218,9 @@ impl Engine {
             gates: Vec::new(),
             cost: Cost::call(0, 0),
             horizon: HORIZON,
-            urgent: false,
+            lane: Lane::Standard,
+            shares: [0.0; 3],
+            comes_back: false,
             term: HORIZON + Duration::from_secs(30),
         }
     }

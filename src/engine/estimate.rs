@@ -1,83 +1,25 @@
-//! What a caller is told at the door: when a job will start and what it will cost.
+//! What a caller is told at the door: when a job will start and end, and what it will cost.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 
 use super::Engine;
 use super::catalog::Target;
+use super::load::Outlook;
 use crate::domain::completion::Usage;
-use crate::domain::job::{Lane, Line, ProviderChoice};
+use crate::domain::job::{Lane, ProviderChoice};
 use crate::domain::limits::{Cost, Pool};
-use crate::domain::route::Step;
+use crate::domain::route::{Route, Step};
 use crate::domain::task::Task;
-use crate::limiter::LimiterError;
-use crate::queue::Depths;
-
-/// What waits in the store, as counted last.
-#[derive(Default)]
-pub(super) struct Load {
-    depths: ArcSwap<Depths>,
-    open_at: ArcSwap<HashMap<String, DateTime<Utc>>>,
-    put_back: AtomicUsize,
-}
-
-impl Load {
-    pub(super) fn set(&self, depths: Depths) {
-        self.depths.store(Arc::new(depths));
-    }
-
-    /// When each route has room again, as looked up last.
-    pub(super) fn set_open(&self, open_at: HashMap<String, DateTime<Utc>>) {
-        self.open_at.store(Arc::new(open_at));
-    }
-
-    fn open_at(&self, route: &str) -> Option<DateTime<Utc>> {
-        self.open_at.load().get(route).copied()
-    }
-
-    /// Lines with items in them.
-    pub(super) fn lines(&self) -> Vec<Line> {
-        self.depths.load().ready.iter().map(|(line, _)| line.clone()).collect()
-    }
-
-    /// Jobs that have not ended.
-    pub(super) fn open(&self) -> u64 {
-        self.depths.load().open
-    }
-
-    /// Used part of the store's memory limit.
-    pub(super) fn memory(&self) -> Option<f64> {
-        self.depths.load().memory
-    }
-
-    /// Items ready in this route's lines of this lane and more urgent ones.
-    fn before(&self, lane: Lane, route: &str) -> u64 {
-        let depths = self.depths.load();
-        let waits = |line: &Line| matches!(line, Line::Run { lane: other, route: name } if *other <= lane && name == route);
-        depths.ready.iter().filter(|(line, _)| waits(line)).map(|(_, count)| count).sum()
-    }
-
-    /// Counts deliveries put back one after another.
-    pub(super) fn put_back(&self, more: usize) -> usize {
-        self.put_back.fetch_add(more, Ordering::Relaxed) + more
-    }
-
-    /// Some delivery departed.
-    pub(super) fn put_back_none(&self) {
-        self.put_back.store(0, Ordering::Relaxed);
-    }
-}
 
 /// What a caller is told at the door.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
     /// When the job will start.
     pub start_at: DateTime<Utc>,
+    /// When it will have ended.
+    pub finish_at: DateTime<Utc>,
     /// What it will cost at its first step; `None` when the price is not known.
     pub cost_usd: Option<f64>,
 }
@@ -91,68 +33,72 @@ pub(super) struct Asked<'a> {
     pub(super) input_bytes: usize,
 }
 
+/// How long an answer is taken to be under way as long as a step has not been seen to answer.
+const UNSEEN_LATENCY: f64 = 2.0;
+
+/// A step without limits is taken to bear this many calls a second.
+const UNLIMITED: f64 = 1_000.0;
+
+/// The longest wait told.
+const LONGEST: f64 = 3e7;
+
 impl Engine {
-    /// Looks up when each route has room again: what is on hold, and what its buckets must drain.
-    pub(super) async fn look_at_routes(&self) -> Result<(), LimiterError> {
-        let targets: Vec<&Target> = self.catalog.targets().collect();
-        let mut pools: Vec<Arc<Pool>> = targets.iter().flat_map(|t| t.pools.clone()).collect();
-        pools.sort_by(|a, b| a.id.cmp(&b.id));
-        pools.dedup_by(|a, b| a.id == b.id);
-        let gates: Vec<String> = targets.iter().flat_map(|target| target.all_gates()).collect();
-        let shut: HashMap<String, Duration> = self
-            .limiter
-            .shut_gates(&gates)
-            .await?
-            .into_iter()
-            .map(|gate| (gate.gate, gate.left))
-            .collect();
-        let levels = self.limiter.levels(&pools).await?;
-        let full: HashMap<String, Duration> = pools
-            .iter()
-            .zip(levels)
-            .map(|(pool, level)| (pool.id.clone(), pool.full_for(level.units)))
-            .collect();
+    /// Reckons with the buckets' levels and rates: what goes before the job, taken to be like what
+    /// leaves lately, leaves through all steps it may use.
+    pub(super) fn estimate(&self, asked: &Asked<'_>, position: u64) -> Estimate {
         let now = self.clock.now();
-        let wait = |step: &Step| -> Option<Duration> {
-            let target = self.catalog.target(step)?;
-            let held = target.all_gates().filter_map(|gate| shut.get(&gate)).max();
-            let drains = target.pools.iter().filter_map(|pool| full.get(&pool.id)).max();
-            Some(held.max(drains).copied().unwrap_or_default())
-        };
-        let open_at = self.catalog.routes().map(|route| {
-            let soonest = route.steps.iter().filter_map(wait).min().unwrap_or_default();
-            (route.name.clone(), now + soonest)
-        });
-        self.load.set_open(open_at.collect());
-        Ok(())
+        let outlook = self.load.outlook();
+        let targets = self.targets_of(asked);
+        let open_at = targets.iter().map(|target| outlook.open_at(target)).min().unwrap_or(now);
+        let before = position.saturating_sub(1) + self.goes_before(asked, &targets);
+        let start_at = open_at.max(now) + seconds(self.drain_seconds(asked, &targets, before));
+        let latency = targets.first().map_or(0.0, |target| self.usual_latency(target));
+        let (input, output) = self.tokens(asked);
+        Estimate {
+            start_at,
+            finish_at: start_at + seconds(latency),
+            cost_usd: targets.first().and_then(|target| self.price(&target.step, input, output)),
+        }
     }
 
-    /// Reckons with the buckets' rates: what waits before the job, taken to be like it, leaves
-    /// through all steps it may use.
-    pub(super) fn estimate(&self, asked: &Asked<'_>, position: Option<u64>) -> Estimate {
+    /// The soonest that a job could have ended if it were the next of all.
+    pub(super) async fn soonest_end(&self, asked: &Asked<'_>, before: u64) -> DateTime<Utc> {
         let now = self.clock.now();
-        let (input, output) = self.tokens(asked);
-        let steps = self.steps_of(asked);
-        let before = position
-            .map_or_else(|| self.load.before(asked.lane, asked.route), |own| own.saturating_sub(1));
-        let cost = Cost::call(input, output);
-        let per_second: f64 = steps.iter().map(|step| self.per_second(step, &cost)).sum();
-        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-        let seconds = if per_second > 0.0 { before as f64 / per_second } else { 0.0 };
-        let wait = chrono::Duration::from_std(Duration::from_secs_f64(seconds.min(3e7)));
-        let open_at = self.load.open_at(asked.route).map_or(now, |at| at.max(now));
-        Estimate {
-            start_at: open_at + wait.unwrap_or_default(),
-            cost_usd: steps.first().and_then(|step| self.price(step, input, output)),
-        }
+        let targets = self.targets_of(asked);
+        // Without the limiter nothing is known, and nothing stands in the way.
+        let outlook = self.outlook_of(&targets).await.unwrap_or_default();
+        let ends = targets.iter().map(|target| {
+            outlook.open_at(target).max(now) + seconds(self.seen_latency(target).unwrap_or(0.0))
+        });
+        let drained = self.drain_seconds(asked, &targets, before);
+        ends.min().unwrap_or(now) + seconds(drained)
     }
 
     /// What a call costs at the cheapest step of known price.
     pub(super) fn cheapest(&self, asked: &Asked<'_>) -> Option<f64> {
         let (input, output) = self.tokens(asked);
-        let prices =
-            self.steps_of(asked).into_iter().filter_map(|step| self.price(step, input, output));
+        let targets = self.targets_of(asked);
+        let prices = targets.iter().filter_map(|target| self.price(&target.step, input, output));
         prices.min_by(f64::total_cmp)
+    }
+
+    /// The limit, in words, that is too small for a job at every step it may use.
+    pub(super) fn too_small(&self, asked: &Asked<'_>) -> Option<String> {
+        let (input, _) = self.tokens(asked);
+        let output = self.learned.seen_output_tokens(&asked.task.name);
+        let mut told = None;
+        for target in self.targets_of(asked) {
+            let input = self.learned.input_tokens(&target.step.name(), input);
+            let cost = Cost::call(input, output);
+            let found = target.pools.iter().find_map(|pool| {
+                let bucket = pool.too_small_for(&cost)?;
+                let (units, limit) = (pool.units(bucket, &cost), bucket.limit);
+                let (axis, per) = (bucket.axis.as_str().replace('_', " "), bucket.per.as_str());
+                Some(format!("about {units} {axis}, and `{}` has {limit} in a {per}", pool.id))
+            });
+            told = Some(found?);
+        }
+        told
     }
 
     /// Tokens in, by the size of what is sent, and out, by what is usual.
@@ -162,25 +108,72 @@ impl Engine {
         (input, self.learned.output_tokens(asked.task))
     }
 
-    fn steps_of(&self, asked: &Asked<'_>) -> Vec<&Step> {
+    fn targets_of(&self, asked: &Asked<'_>) -> Vec<&Target> {
         let route = self.catalog.route(asked.route);
-        route.map(|route| self.steps(route, asked.provider)).unwrap_or_default()
+        let steps = route.map(|route| self.steps(route, asked.provider)).unwrap_or_default();
+        steps.into_iter().filter_map(|step| self.catalog.target(step)).collect()
     }
 
-    /// How many such calls a second leave through a step.
-    fn per_second(&self, step: &Step, cost: &Cost) -> f64 {
-        /// A step without limits is taken to bear this many calls a second.
-        const UNLIMITED: f64 = 1_000.0;
-        let Some(target) = self.catalog.target(step) else {
-            return 0.0;
+    /// Jobs in other lines that go before it at the same limits: those of more urgent lanes.
+    fn goes_before(&self, asked: &Asked<'_>, targets: &[&Target]) -> u64 {
+        let is_ours = |pool: &Pool| targets.iter().any(|t| t.pools.iter().any(|p| p.id == pool.id));
+        let shares = |route: &Route| {
+            let targets = route.steps.iter().filter_map(|step| self.catalog.target(step));
+            targets.flat_map(|target| &target.pools).any(|pool| is_ours(pool))
         };
-        target
-            .pools
-            .iter()
-            .map(|pool| cost.drain_time(pool).as_secs_f64())
-            .filter(|seconds| *seconds > 0.0)
-            .map(|seconds| 1.0 / seconds)
-            .fold(UNLIMITED, f64::min)
+        self.load.ready(|lane, route| {
+            lane < asked.lane
+                && (route == asked.route || self.catalog.route(route).is_some_and(shares))
+        })
+    }
+
+    /// How long so many jobs need to leave through these steps together.
+    fn drain_seconds(&self, asked: &Asked<'_>, targets: &[&Target], jobs: u64) -> f64 {
+        if jobs == 0 {
+            return 0.0;
+        }
+        let (input, output) = self.learned.usual(asked.route).unwrap_or_else(|| self.tokens(asked));
+        let outlook = self.load.outlook();
+        let mut counted: Vec<&str> = Vec::new();
+        let mut per_second = 0.0;
+        for target in targets {
+            // Steps that share their limits do not add to each other.
+            if !target.pools.is_empty()
+                && target.pools.iter().all(|pool| counted.contains(&pool.id.as_str()))
+            {
+                continue;
+            }
+            counted.extend(target.pools.iter().map(|pool| pool.id.as_str()));
+            per_second += self.per_second(target, &outlook, &Cost::call(input, output));
+        }
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+        let jobs = jobs as f64;
+        if per_second > 0.0 { jobs / per_second } else { 0.0 }
+    }
+
+    /// How many such calls a second leave through a step, as its limits are now and for the places
+    /// its calls take up.
+    fn per_second(&self, target: &Target, outlook: &Outlook, cost: &Cost) -> f64 {
+        let latency = self.usual_latency(target).max(0.001);
+        let of_pool = |pool: &std::sync::Arc<Pool>| {
+            let level = outlook.level(pool);
+            let rates = pool.buckets.iter().enumerate().map(|(index, bucket)| {
+                let now = level.and_then(|level| level.buckets.get(index));
+                let rate = now.map_or(bucket.quota.rate, |now| now.rate) * 1e6;
+                rate / pool.units(bucket, cost).max(1e-9)
+            });
+            let places = pool.concurrency.map(|places| f64::from(places) / latency);
+            rates.chain(places).fold(UNLIMITED, f64::min)
+        };
+        target.pools.iter().map(of_pool).fold(UNLIMITED, f64::min)
+    }
+
+    fn usual_latency(&self, target: &Target) -> f64 {
+        self.seen_latency(target).unwrap_or(UNSEEN_LATENCY)
+    }
+
+    fn seen_latency(&self, target: &Target) -> Option<f64> {
+        self.learned.speed(&target.step.name()).0
     }
 
     /// What such a call costs at a step; `None` when the price is not known.
@@ -194,4 +187,8 @@ impl Engine {
     pub(super) fn price_of_thousand(&self, step: &Step) -> Option<f64> {
         self.price(step, 1_000, 1_000)
     }
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds.clamp(0.0, LONGEST))
 }

@@ -111,8 +111,14 @@ pub enum IntakeError {
     /// `deliver_by` cannot be met.
     #[error("deliver_by cannot be met")]
     UnreachableDeadline {
-        /// When the job would start.
-        start_at: DateTime<Utc>,
+        /// When the job would have ended at the soonest.
+        end_at: DateTime<Utc>,
+    },
+    /// Every step has a limit that is as a whole less than the job takes.
+    #[error("the job is larger than the limits of its route: {why}")]
+    LargerThanLimit {
+        /// What it takes and what the limit is.
+        why: String,
     },
     /// The job's `provider` object leaves no step of the route.
     #[error("no step of route `{route}` is left")]
@@ -172,9 +178,7 @@ impl Engine {
         let names = [(task.name.as_str(), job.lane)];
         let batch = Batch { jobs: vec![job.clone()], group: None, dedup: from.dedup };
         let pushed = self.queue.push(batch).await?;
-        self.accepted(pushed, id, &names, |position| {
-            self.estimate(&asked(&job, &task), Some(position))
-        })
+        self.accepted(pushed, id, &names, |position| self.estimate(&asked(&job, &task), position))
     }
 
     /// Accepts a group: all of its jobs or none.
@@ -193,11 +197,14 @@ impl Engine {
             jobs.iter().map(|job| (job.task.as_str(), job.lane)).collect();
         let pushed = self.queue.push(batch).await?;
         self.accepted(pushed, id, &names, |position| {
-            let each =
-                |(job, task): (&Job, &Arc<Task>)| self.estimate(&asked(job, task), Some(position));
-            let estimates: Vec<Estimate> = jobs.iter().zip(&tasks).map(each).collect();
+            let now = self.clock.now();
+            let each = |((job, task), behind): ((&Job, &Arc<Task>), u64)| {
+                self.estimate(&asked(job, task), position + behind)
+            };
+            let estimates: Vec<Estimate> = jobs.iter().zip(&tasks).zip(0..).map(each).collect();
             Estimate {
-                start_at: estimates.first().map_or(self.clock.now(), |first| first.start_at),
+                start_at: estimates.first().map_or(now, |first| first.start_at),
+                finish_at: estimates.iter().map(|one| one.finish_at).max().unwrap_or(now),
                 cost_usd: estimates.iter().map(|one| one.cost_usd).sum(),
             }
         })
@@ -244,9 +251,9 @@ impl Engine {
             return Err(fault);
         };
         match self.queue.recall(dedup).await? {
-            Some(pushed) => self.accepted(pushed, String::new(), &[], |_| Estimate {
-                start_at: self.clock.now(),
-                cost_usd: None,
+            Some(pushed) => self.accepted(pushed, String::new(), &[], |_| {
+                let now = self.clock.now();
+                Estimate { start_at: now, finish_at: now, cost_usd: None }
             }),
             None => Err(fault),
         }
@@ -298,7 +305,6 @@ impl Engine {
         let lane = submission.lane.unwrap_or(task.lane);
         let route = task.route(lane);
         self.check_steps(route, submission.provider.as_ref())?;
-        self.check_open(route, &submission).await?;
         let job = Job {
             id: self.ids.job(now),
             caller: from.caller.clone(),
@@ -318,6 +324,10 @@ impl Engine {
             traceparent: from.traceparent.clone(),
         };
         self.check_budget(&job, task)?;
+        if let Some(why) = self.too_small(&asked(&job, task)) {
+            return Err(IntakeError::LargerThanLimit { why });
+        }
+        self.check_deadline(&job, task).await?;
         Ok((job, Arc::clone(task)))
     }
 
@@ -333,25 +343,14 @@ impl Engine {
         Ok(())
     }
 
-    /// A deadline that passes before any step is open again cannot be met. What waits in the line
-    /// says little: a workflow with nothing queued is served soon, whatever others have.
-    async fn check_open(&self, route: &str, submission: &Submission) -> Result<(), IntakeError> {
-        let Some((by, route)) = submission.deliver_by.zip(self.catalog.route(route)) else {
+    /// A deadline is refused that would pass although the job went before all others. What waits in the
+    /// line says little: a job is pulled forward as its deadline nears.
+    async fn check_deadline(&self, job: &Job, task: &Task) -> Result<(), IntakeError> {
+        let Some(by) = job.deliver_by else {
             return Ok(());
         };
-        let mut soonest: Option<Duration> = None;
-        for step in self.steps(route, submission.provider.as_ref()) {
-            let Some(target) = self.catalog.target(step) else {
-                continue;
-            };
-            let gates: Vec<String> = target.all_gates().collect();
-            // Without the limiter nothing is known, and nothing is refused.
-            let shut = self.limiter.shut_gates(&gates).await.unwrap_or_default();
-            let open_in = shut.iter().map(|gate| gate.left).max().unwrap_or_default();
-            soonest = Some(soonest.map_or(open_in, |least| least.min(open_in)));
-        }
-        let start_at = self.clock.now() + soonest.unwrap_or_default();
-        if by < start_at { Err(IntakeError::UnreachableDeadline { start_at }) } else { Ok(()) }
+        let end_at = self.soonest_end(&asked(job, task), 0).await;
+        if by < end_at { Err(IntakeError::UnreachableDeadline { end_at }) } else { Ok(()) }
     }
 
     /// Some step must be sure to stay within what the job may cost.

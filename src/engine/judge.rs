@@ -10,6 +10,8 @@ use crate::domain::limits::Cost;
 use crate::domain::result::{Attempt, JobError, Outcome};
 use crate::domain::route::Step;
 use crate::domain::schema::Schema;
+use crate::domain::told::Told;
+use crate::limiter::End;
 use crate::provider::{ErrorClass, ProviderError, codes};
 use crate::telemetry::metrics;
 
@@ -106,14 +108,41 @@ pub(super) fn another_may_serve(error: &ProviderError) -> bool {
     .contains(&error.code)
 }
 
+/// A refusal with a longer hint tells of a quota that is used up: that is no rate to be found.
+const LONG_REFUSAL: Duration = Duration::from_secs(60);
+
+/// How a turn's call ended.
+pub(super) fn end(answer: &Result<Completion, ProviderError>, took: Duration) -> End {
+    let refused = answer.as_ref().is_err_and(|error| {
+        outcome_of(error) == Outcome::RateLimited
+            && error.retry_after.is_none_or(|wait| wait <= LONG_REFUSAL)
+    });
+    End { used: used(answer), age: took, refused, told: told(answer).to_vec() }
+}
+
+/// What the provider said of its limits.
+pub(super) fn told(answer: &Result<Completion, ProviderError>) -> &[Told] {
+    match answer {
+        Ok(completion) => &completion.told,
+        Err(error) => &error.told,
+    }
+}
+
 /// What to settle a turn with: what the provider reports; after an error the call alone, unless
 /// the call may have been worked on unseen.
-pub(super) fn used(answer: &Result<Completion, ProviderError>) -> Option<Cost> {
+fn used(answer: &Result<Completion, ProviderError>) -> Option<Cost> {
     match answer {
-        Ok(answer) => answer.usage.map(|usage| Cost::call(usage.input_tokens, usage.output_tokens)),
+        Ok(answer) => answer.usage.as_ref().map(cost_of),
         Err(error) if matches!(error.code, codes::TIMED_OUT | codes::GARBLED) => None,
         Err(_) => Some(Cost::call(0, 0)),
     }
+}
+
+/// What a call took from its pools.
+#[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
+fn cost_of(usage: &Usage) -> Cost {
+    let cached = usage.cached_input_tokens as f64;
+    Cost { cached, ..Cost::call(usage.input_tokens, usage.output_tokens) }
 }
 
 /// A line of the receipt.

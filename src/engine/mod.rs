@@ -10,6 +10,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::callback::http::Poster;
 use crate::clock::SharedClock;
 use crate::domain::id::IdSource;
+use crate::domain::job::Lane;
 use crate::domain::retry::Schedule;
 use crate::lifecycle::Lifecycle;
 use crate::limiter::SharedLimiter;
@@ -25,6 +26,7 @@ mod held;
 pub mod intake;
 mod judge;
 mod learned;
+mod load;
 mod place;
 mod pump;
 pub mod settings;
@@ -34,9 +36,9 @@ pub mod view;
 mod wait;
 
 use catalog::Catalog;
-use estimate::Load;
 use held::Held;
 use learned::Learned;
+use load::Load;
 use settings::Settings;
 use wait::Waiters;
 
@@ -81,6 +83,7 @@ pub struct Engine {
     ids: IdSource,
     running: Arc<Semaphore>,
     reserved: Arc<Semaphore>,
+    lanes: [Arc<Semaphore>; 3],
     freed: Notify,
     posting: Arc<Semaphore>,
     held: Held,
@@ -101,6 +104,10 @@ impl Engine {
             running: Arc::new(Semaphore::new(parts.settings.concurrency)),
             // Background calls cannot take the last places from one that somebody waits for.
             reserved: Arc::new(Semaphore::new(parts.settings.concurrency.div_ceil(8))),
+            lanes: Lane::ALL.map(|lane| {
+                let most = parts.settings.lanes.of(lane).concurrency;
+                Arc::new(Semaphore::new(most.unwrap_or(Semaphore::MAX_PERMITS)))
+            }),
             freed: Notify::new(),
             posting: Arc::new(Semaphore::new(parts.settings.delivery_concurrency)),
             held: Held::default(),

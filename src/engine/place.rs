@@ -43,6 +43,8 @@ pub(super) struct Departure {
     pub(super) ask: Ask,
     /// How long to wait before departing.
     pub(super) wait: Duration,
+    /// When the next job like it could depart from there.
+    pub(super) next: Duration,
 }
 
 impl Engine {
@@ -61,7 +63,9 @@ impl Engine {
         let mut dear = None;
         let mut later: Option<Later> = None;
         let any_step = tried.is_empty() && run.job.provider.is_none();
-        for step in self.steps(route, run.job.provider.as_ref()) {
+        let steps = self.steps(route, run.job.provider.as_ref());
+        let last = steps.len().saturating_sub(1);
+        for (index, step) in steps.into_iter().enumerate() {
             let name = step.name();
             if tried.contains(&name) || run.progress.unservable.contains(&name) {
                 continue;
@@ -69,16 +73,23 @@ impl Engine {
             let Some(target) = self.catalog.target(step) else {
                 continue;
             };
+            let cost = self.cost_at(&name, run);
+            let output = self.learned.seen_output_tokens(&run.task.name);
+            #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
+            let sure = Cost { output: output as f64, ..cost };
+            if target.too_small_for(&sure) {
+                continue;
+            }
             if let Some(error) = self.too_dear(run, step) {
                 dear = Some(error);
                 continue;
             }
-            let cost = Cost::call(run.input_tokens, run.output_tokens);
-            let term = run.task.timeout + Duration::from_secs(5);
-            match self.turn(target, run.job.lane, cost, term).await? {
-                (ask, Turn::Granted { wait }) => {
+            // One that goes on to the next step keeps nobody back here.
+            let comes_back = index == last || !patience.is_zero();
+            match self.turn(run, target, cost, comes_back).await? {
+                (ask, Turn::Granted { wait, next }) => {
                     let target = target.clone();
-                    return Ok(Placement::Go(Box::new(Departure { target, ask, wait })));
+                    return Ok(Placement::Go(Box::new(Departure { target, ask, wait, next })));
                 }
                 (_, Turn::NotBefore { wait, by }) => {
                     let holds_out = wait <= patience;
@@ -94,6 +105,12 @@ impl Engine {
             (None, Some(error)) => Placement::TooDear(error),
             (None, None) => Placement::Nowhere,
         })
+    }
+
+    /// What a job's call is charged at a step, before it is known.
+    fn cost_at(&self, step: &str, run: &Run) -> Cost {
+        let input = self.learned.input_tokens(step, run.input_tokens);
+        Cost::call(input, run.output_tokens)
     }
 
     /// Whether a call at this step may cost more than the job allows. A price that is not known
@@ -153,7 +170,7 @@ impl Engine {
 impl Later {
     /// What is known after one more step was asked.
     fn and(before: Option<Self>, wait: Duration, by: &Obstacle, any_step: bool) -> Self {
-        let rate = matches!(by, Obstacle::Bucket(_) | Obstacle::Urgent(_));
+        let rate = matches!(by, Obstacle::Bucket(_) | Obstacle::Ahead(_));
         let crowded = matches!(by, Obstacle::Concurrency(_));
         let this = Self { wait, for_all: rate && any_step, crowded };
         before.map_or(this, |before| Self {

@@ -33,6 +33,9 @@ const LONGEST_ASIDE: Duration = Duration::from_secs(5);
 /// How long a job waits that could be neither run nor ended.
 const UNTAKEN: Duration = Duration::from_secs(1);
 
+/// A turn that comes within this time is asked for at once: timers are no finer.
+const SHORT_REST: Duration = Duration::from_millis(2);
+
 /// The longest a pump sleeps without looking.
 const IDLE: Duration = Duration::from_millis(500);
 
@@ -61,8 +64,19 @@ pub(super) fn start(engine: &Arc<Engine>) {
 
 fn spawn(engine: &Arc<Engine>, line: Line) {
     let aside = Arc::new(Semaphore::new(ASIDE));
-    let pump = Pump { engine: Arc::clone(engine), line, aside, put_back: 0 };
+    let alone = match &line {
+        Line::Run { route, .. } => engine.catalog.route(route).is_some_and(|r| r.steps.len() == 1),
+        Line::Deliver => false,
+    };
+    let (engine_of, rest_until) = (Arc::clone(engine), None);
+    let pump = Pump { engine: engine_of, line, aside, put_back: 0, alone, rest_until };
     engine.lifecycle.spawn(pump.run());
+}
+
+/// Leave to make one call.
+pub(super) struct Permit {
+    _lane: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
 }
 
 struct Pump {
@@ -70,6 +84,10 @@ struct Pump {
     line: Line,
     aside: Arc<Semaphore>,
     put_back: u32,
+    /// Whether the route has one step only, so that its next turn is the line's.
+    alone: bool,
+    /// There is no turn before this moment, unless others leave theirs.
+    rest_until: Option<Instant>,
 }
 
 /// How a step of the pump went.
@@ -126,6 +144,9 @@ impl Pump {
         let Line::Run { lane, .. } = self.line else {
             return Ok(Stepped::Empty);
         };
+        if let Some(moment) = self.rest_until.take() {
+            self.engine.lifecycle.sleep(moment.saturating_duration_since(Instant::now())).await;
+        }
         let Some(permit) = self.engine.permit(lane).await else {
             return Ok(Stepped::Empty);
         };
@@ -141,11 +162,14 @@ impl Pump {
 
     /// Sends a job on its way, or keeps it in hand while whoever comes next would have to wait as
     /// well. One that waits for something of its own does so aside.
-    async fn depart(&mut self, run: Run, permit: OwnedSemaphorePermit) -> Stepped {
+    async fn depart(&mut self, run: Run, permit: Permit) -> Stepped {
         loop {
             match self.engine.send_on(&run).await {
                 Tried::Go(departure) => {
                     self.put_back = 0;
+                    if self.alone && departure.next > SHORT_REST {
+                        self.rest_until = Some(Instant::now() + departure.next.min(IN_HAND));
+                    }
                     let engine = Arc::clone(&self.engine);
                     self.engine.lifecycle.spawn(walk(engine, run, *departure, permit));
                     return Stepped::Moved;
@@ -219,14 +243,21 @@ async fn stand_aside(engine: Arc<Engine>, run: Run, mut later: Later) {
 impl Engine {
     /// Leave to make one more call; `None` when draining. Some places are kept for calls that
     /// somebody waits for.
-    async fn permit(&self, lane: Lane) -> Option<OwnedSemaphorePermit> {
+    async fn permit(&self, lane: Lane) -> Option<Permit> {
         let urgent = lane == Lane::Interactive;
-        tokio::select! {
+        let own = self.lanes.get(lane.index()).map(Arc::clone)?;
+        let of_lane = tokio::select! {
+            biased;
+            () = self.lifecycle.draining() => None,
+            permit = own.acquire_owned() => permit.ok(),
+        }?;
+        let of_all = tokio::select! {
             biased;
             () = self.lifecycle.draining() => None,
             permit = Arc::clone(&self.running).acquire_owned() => permit.ok(),
             permit = Arc::clone(&self.reserved).acquire_owned(), if urgent => permit.ok(),
-        }
+        }?;
+        Some(Permit { _lane: of_lane, _all: of_all })
     }
 
     /// Gets a job its turn, as far as its patience goes, or ends it when no step can serve it.
@@ -274,6 +305,7 @@ impl Engine {
                     .and_then(|bytes| serde_json::from_slice(&bytes).ok())
                     .unwrap_or_default();
                 Some(Run {
+                    turn: self.turn_id(),
                     input_tokens: u64::from(prompt.estimated_input_tokens()),
                     output_tokens: self.learned.output_tokens(&task),
                     job,

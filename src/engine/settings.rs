@@ -3,7 +3,54 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::job::Lane;
 use crate::domain::units::Span;
+
+/// One lane's part.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LaneSettings {
+    /// Calls of this lane that this replica makes at the same time. Default: as many as of all
+    /// lanes together.
+    #[schemars(range(min = 1))]
+    pub concurrency: Option<usize>,
+    /// The part of each limit's departures the lane gets while it has jobs waiting, however busy
+    /// the more urgent lanes are. Default: 0.1 for `standard`, 0.05 for `batch`.
+    #[schemars(range(min = 0.0, max = 0.5))]
+    pub share: Option<f64>,
+}
+
+/// `[engine.lanes]` in the settings.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lanes {
+    /// Somebody waits: goes before the others.
+    pub interactive: LaneSettings,
+    /// The ordinary background job.
+    pub standard: LaneSettings,
+    /// By the deadline is fine.
+    pub batch: LaneSettings,
+}
+
+/// What each lane is sure to get when the operator does not say.
+const SHARES: [(Lane, f64); 3] =
+    [(Lane::Interactive, 0.0), (Lane::Standard, 0.1), (Lane::Batch, 0.05)];
+
+impl Lanes {
+    /// One lane's part.
+    pub const fn of(&self, lane: Lane) -> &LaneSettings {
+        match lane {
+            Lane::Interactive => &self.interactive,
+            Lane::Standard => &self.standard,
+            Lane::Batch => &self.batch,
+        }
+    }
+
+    /// Each lane's share, in the order of [`Lane::ALL`].
+    pub fn shares(&self) -> [f64; 3] {
+        SHARES.map(|(lane, share)| self.of(lane).share.unwrap_or(share))
+    }
+}
 
 /// `[engine]` in the settings.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -12,6 +59,8 @@ pub struct Settings {
     /// Calls to providers this replica makes at the same time.
     #[schemars(range(min = 1))]
     pub concurrency: usize,
+    /// What each lane may use and is sure to get.
+    pub lanes: Lanes,
     /// Callbacks this replica makes at the same time.
     #[schemars(range(min = 1))]
     pub delivery_concurrency: usize,
@@ -39,6 +88,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             concurrency: 256,
+            lanes: Lanes::default(),
             delivery_concurrency: 64,
             lease: Span::secs(30),
             retention: Span::secs(72 * 3_600),

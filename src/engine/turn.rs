@@ -3,33 +3,39 @@
 use std::time::Duration;
 
 use super::Engine;
+use super::cascade::Run;
 use super::catalog::Target;
-use crate::domain::job::Lane;
-use crate::domain::limits::Cost;
-use crate::limiter::{Ask, LimiterError, Turn};
+use crate::domain::limits::{Bucket, Cost, Learn, Pool};
+use crate::domain::told::Told;
+use crate::limiter::{Ask, End, FARTHEST, LimiterError, Turn};
 use crate::telemetry::metrics;
 
-/// How far ahead a turn may be reserved: long enough to spare a second question, short enough
-/// that somebody urgent waits for one background departure at the most.
+/// How far ahead a turn may be reserved where departures are frequent: long enough to spare a
+/// second question.
 const HORIZON: Duration = Duration::from_millis(20);
+
+/// How much longer than its call a place among the concurrent calls is held.
+const SLACK: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Asks for a turn at this target. The answer's `ask` must be settled once it was granted.
     pub(super) async fn turn(
         &self,
+        run: &Run,
         target: &Target,
-        lane: Lane,
         cost: Cost,
-        term: Duration,
+        comes_back: bool,
     ) -> Result<(Ask, Turn), LimiterError> {
         let ask = Ask {
-            id: self.turn_id(),
+            id: run.turn.clone(),
             pools: target.pools.clone(),
             gates: target.gates.to_vec(),
             cost,
             horizon: HORIZON,
-            urgent: lane == Lane::Interactive,
-            term,
+            lane: run.job.lane,
+            shares: self.settings.lanes.shares(),
+            comes_back,
+            term: run.task.timeout + FARTHEST + SLACK,
         };
         let turn = self.limiter.take(&ask).await?;
         metrics::turn(matches!(turn, Turn::Granted { .. }));
@@ -37,12 +43,59 @@ impl Engine {
     }
 
     /// Settles a turn. A charge that cannot be settled stays as it was made, on the safe side.
-    pub(super) async fn settle_turn(&self, ask: &Ask, used: Option<Cost>) {
-        if let Err(fault) = self.limiter.settle(ask, used).await {
+    pub(super) async fn settle_turn(&self, ask: &Ask, end: &End) {
+        if let Err(fault) = self.limiter.settle(ask, end).await {
             metrics::store_error("settle_turn");
             tracing::warn!(%fault, "a turn could not be settled");
         }
         self.freed.notify_one();
+    }
+
+    /// Corrects limits by what the provider says of them, once it has said so often enough.
+    pub(super) async fn heed(&self, target: &Target, told: &[Told]) {
+        let mut believed = Vec::new();
+        for pool in &target.pools {
+            for told in told {
+                believed.extend(self.believed(pool, told));
+            }
+        }
+        for (pool, bucket, factor) in believed {
+            self.correct(pool, &bucket, factor).await;
+        }
+    }
+
+    /// The correction that follows from what a provider says, once it is to be believed.
+    fn believed<'a>(&self, pool: &'a Pool, told: &Told) -> Option<(&'a Pool, Bucket, f64)> {
+        let here = |bucket: &&Bucket| bucket.axis == told.axis && bucket.per == told.per;
+        let bucket = pool.buckets.iter().find(here)?;
+        let factor = told.limit.filter(|limit| *limit > 0.0)? / bucket.limit;
+        let factor = match pool.learn {
+            Learn::Off => return None,
+            Learn::Down => factor.min(1.0),
+            Learn::Both => factor,
+        };
+        let factor = self.learned.limit_told(&pool.id, bucket.key(), factor)?;
+        Some((pool, *bucket, factor))
+    }
+
+    async fn correct(&self, pool: &Pool, bucket: &Bucket, factor: f64) {
+        let (axis, per) = (bucket.axis.as_str(), bucket.per.as_str());
+        metrics::learned(&pool.id, axis, per, factor);
+        if (factor - 1.0).abs() > f64::EPSILON {
+            let (configured, told) = (bucket.limit, bucket.limit * factor);
+            tracing::warn!(
+                pool = pool.id,
+                axis,
+                per,
+                configured,
+                told,
+                "the provider tells another limit than configured; its figure is used from now on"
+            );
+        }
+        if let Err(fault) = self.limiter.learn(pool, bucket, factor).await {
+            metrics::store_error("learn");
+            tracing::warn!(%fault, pool = pool.id, "a limit could not be corrected");
+        }
     }
 
     /// Shuts gates for a while, for all replicas.

@@ -44,7 +44,7 @@ pub(super) fn start(engine: &Arc<Engine>) {
     engine.lifecycle.spawn(async move {
         loop {
             counter.count().await;
-            if let Err(fault) = counter.look_at_routes().await {
+            if let Err(fault) = counter.look_at_limits().await {
                 metrics::store_error("levels");
                 tracing::warn!(%fault, "the routes could not be looked at");
             }

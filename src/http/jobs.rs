@@ -36,6 +36,8 @@ pub(super) struct Receipt {
     pub(super) queue_position: Option<u64>,
     /// When it will start, by the buckets' arithmetic.
     pub(super) estimated_start_at: Option<DateTime<Utc>>,
+    /// When it will have ended, going by what its step usually takes.
+    pub(super) estimated_finish_at: Option<DateTime<Utc>>,
     /// What it will cost at its first step; `null` when the price is not known.
     pub(super) estimated_cost_usd: Option<f64>,
     /// What was ignored or read differently.
@@ -113,6 +115,7 @@ pub(super) fn receipt(
         status_url: format!("{base}{path}"),
         queue_position: accepted.position,
         estimated_start_at: accepted.estimate.map(|estimate| estimate.start_at),
+        estimated_finish_at: accepted.estimate.map(|estimate| estimate.finish_at),
         estimated_cost_usd: accepted.estimate.and_then(|estimate| estimate.cost_usd),
         warnings,
         id: accepted.id,

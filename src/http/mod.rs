@@ -18,6 +18,7 @@ mod connection;
 mod groups;
 mod health;
 mod jobs;
+mod limits;
 pub mod openapi;
 mod prefer;
 pub mod problem;
@@ -82,7 +83,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         row(get(), "/v1/me", to().to(what_is::me), what_is::me_doc()),
         row(get(), "/v1/tasks", to().to(what_is::tasks), what_is::tasks_doc()),
         row(get(), "/v1/routes", to().to(what_is::routes), what_is::routes_doc()),
-        row(get(), "/v1/limits", to().to(what_is::limits), what_is::limits_doc()),
+        row(get(), "/v1/limits", to().to(limits::get), limits::doc()),
         row(get(), "/health/live", to().to(health::live), health::live_doc()),
         row(get(), "/health/ready", to().to(health::ready), health::ready_doc()),
         row(get(), "/metrics", to().to(health::metrics), health::metrics_doc()),

@@ -69,6 +69,7 @@ kinds! {
     InvalidCallback, UNPROCESSABLE_ENTITY, "invalid_callback", "The callback is refused";
     PastDeadline, UNPROCESSABLE_ENTITY, "deliver_by_past", "The deadline has passed";
     UnreachableDeadline, UNPROCESSABLE_ENTITY, "deliver_by_unreachable", "The deadline cannot be met";
+    LargerThanLimit, UNPROCESSABLE_ENTITY, "larger_than_limit", "The job is larger than a limit";
     NoStep, UNPROCESSABLE_ENTITY, "no_step", "No step of the route is left";
     OverBudget, UNPROCESSABLE_ENTITY, "over_budget", "The job would cost more than it may";
     KeyReused, UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Same key, different request";
@@ -175,13 +176,7 @@ impl From<IntakeError> for Problem {
             IntakeError::UnknownTask { name, nearest, known } => {
                 unknown_task(&name, nearest.as_deref(), &known)
             }
-            IntakeError::InvalidInput { task, violations } => {
-                let detail = format!(
-                    "The input does not fit the schema of task `{task}`: {}. GET /v1/tasks shows it.",
-                    summary(&violations)
-                );
-                Self::new(Kind::InvalidInput, detail).with_errors(violations)
-            }
+            IntakeError::InvalidInput { task, violations } => invalid_input(&task, violations),
             IntakeError::Callback(refusal) => Self::new(Kind::InvalidCallback, refusal.to_string()),
             IntakeError::CallbackHeaders(why) => Self::new(Kind::InvalidCallback, why),
             IntakeError::PastDeadline => {
@@ -189,10 +184,18 @@ impl From<IntakeError> for Problem {
                     "deliver_by must be a moment in the future, such as in an hour's time.";
                 Self::new(Kind::PastDeadline, detail)
             }
-            IntakeError::UnreachableDeadline { start_at } => {
+            IntakeError::LargerThanLimit { why } => {
                 let detail = format!(
-                    "The job would start only at about {}. Allow more time, or use a more urgent lane.",
-                    start_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+                    "The job takes {why}. Send less input, raise the limit in the settings if the \
+                     provider allows more, or add a step with room to its route."
+                );
+                Self::new(Kind::LargerThanLimit, detail)
+            }
+            IntakeError::UnreachableDeadline { end_at } => {
+                let detail = format!(
+                    "The job could not have ended before about {}. Allow more time, or use a route \
+                     with more room.",
+                    end_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
                 );
                 Self::new(Kind::UnreachableDeadline, detail)
             }
@@ -203,21 +206,7 @@ impl From<IntakeError> for Problem {
                 );
                 Self::new(Kind::NoStep, detail)
             }
-            IntakeError::OverBudget { estimate } => {
-                let detail = estimate.map_or_else(
-                    || {
-                        "No step of the route has a known price, so max_cost_usd cannot be kept. \
-                        Add the model to [[prices]]."
-                            .to_owned()
-                    },
-                    |cost| {
-                        format!(
-                            "The job may cost {cost:.6} USD, which is more than its max_cost_usd."
-                        )
-                    },
-                );
-                Self::new(Kind::OverBudget, detail)
-            }
+            IntakeError::OverBudget { estimate } => over_budget(estimate),
             IntakeError::KeyReused => {
                 let detail = "This Idempotency-Key was used with another request. Use a new key \
                               for a new request, or send the same body again.";
@@ -231,6 +220,26 @@ impl From<IntakeError> for Problem {
             IntakeError::Queue(error) => error.into(),
         }
     }
+}
+
+fn over_budget(estimate: Option<f64>) -> Problem {
+    let detail = match estimate {
+        Some(cost) => {
+            format!("The job may cost {cost:.6} USD, which is more than its max_cost_usd.")
+        }
+        None => "No step of the route has a known price, so max_cost_usd cannot be kept. Add the \
+                 model to [[prices]]."
+            .to_owned(),
+    };
+    Problem::new(Kind::OverBudget, detail)
+}
+
+fn invalid_input(task: &str, violations: Vec<Violation>) -> Problem {
+    let detail = format!(
+        "The input does not fit the schema of task `{task}`: {}. GET /v1/tasks shows it.",
+        summary(&violations)
+    );
+    Problem::new(Kind::InvalidInput, detail).with_errors(violations)
 }
 
 fn unknown_task(name: &str, nearest: Option<&str>, known: &[String]) -> Problem {

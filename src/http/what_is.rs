@@ -1,6 +1,4 @@
-//! What there is: the caller itself, tasks, routes, limits.
-
-use std::sync::Arc;
+//! What there is: the caller itself, tasks, routes.
 
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
@@ -10,10 +8,8 @@ use serde_json::Value;
 
 use super::State;
 use super::openapi::Operation;
-use super::problem::{Kind, Problem};
+use super::problem::Problem;
 use crate::domain::job::Lane;
-use crate::domain::limits::{Axis, Pool};
-use crate::limiter::LimiterError;
 
 /// Who am I?
 #[derive(Serialize, JsonSchema)]
@@ -30,10 +26,10 @@ struct Me {
 
 /// By lane.
 #[derive(Serialize, JsonSchema)]
-struct ByLane<T> {
-    interactive: T,
-    standard: T,
-    batch: T,
+pub(super) struct ByLane<T> {
+    pub(super) interactive: T,
+    pub(super) standard: T,
+    pub(super) batch: T,
 }
 
 /// A declared kind of work.
@@ -66,40 +62,6 @@ struct StepView {
     account: String,
     provider: String,
     model: String,
-}
-
-/// One org's limits for one family of models.
-#[derive(Serialize, JsonSchema)]
-struct LimitView {
-    name: String,
-    buckets: Vec<BucketView>,
-    running: u32,
-    concurrency: Option<u32>,
-}
-
-/// One bucket.
-#[derive(Serialize, JsonSchema)]
-struct BucketView {
-    axis: &'static str,
-    per_minute: f64,
-    burst: f64,
-    level: f64,
-}
-
-/// A gate that is shut.
-#[derive(Serialize, JsonSchema)]
-struct GateView {
-    name: String,
-    for_ms: u64,
-    reason: String,
-}
-
-/// Every limit and every gate that is shut.
-#[derive(Serialize, JsonSchema)]
-struct Limits {
-    object: &'static str,
-    data: Vec<LimitView>,
-    shut: Vec<GateView>,
 }
 
 /// A list.
@@ -171,65 +133,7 @@ pub(super) async fn routes(
     Ok(HttpResponse::Ok().json(List { object: "list", data: data.collect() }))
 }
 
-pub(super) fn limits_doc() -> Operation {
-    Operation::new("Limits", "Every bucket's level, and what is on hold.")
-        .answer::<Limits>(200, "Limits")
-}
-
-pub(super) async fn limits(
-    state: Data<State>,
-    request: HttpRequest,
-) -> Result<HttpResponse, Problem> {
-    state.auth.caller(&request).await?;
-    let engine = &state.engine;
-    let mut pools: Vec<Arc<Pool>> =
-        engine.catalog().targets().flat_map(|target| target.pools.clone()).collect();
-    pools.sort_by(|a, b| a.id.cmp(&b.id));
-    pools.dedup_by(|a, b| a.id == b.id);
-    let mut gates: Vec<String> = pools.iter().map(|pool| pool.id.clone()).collect();
-    gates.extend(engine.catalog().targets().flat_map(|target| target.gates.clone()));
-    gates.sort();
-    gates.dedup();
-    let levels = engine.limiter().levels(&pools).await.map_err(|fault| unavailable(&fault))?;
-    let shut = engine.limiter().shut_gates(&gates).await.map_err(|fault| unavailable(&fault))?;
-    let data = pools.iter().zip(levels).map(|(pool, level)| LimitView {
-        name: pool.id.clone(),
-        buckets: buckets(pool, level.units),
-        running: level.running,
-        concurrency: pool.concurrency,
-    });
-    let shut = shut.into_iter().map(|gate| GateView {
-        name: gate.gate,
-        for_ms: millis(gate.left),
-        reason: gate.reason,
-    });
-    Ok(HttpResponse::Ok().json(Limits {
-        object: "list",
-        data: data.collect(),
-        shut: shut.collect(),
-    }))
-}
-
-fn buckets(pool: &Pool, units: [Option<f64>; 3]) -> Vec<BucketView> {
-    let named = Axis::ALL.iter().zip(pool.quotas).zip(units);
-    named
-        .filter_map(|((axis, quota), level)| {
-            quota.map(|quota| BucketView {
-                axis: axis.as_str(),
-                per_minute: quota.rate * 60e6,
-                burst: quota.burst,
-                level: level.unwrap_or_default(),
-            })
-        })
-        .collect()
-}
-
-fn unavailable(fault: &LimiterError) -> Problem {
-    tracing::warn!(%fault, "the limits could not be read");
-    Problem::new(Kind::StoreUnavailable, "The limits cannot be read right now.")
-}
-
-fn by_lane<T>(value: impl Fn(Lane) -> T) -> ByLane<T> {
+pub(super) fn by_lane<T>(value: impl Fn(Lane) -> T) -> ByLane<T> {
     ByLane {
         interactive: value(Lane::Interactive),
         standard: value(Lane::Standard),
@@ -237,6 +141,6 @@ fn by_lane<T>(value: impl Fn(Lane) -> T) -> ByLane<T> {
     }
 }
 
-fn millis(time: std::time::Duration) -> u64 {
+pub(super) fn millis(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

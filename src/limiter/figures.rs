@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::limits::{Cost, Pool};
+use crate::domain::limits::{Bucket, Cost, Learn, Pool};
+use crate::domain::told::Told;
 
 /// How long after its term a turn that was not settled can still be. It holds no place then.
 pub(super) const LATE: Duration = Duration::from_secs(60);
@@ -31,18 +32,34 @@ pub(super) fn duration(micros: f64) -> Duration {
     Duration::from_micros((micros.ceil() as u64).min(LONGEST))
 }
 
-/// What is charged on each axis.
-pub(super) fn charge(cost: Cost) -> [f64; 3] {
-    cost.0.map(|units| if units.is_nan() { 0.0 } else { units.clamp(0.0, MOST) })
+/// What a call takes from each of a pool's buckets.
+pub(super) fn charges(pool: &Pool, cost: &Cost) -> Vec<f64> {
+    let sensible = |units: f64| if units.is_nan() { 0.0 } else { units.clamp(0.0, MOST) };
+    pool.buckets.iter().map(|bucket| sensible(pool.units(bucket, cost))).collect()
 }
 
-/// What settling adds on each axis to what was charged.
-pub(super) fn correction(charged: Cost, used: Option<Cost>) -> [f64; 3] {
-    let mut more = charge(used.unwrap_or(charged));
-    for (more, charged) in more.iter_mut().zip(charge(charged)) {
-        *more -= charged;
+/// What settling adds to each of a pool's buckets beyond what was charged.
+pub(super) fn corrections(pool: &Pool, charged: &Cost, used: Option<&Cost>) -> Vec<f64> {
+    let charged_units = charges(pool, charged);
+    let used_units = charges(pool, used.unwrap_or(charged));
+    used_units.iter().zip(charged_units).map(|(used, charged)| used - charged).collect()
+}
+
+/// What the provider says is left in each of a pool's buckets, where it says so.
+pub(super) fn told_left(pool: &Pool, told: &[Told]) -> Vec<Option<f64>> {
+    let left = |bucket: &Bucket| {
+        let here = |told: &&Told| told.axis == bucket.axis && told.per == bucket.per;
+        told.iter().find(here)?.remaining.filter(|left| *left >= 0.0)
+    };
+    match pool.learn {
+        Learn::Off => vec![None; pool.buckets.len()],
+        Learn::Down | Learn::Both => pool.buckets.iter().map(left).collect(),
     }
-    more
+}
+
+/// Whether refusals may lower this pool's rates.
+pub(super) fn minds_refusals(pool: &Pool) -> bool {
+    pool.learn != Learn::Off
 }
 
 /// The pools without repetition: none is charged twice for one turn.
@@ -59,15 +76,25 @@ pub(super) fn distinct(pools: &[Arc<Pool>]) -> Vec<&Pool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::limits::LimitSettings;
+    use crate::domain::units::Rate;
 
     #[test]
     fn a_senseless_cost_counts_as_nothing_or_as_the_most() {
-        let cost = Cost([f64::NAN, -5.0, f64::INFINITY]);
-        let bits = |units: [f64; 3]| units.map(f64::to_bits);
-        assert_eq!(bits(charge(cost)), bits([0.0, 0.0, MOST]));
-        let corrected = correction(Cost([1.0; 3]), Some(cost));
-        assert_eq!(bits(corrected), bits([-1.0, -1.0, MOST - 1.0]));
-        assert_eq!(bits(correction(cost, None)), bits([0.0; 3]));
+        let limits = LimitSettings {
+            requests: Rate::parse("1/s"),
+            input_tokens: Rate::parse("1/s"),
+            output_tokens: Rate::parse("1/s"),
+            ..LimitSettings::default()
+        };
+        let pool = limits.pool("acme");
+        let cost =
+            Cost { requests: f64::NAN, input: -5.0, output: f64::INFINITY, ..Cost::default() };
+        let bits = |units: Vec<f64>| units.into_iter().map(f64::to_bits).collect::<Vec<_>>();
+        assert_eq!(bits(charges(&pool, &cost)), bits(vec![0.0, 0.0, MOST]));
+        let corrected = corrections(&pool, &Cost::call(1, 1), Some(&cost));
+        assert_eq!(bits(corrected), bits(vec![-1.0, -1.0, MOST - 1.0]));
+        assert_eq!(bits(corrections(&pool, &cost, None)), bits(vec![0.0; 3]));
     }
 
     #[test]

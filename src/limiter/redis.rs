@@ -2,14 +2,14 @@
 //!
 //! | key | type | holds |
 //! |---|---|---|
-//! | `l:<pool>` | hash | for each axis its level `u1`..`u3` at the time `a1`..`a3` |
+//! | `l:<pool>` | hash | for each bucket its units `u`, their time `a`, the open share `f` of a ramp and its time in use `w`, and the correction `k` of its limit, each with the bucket's key behind; the share refusals have left: `sl` low, `sm` mark, `sa` time, `ss` span; what the lanes are owed: `d0` to `d2` |
 //! | `c:<pool>` | sorted set | turns not settled, by the time until which each holds its place |
-//! | `u:<pool>` | sorted set | urgent asks that wait, by the time until which others keep back |
+//! | `u:<pool>` | sorted set | asks that wait (class, lane and name), by the time until which others keep back |
 //! | `h:<gate>` | string | until when the gate is shut, a space, and why |
 //!
 //! Names of pools and gates appear as digests. Times are microseconds of the server's clock,
 //! doubles are written so that they read back the same. Every key expires once it cannot matter:
-//! levels when the buckets are empty, turns a while after their term, marks and gates when their
+//! levels when the buckets are empty and nothing learned is in force, turns a while after their term, marks and gates when their
 //! time has passed.
 
 use std::sync::Arc;
@@ -18,14 +18,16 @@ use std::time::Duration;
 use ::redis::{FromRedisValue, ScriptInvocation, cmd};
 use async_trait::async_trait;
 
-use super::figures::{LATE, charge, correction, distinct, duration, micros};
+use super::figures::{
+    LATE, charges, corrections, distinct, duration, micros, minds_refusals, told_left,
+};
 use super::{
-    Ask, CONCURRENCY_PAUSE, Limiter, LimiterError, Obstacle, PoolLevel, ShutGate, Turn,
-    URGENT_GRACE,
+    Ask, BucketLevel, CONCURRENCY_PAUSE, End, FARTHEST, GRACE, LEARNED_FOR, Limiter, LimiterError,
+    MOST_OWED, Obstacle, PoolLevel, REFUSED_FOR, ShutGate, Turn,
 };
 use crate::clock::SharedClock;
 use crate::domain::id::digest16;
-use crate::domain::limits::{Cost, Pool};
+use crate::domain::limits::{Bucket, Pool};
 use crate::keyspace::{Keyspace, KeyspaceError, Script, script};
 
 /// The scripts' sources.
@@ -46,6 +48,8 @@ pub mod scripts {
     pub const SHUT: &str = source!("#!lua flags=allow-oom", "lua/shut.lua");
     /// Reads gates.
     pub const GATES: &str = source!("#!lua flags=no-writes", "lua/gates.lua");
+    /// Remembers a correction. Small and rare.
+    pub const LEARN: &str = source!("#!lua flags=allow-oom", "lua/learn.lua");
     /// Reads levels.
     pub const LEVELS: &str = source!("#!lua flags=no-writes", "lua/levels.lua");
 }
@@ -60,6 +64,7 @@ pub struct RedisLimiter {
     shut: Script,
     gates: Script,
     levels: Script,
+    learn: Script,
 }
 
 impl RedisLimiter {
@@ -74,6 +79,7 @@ impl RedisLimiter {
             shut: script(scripts::SHUT),
             gates: script(scripts::GATES),
             levels: script(scripts::LEVELS),
+            learn: script(scripts::LEARN),
         }
     }
 
@@ -113,41 +119,51 @@ impl Limiter for RedisLimiter {
         for gate in &gates {
             call.key(&self.keys(['h'], gate)[..]);
         }
-        call.arg(pools.len()).arg(&ask.id).arg(micros(ask.horizon)).arg(u8::from(ask.urgent));
-        call.arg(micros(ask.term)).arg(&charge(ask.cost)[..]);
-        for constant in [CONCURRENCY_PAUSE, URGENT_GRACE, LATE] {
+        call.arg(pools.len()).arg(&ask.id).arg(micros(ask.horizon)).arg(ask.lane.index());
+        call.arg(micros(ask.term)).arg(&ask.shares[..]);
+        for constant in [CONCURRENCY_PAUSE, GRACE, LATE, FARTHEST, MOST_OWED] {
             call.arg(micros(constant));
         }
+        call.arg(u8::from(ask.comes_back));
         for pool in &pools {
-            for quota in pool.quotas {
-                or_nothing(&mut call, quota.map(|quota| quota.rate));
-                or_nothing(&mut call, quota.map(|quota| quota.burst));
-            }
+            call.arg(pool.buckets.len());
             or_nothing(&mut call, pool.concurrency.map(f64::from));
+            for (bucket, cost) in pool.buckets.iter().zip(charges(pool, &ask.cost)) {
+                setting(&mut call, bucket);
+                call.arg(cost);
+            }
         }
-        let (granted, wait, obstacle, which): (u8, f64, u8, usize) = self.run(&mut call).await?;
+        let (granted, wait, obstacle, which, next): (u8, f64, u8, usize, f64) =
+            self.run(&mut call).await?;
         let wait = duration(wait);
         if granted == 1 {
-            return Ok(Turn::Granted { wait });
+            return Ok(Turn::Granted { wait, next: duration(next) });
         }
         let pool = || named(pools.iter().map(|pool| &pool.id), which);
         let by = match obstacle {
             1 => Obstacle::Bucket(pool()?),
             2 => Obstacle::Concurrency(pool()?),
             3 => Obstacle::Gate(named(gates.iter().copied(), which)?),
-            4 => Obstacle::Urgent(pool()?),
+            4 => Obstacle::Ahead(pool()?),
             other => return Err(LimiterError::Broken(format!("take answers obstacle {other}"))),
         };
         Ok(Turn::NotBefore { wait, by })
     }
 
-    async fn settle(&self, ask: &Ask, used: Option<Cost>) -> Result<(), LimiterError> {
+    async fn settle(&self, ask: &Ask, end: &End) -> Result<(), LimiterError> {
         let pools = distinct(&ask.pools);
         let mut call = self.settle.prepare_invoke();
-        call.arg(&ask.id).arg(&correction(ask.cost, used)[..]);
+        call.arg(&ask.id).arg(micros(end.age)).arg(micros(REFUSED_FOR));
         for pool in &pools {
             call.key(&self.keys(['l', 'c'], &pool.id)[..]);
-            rates(&mut call, pool);
+            call.arg(pool.buckets.len()).arg(u8::from(end.refused && minds_refusals(pool)));
+            let more = corrections(pool, &ask.cost, end.used.as_ref());
+            let left = told_left(pool, &end.told);
+            for ((bucket, more), left) in pool.buckets.iter().zip(more).zip(left) {
+                setting(&mut call, bucket);
+                call.arg(more);
+                or_nothing(&mut call, left);
+            }
         }
         if pools.is_empty() { Ok(()) } else { self.run(&mut call).await }
     }
@@ -187,25 +203,36 @@ impl Limiter for RedisLimiter {
         Ok(shut.collect())
     }
 
+    async fn learn(&self, pool: &Pool, bucket: &Bucket, factor: f64) -> Result<(), LimiterError> {
+        let mut call = self.learn.prepare_invoke();
+        call.key(&self.keys(['l'], &pool.id)[..]);
+        self.run(call.arg(bucket.key()).arg(factor).arg(micros(LEARNED_FOR))).await
+    }
+
     async fn levels(&self, pools: &[Arc<Pool>]) -> Result<Vec<PoolLevel>, LimiterError> {
         if pools.is_empty() {
             return Ok(Vec::new());
         }
         let mut call = self.levels.prepare_invoke();
         for pool in pools {
-            call.key(&self.keys(['l', 'c'], &pool.id)[..]);
-            rates(&mut call, pool);
+            call.key(&self.keys(['l', 'c', 'u'], &pool.id)[..]);
+            call.arg(pool.buckets.len());
+            for bucket in &pool.buckets {
+                setting(&mut call, bucket);
+            }
         }
         let answer: Vec<LevelReply> = self.run(&mut call).await?;
-        let levels = pools.iter().zip(answer).map(|(pool, (requests, input, output, running))| {
-            PoolLevel { id: pool.id.clone(), units: [requests, input, output], running }
+        let levels = pools.iter().zip(answer).map(|(pool, (share, running, waiting, buckets))| {
+            let level = |(units, rate, burst, learned)| BucketLevel { units, rate, burst, learned };
+            let buckets = buckets.into_iter().map(level).collect();
+            PoolLevel { id: pool.id.clone(), buckets, share, running, waiting }
         });
         Ok(levels.collect())
     }
 }
 
-/// Units on each axis and calls under way, as a script tells them.
-type LevelReply = (Option<f64>, Option<f64>, Option<f64>, u32);
+/// A pool's share, calls under way, asks that wait, and its buckets, as a script tells them.
+type LevelReply = (f64, u32, [u32; 3], Vec<(f64, f64, f64, f64)>);
 
 impl From<KeyspaceError> for LimiterError {
     fn from(error: KeyspaceError) -> Self {
@@ -226,10 +253,15 @@ fn or_nothing(call: &mut ScriptInvocation<'_>, figure: Option<f64>) {
     };
 }
 
-fn rates(call: &mut ScriptInvocation<'_>, pool: &Pool) {
-    for quota in pool.quotas {
-        or_nothing(call, quota.map(|quota| quota.rate));
-    }
+/// A bucket's setting, as `bucket_at` in `bucket.lua` reads it.
+fn setting(call: &mut ScriptInvocation<'_>, bucket: &Bucket) {
+    let quota = &bucket.quota;
+    call.arg(bucket.key()).arg(quota.rate).arg(quota.burst);
+    or_nothing(call, quota.ramp.map(|ramp| ramp.growth));
+    or_nothing(call, quota.ramp.map(|ramp| ramp.floor));
+    or_nothing(call, quota.ramp.map(|ramp| ramp.period));
+    or_nothing(call, quota.resets.map(|resets| resets.period));
+    or_nothing(call, quota.resets.map(|resets| resets.offset));
 }
 
 /// The name a script means by its number; Lua counts from one.

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::json::{list, text};
 use super::{ErrorClass, codes};
+use crate::domain::told::Told;
 
 /// An answer that is an error.
 pub(super) struct Failure {
@@ -15,6 +16,8 @@ pub(super) struct Failure {
     pub fault: Fault,
     /// When to come back, if the provider said so.
     pub wait: Option<Duration>,
+    /// What the provider says of its limits.
+    pub told: Vec<Told>,
 }
 
 impl Failure {
@@ -29,7 +32,7 @@ impl Failure {
             (_, "server_error", _) | (_, _, "server_error") => 500,
             _ => 502,
         };
-        Self { status, fault, wait: None }
+        Self { status, fault, wait: None, told: Vec::new() }
     }
 }
 
@@ -125,6 +128,16 @@ impl Verdict {
     /// The key's limit.
     pub(super) const fn cooldown() -> Self {
         Self::new(ErrorClass::CooldownKey, codes::RATE_LIMITED)
+    }
+
+    /// More calls at the same time than the key may make.
+    pub(super) const fn crowded() -> Self {
+        Self::new(ErrorClass::CooldownKey, codes::CONCURRENCY)
+    }
+
+    /// The key's use grows faster than the provider lets it.
+    pub(super) const fn slow_down() -> Self {
+        Self::new(ErrorClass::CooldownKey, codes::SLOW_DOWN)
     }
 
     /// The provider has no room.

@@ -45,7 +45,7 @@ fn in_body(fault: &Fault) -> Option<Duration> {
 }
 
 /// `try again in 1m0.36s.`, `retry in 20 seconds`.
-fn in_text(message: &str) -> Option<Duration> {
+pub(super) fn in_text(message: &str) -> Option<Duration> {
     let message = message.to_ascii_lowercase();
     let (_, rest) = ["try again in ", "retry in ", "retry after "]
         .iter()
@@ -81,14 +81,15 @@ fn reset_of(name: &HeaderName) -> Option<String> {
     (ours && name.contains("remaining")).then(|| name.replace("remaining", "reset"))
 }
 
-/// A duration, a time of day, or (OpenRouter) milliseconds since 1970.
-fn reset(text: &str, now: DateTime<Utc>) -> Option<Duration> {
+/// A duration, a time of day, or (OpenRouter) milliseconds or (some proxies) seconds since 1970.
+pub(super) fn reset(text: &str, now: DateTime<Utc>) -> Option<Duration> {
     let until = |time: DateTime<Utc>| (time - now).to_std().unwrap_or_default();
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Some(until(time.to_utc()));
     }
     match text.parse::<i64>() {
         Ok(millis @ 1_000_000_000_000..) => DateTime::from_timestamp_millis(millis).map(until),
+        Ok(seconds @ 1_000_000_000..) => DateTime::from_timestamp(seconds, 0).map(until),
         _ => duration::parse(text),
     }
 }

@@ -8,6 +8,7 @@ use secrecy::SecretString;
 
 use crate::clock::SharedClock;
 use crate::domain::completion::{Completion, Prompt};
+use crate::domain::told::Told;
 use settings::{AccountSettings, Vendor};
 
 pub mod anthropic;
@@ -22,6 +23,7 @@ mod hint;
 mod json;
 mod output;
 mod sampling;
+mod told;
 mod tool_id;
 mod wire;
 
@@ -81,14 +83,23 @@ pub struct ProviderError {
     pub status: Option<u16>,
     /// When the provider said to come back.
     pub retry_after: Option<Duration>,
+    /// What the provider says of its limits.
+    pub told: Vec<Told>,
     /// What happened, for a person.
     pub message: String,
 }
 
 impl ProviderError {
-    /// An error that came with no status and no hint.
+    /// An error that came with no status, no hint and no word about limits.
     pub fn new(class: ErrorClass, code: &'static str, message: impl Into<String>) -> Self {
-        Self { class, code, status: None, retry_after: None, message: message.into() }
+        Self {
+            class,
+            code,
+            status: None,
+            retry_after: None,
+            told: Vec::new(),
+            message: message.into(),
+        }
     }
 }
 
@@ -127,6 +138,10 @@ impl ErrorClass {
 pub mod codes {
     /// The rate limit.
     pub const RATE_LIMITED: &str = "rate_limited";
+    /// Too many calls at the same time.
+    pub const CONCURRENCY: &str = "concurrency_limited";
+    /// Use grows too fast; the limit itself may not be reached.
+    pub const SLOW_DOWN: &str = "slow_down";
     /// Shared capacity, not our limit.
     pub const OVERLOADED: &str = "overloaded";
     /// The provider broke (5xx).

@@ -90,6 +90,15 @@ impl Vendor {
         }
     }
 
+    /// Whether tokens read from the prompt cache count towards the limits of tokens.
+    ///
+    /// Anthropic and Groq say that they do not (`providers.md` sections 2.5 and 4; Anthropic's
+    /// Haiku 3 and 3.5 are the exception, and being retired). For Cerebras the sources differ
+    /// (section 5); the others do not say. There they count: nothing is then sent too soon.
+    pub const fn counts_cached_input(self) -> bool {
+        !matches!(self, Self::Anthropic | Self::Groq)
+    }
+
     /// Whether nothing can be asked without a key.
     pub const fn needs_key(self) -> bool {
         self.env_key().is_some()

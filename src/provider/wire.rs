@@ -11,9 +11,11 @@ use serde_json::Value;
 use url::Url;
 
 use super::fault::{Failure, Fault, Verdict};
-use super::settings::AccountSettings;
-use super::{ErrorClass, ProviderError, codes, hint};
+use super::settings::{AccountSettings, Vendor};
+use super::{ErrorClass, ProviderError, codes, hint, told};
 use crate::clock::SharedClock;
+use crate::domain::completion::Completion;
+use crate::domain::told::Told;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -34,8 +36,8 @@ pub(super) enum Auth {
 
 /// What came back.
 pub(super) enum Reply {
-    /// A JSON document with a good status.
-    Answered(Value),
+    /// A JSON document with a good status, and what its headers tell of limits.
+    Answered(Value, Vec<Told>),
     /// An error.
     Refused(Box<Failure>),
 }
@@ -45,6 +47,7 @@ pub(super) struct Wire {
     client: Client,
     base: String,
     key: Option<SecretString>,
+    vendor: Vendor,
     clock: SharedClock,
 }
 
@@ -74,8 +77,8 @@ impl Wire {
             .redirect(redirect::Policy::none())
             .referer(false)
             .build()
-            .map_err(|fault| format!("no HTTP client: {}", told(&fault)))?;
-        Ok(Self { client, base, key: account.api_key, clock })
+            .map_err(|fault| format!("no HTTP client: {}", causes(&fault)))?;
+        Ok(Self { client, base, key: account.api_key, vendor: account.vendor, clock })
     }
 
     /// Posts JSON and reads the answer within `timeout`.
@@ -99,7 +102,7 @@ impl Wire {
     }
 
     /// An error for the caller, without the key and of bearable length.
-    pub(super) fn failed(&self, failure: &Failure, verdict: Verdict) -> ProviderError {
+    pub(super) fn failed(&self, failure: Failure, verdict: Verdict) -> ProviderError {
         use ErrorClass::{CooldownKey, FailoverProvider, RetrySameKey};
         let hint = failure
             .wait
@@ -111,6 +114,7 @@ impl Wire {
         ProviderError {
             status: Some(failure.status),
             retry_after: verdict.wait.or(hint),
+            told: failure.told,
             ..ProviderError::new(verdict.class, verdict.code, message)
         }
     }
@@ -140,16 +144,33 @@ impl Wire {
         headers: &HeaderMap,
         body: &[u8],
     ) -> Result<Reply, ProviderError> {
-        let body = trimmed(body);
+        let (body, now) = (trimmed(body), self.clock.now());
+        let told = told::in_headers(self.vendor, headers, now);
         if !status.is_success() {
-            let fault = Fault::read(body);
-            let wait = hint::wait(headers, &fault, self.clock.now());
-            return Ok(Reply::Refused(Box::new(Failure { status: status.as_u16(), fault, wait })));
+            let (status, fault) = (status.as_u16(), Fault::read(body));
+            let wait = hint::wait(headers, &fault, now);
+            let failure = Failure { status, fault, wait, told };
+            return Ok(Reply::Refused(Box::new(self.with_told(failure))));
         }
         match serde_json::from_slice::<Value>(body) {
-            Ok(value) => Ok(Reply::Answered(value)),
-            Err(fault) => Err(garbled(status, &format!("the answer is not JSON: {fault}"))),
+            Ok(value) => Ok(Reply::Answered(value, told)),
+            Err(fault) => {
+                let garbled = garbled(status, &format!("the answer is not JSON: {fault}"));
+                Err(ProviderError { told, ..garbled })
+            }
         }
+    }
+
+    /// An error inside an answer with a good status, whose headers tell this.
+    pub(super) fn inside(&self, error: &Value, told: Vec<Told>) -> Failure {
+        self.with_told(Failure { told, ..Failure::inside(error) })
+    }
+
+    /// Adds what the body tells of limits to what the headers told.
+    fn with_told(&self, failure: Failure) -> Failure {
+        let now = self.clock.now();
+        let second = told::in_fault(self.vendor, failure.status, &failure.fault, now);
+        Failure { told: told::joined(failure.told, second), ..failure }
     }
 
     /// The key is taken out before the text is cut, so that no half of it stays at the cut.
@@ -179,8 +200,20 @@ impl Auth {
     }
 }
 
+/// What was read, with what the headers told of limits; `otherwise` is said when it was nothing.
+pub(super) fn heard(
+    read: Option<Completion>,
+    told: Vec<Told>,
+    otherwise: &str,
+) -> Result<Completion, ProviderError> {
+    match read {
+        Some(completion) => Ok(Completion { told, ..completion }),
+        None => Err(ProviderError { told, ..garbled(StatusCode::OK, otherwise) }),
+    }
+}
+
 /// The answer is there but says nothing we can read.
-pub(super) fn garbled(status: StatusCode, message: &str) -> ProviderError {
+fn garbled(status: StatusCode, message: &str) -> ProviderError {
     ProviderError {
         status: Some(status.as_u16()),
         ..ProviderError::new(ErrorClass::FailoverProvider, codes::GARBLED, message)
@@ -236,11 +269,11 @@ fn broken(fault: &reqwest::Error) -> ProviderError {
     } else {
         codes::UNREACHABLE
     };
-    ProviderError::new(ErrorClass::FailoverProvider, code, told(fault))
+    ProviderError::new(ErrorClass::FailoverProvider, code, causes(fault))
 }
 
 /// What went wrong, down to its cause.
-fn told(fault: &reqwest::Error) -> String {
+fn causes(fault: &reqwest::Error) -> String {
     let mut text = fault.to_string();
     let mut cause = fault.source();
     while let Some(under) = cause {
@@ -261,7 +294,6 @@ fn trimmed(body: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::settings::Vendor;
 
     fn at(vendor: Vendor, base_url: Option<&str>) -> Result<String, String> {
         let account =

@@ -34,6 +34,7 @@ fn describe() {
     counter!("spillway_fallbacks_total", "Jobs answered by another than the route's first step");
     counter!("spillway_turns_total", "Turns asked for, by whether they were granted");
     counter!("spillway_holds_total", "Buckets held or steps cooled, by name");
+    gauge!("spillway_limit_learned_ratio", "Limits told by providers, by those configured");
     counter!("spillway_deliveries_total", "Callback attempts, by outcome");
     gauge!("spillway_line_ready", "Items waiting in a line");
     gauge!("spillway_jobs_running", "Jobs a worker holds");
@@ -61,6 +62,12 @@ pub fn ended(task: &str, status: &'static str, lane: &'static str, total: Durati
     counter!("spillway_jobs_ended_total", "task" => task.to_owned(), "status" => status)
         .increment(1);
     histogram!("spillway_job_total_seconds", "lane" => lane).record(total);
+}
+
+/// A provider's own words corrected a limit to so many times what is configured.
+pub fn learned(pool: &str, axis: &'static str, per: &'static str, factor: f64) {
+    gauge!("spillway_limit_learned_ratio", "pool" => pool.to_owned(), "axis" => axis, "per" => per)
+        .set(factor);
 }
 
 /// A job's first attempt began.

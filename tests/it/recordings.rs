@@ -11,6 +11,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use spillway::clock::ManualClock;
 use spillway::domain::completion::{Completion, Message, Prompt, Role};
+use spillway::domain::limits::Axis::{self, InputTokens, OutputTokens, Requests, Tokens};
+use spillway::domain::told::Period::{self, Day, Minute};
 use spillway::provider::settings::Vendor;
 use spillway::provider::{ProviderError, connect};
 use wiremock::matchers::any;
@@ -197,4 +199,63 @@ async fn what_was_said_and_asked_for_is_read() {
 
     let upstream = asked("openrouter/02-error-429-upstream.json").await.unwrap_err();
     assert!(upstream.message.contains("temporarily rate-limited upstream"), "{upstream}");
+}
+
+/// Axis, period, limit, remaining.
+type Line = (Axis, Period, f64, Option<f64>);
+
+/// What each recording tells of limits, however it ended; the others tell nothing.
+fn told_of_limits() -> Vec<(&'static str, Vec<Line>)> {
+    let anthropic = |(requests, calls), (input, left), output| {
+        vec![
+            (Requests, Minute, requests, Some(calls)),
+            (InputTokens, Minute, input, Some(left)),
+            (OutputTokens, Minute, output, Some(output)),
+        ]
+    };
+    let openai = |requests, tokens, left| {
+        vec![
+            (Requests, Minute, requests, Some(requests - 1.0)),
+            (Tokens, Minute, tokens, Some(left)),
+        ]
+    };
+    let groq =
+        vec![(Requests, Day, 14_400.0, Some(14_397.0)), (Tokens, Minute, 30_000.0, Some(29_987.0))];
+    vec![
+        (
+            "anthropic/01-success-cache-write.json",
+            anthropic((1e4, 9_999.0), (1e7, 9_998_000.0), 2e6),
+        ),
+        (
+            "anthropic/02-success-tool-call-parallel.json",
+            anthropic((1e4, 9_999.0), (1e7, 1e7), 2e6),
+        ),
+        ("anthropic/06-error-429-itpm-headers.json", anthropic((4e3, 4e3), (2e5, 0.0), 8e4)),
+        ("gemini/05-error-429-quota-retryinfo.json", vec![(InputTokens, Minute, 1e6, None)]),
+        ("groq/01-success-chat.json", groq),
+        ("groq/05-error-429-tpm.json", vec![(Tokens, Minute, 5e3, Some(0.0))]),
+        ("openai/01-success-chat-cached-tokens.json", openai(3e4, 1.5e8, 149_998_385.0)),
+        ("openai/02-success-chat-parallel-tools.json", openai(3e4, 1.5e8, 149_999_981.0)),
+        ("openai/06-error-400-unsupported-max-tokens.json", openai(500.0, 2e5, 199_998.0)),
+        ("openai/07-error-429-tpm-long-wait.json", vec![(Tokens, Day, 1e5, Some(3_251.0))]),
+    ]
+}
+
+#[tokio::test]
+async fn what_is_told_of_limits_is_read_from_every_answer() {
+    let (expected, mut read) = (told_of_limits(), 0);
+    for name in recorded() {
+        let told = match asked(&name).await {
+            Ok(completion) => completion.told,
+            Err(error) => error.told,
+        };
+        let told: Vec<Line> = told
+            .iter()
+            .map(|told| (told.axis, told.per, told.limit.unwrap(), told.remaining))
+            .collect();
+        let wanted = expected.iter().find(|(known, _)| *known == name);
+        assert_eq!(told, wanted.map(|(_, told)| told.clone()).unwrap_or_default(), "{name}");
+        read += told.len();
+    }
+    assert_eq!(read, 20);
 }

@@ -14,7 +14,7 @@ use super::document::Document;
 use super::fault::{Faults, instead};
 use super::schema::joined;
 use super::settings::{AccountSettings, RouteSettings, StepName};
-use crate::domain::limits::LimitSettings;
+use crate::domain::limits::{CachedInput, LimitSettings};
 use crate::domain::price::{Price, PriceTable};
 use crate::domain::route::{Route, Step};
 use crate::domain::task::Task;
@@ -138,9 +138,16 @@ fn account(key: &str, name: &str, settings: AccountSettings, faults: &mut Faults
         org: settings.org.unwrap_or_else(|| name.to_owned()),
         base_url: base_url.map(|url| url.trim_end_matches('/').to_owned()),
         api_key,
-        limits: settings.limits,
+        limits: settings.limits.into_iter().map(|limits| as_counted(vendor, limits)).collect(),
         scripted: settings.scripted,
     }
+}
+
+/// Cached input counts as the vendor counts it, unless the operator says otherwise.
+fn as_counted(vendor: Vendor, limits: LimitSettings) -> LimitSettings {
+    let counted = vendor.counts_cached_input();
+    let usual = if counted { CachedInput::Counted } else { CachedInput::Free };
+    LimitSettings { cached_input: limits.cached_input.or(Some(usual)), ..limits }
 }
 
 fn check_limits(key: &str, account: &Value, faults: &mut Faults) {
@@ -152,13 +159,15 @@ fn check_limits(key: &str, account: &Value, faults: &mut Faults) {
         if limit.models.is_empty() {
             faults.add(format!("{place}.models"), "is empty: expected patterns such as [\"*\"]");
         }
-        let is_unlimited = limit.requests.is_none()
-            && limit.input_tokens.is_none()
-            && limit.output_tokens.is_none()
-            && limit.concurrency.is_none();
-        if is_unlimited {
-            let axes = "`requests`, `input_tokens`, `output_tokens` or `concurrency`";
+        if limit.is_unlimited() {
+            let axes = "`requests`, `input_tokens`, `output_tokens`, `tokens`, \
+                        `requests_per_day`, `tokens_per_day` or `concurrency`";
             faults.add(&place, format!("limits nothing: expected {axes}"));
+        }
+        if let Some(axis) = limit.said_twice() {
+            let axis = axis.as_str();
+            let twice = format!("is said twice: expected `{axis}` by the minute or left out");
+            faults.add(format!("{place}.{axis}_per_day"), twice);
         }
         if limited.contains(&limit.models) {
             faults.add(format!("{place}.models"), "are limited already, further up");

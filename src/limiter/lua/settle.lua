@@ -1,32 +1,75 @@
--- Ends a turn: frees its place and corrects what was charged. Only the first settling counts.
+-- Ends a turn: frees its place, corrects what was charged, and takes in what the provider said.
+-- Only the first settling counts.
 -- KEYS     for each pool: levels, turns
--- ARGV     1 id  2-4 what is added on each axis
---          then for each pool: rate on each axis ('' for none); [now]
+-- ARGV     1 id  2 how long ago the call departed  3 how long a refusal is remembered
+--          then for each pool: buckets, refused 0|1, and for each of its buckets the setting, what
+--          is added and what the provider says is left ('' for nothing); [now]
 -- Returns  how many pools knew the turn
+local SOON, CUT, CUT_AGAIN, NEAR = 10e6, 0.9, 0.7, 0.15
+local SPAN, LONGEST_SPAN = 15e6, 120e6
 local pools = #KEYS / 2
-local settings = 4 + 3 * pools
-assert(#ARGV >= settings and #ARGV <= settings + 1, 'settle: wrong arity')
-local now = time_now(ARGV[settings + 1])
+local id, age, remember = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local first, told = 4, {}
+for pool = 1, pools do
+  local count, buckets = tonumber(ARGV[first]), {}
+  assert(count, 'settle: wrong arity')
+  told[pool] = { refused = ARGV[first + 1] == '1', buckets = buckets }
+  first = first + 2
+  for index = 1, count do
+    buckets[index] = bucket_at(first)
+    buckets[index].more = tonumber(ARGV[first + BUCKET])
+    buckets[index].left = tonumber(ARGV[first + BUCKET + 1])
+    first = first + BUCKET + 2
+  end
+end
+assert(#ARGV == first - 1 or #ARGV == first, 'settle: wrong arity')
+local now = time_now(ARGV[first])
 
-local function correct(levels, axis, rate)
-  local more = tonumber(ARGV[1 + axis])
-  if rate and more ~= 0 then
-    local units_field, at_field = 'u' .. axis, 'a' .. axis
-    local stored = redis.call('HMGET', levels, units_field, at_field)
-    local units, at = drained(stored[1], stored[2], rate, now)
-    units = math.max(units + more, 0)
-    redis.call('HSET', levels, units_field, exact(units), at_field, exact(at))
-    keep(levels, at + units / rate)
+-- The share after a refusal, as in domain/share.rs.
+local function refuse(levels, stored, n)
+  local known = stored[n + 3]
+  if known and now - age <= known then return end
+  local mark, span = share_now(stored, n, now), SPAN
+  local cut = known and now - known < SOON and CUT_AGAIN or CUT
+  if known and math.abs(mark - stored[n + 2]) <= stored[n + 2] * NEAR then
+    span = at_most(stored[n + 4] * 2, LONGEST_SPAN)
+  end
+  stored[n + 1], stored[n + 2] = at_least(mark * cut, 0.01), mark
+  stored[n + 3], stored[n + 4] = now, span
+  redis.call('HSET', levels, 'sl', exact(stored[n + 1]), 'sm', exact(mark), 'sa', exact(now),
+    'ss', exact(span))
+  keep(levels, now + remember)
+end
+
+local function correct(levels, pool)
+  local stored, fields, gone = read(levels, pool.buckets), {}, 0
+  local n = 5 * #pool.buckets
+  if pool.refused then refuse(levels, stored, n) end
+  local share = share_now(stored, n, now)
+  for index, bucket in ipairs(pool.buckets) do
+    if bucket.more ~= 0 or bucket.left then
+      drain(bucket, stored, index, share, now)
+      local units = bucket.units
+      if bucket.more ~= 0 then units = at_least(units + bucket.more, 0) end
+      if bucket.left then
+        local leaked = bucket.daily and 0 or bucket.whole * age
+        units = at_least(bucket.burst - (bucket.left + leaked), units)
+      end
+      gone = at_least(empty_at(bucket, units), gone)
+      add_level(fields, bucket, units)
+    end
+  end
+  if #fields > 0 then
+    redis.call('HSET', levels, unpack(fields))
+    keep(levels, gone)
   end
 end
 
 local known = 0
 for pool = 1, pools do
-  if redis.call('ZREM', KEYS[2 * pool], ARGV[1]) == 1 then
+  if redis.call('ZREM', KEYS[2 * pool], id) == 1 then
     known = known + 1
-    for axis = 1, 3 do
-      correct(KEYS[2 * pool - 1], axis, tonumber(ARGV[4 + 3 * (pool - 1) + axis]))
-    end
+    correct(KEYS[2 * pool - 1], told[pool])
   end
 end
 return known

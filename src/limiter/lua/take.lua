@@ -1,20 +1,37 @@
 -- Takes a turn from every pool, or from none.
 -- KEYS     for each pool: levels, turns, marks; then the gates
--- ARGV     1 pools  2 id  3 horizon  4 urgent 0|1  5 term  6-8 cost on each axis
+-- ARGV     1 pools  2 id  3 horizon  4 lane 0..2  5 term  6-8 the lanes' shares
 --          9 pause when all places are taken  10 grace of a mark  11 how late a turn is settled
---          then for each pool: rate and burst on each axis, places ('' for none); [now]
--- Returns  {granted 0|1, wait, obstacle, which pool or gate}
---          obstacle: 0 none, 1 bucket, 2 concurrency, 3 gate, 4 urgent
-local HEAD, EACH = 11, 7
-local pools = tonumber(ARGV[1])
-local settings = HEAD + EACH * pools
-assert(#KEYS >= 3 * pools and #ARGV >= settings and #ARGV <= settings + 1, 'take: wrong arity')
-local id, horizon, urgent, term = ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[5])
-local pause, grace, late = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
-local now = time_now(ARGV[settings + 1])
+--          12 how far ahead a turn is taken at the most  13 the most a lane is owed
+--          14 whether it comes back 0|1
+--          then for each pool: buckets, places ('' for none), and for each of its buckets the
+--          setting and the cost; [now]
+-- Returns  {granted 0|1, wait, obstacle, which pool or gate, next}
+--          obstacle: 0 none, 1 bucket, 2 concurrency, 3 gate, 4 somebody ahead
+local HEAD, LEAST_TIME = 14, 1000
+local pools, id, horizon, lane = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local term, pause, grace, late = tonumber(ARGV[5]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local farthest, most_owed = tonumber(ARGV[12]), tonumber(ARGV[13])
+assert(pools and #KEYS >= 3 * pools and #ARGV >= HEAD + 2 * pools, 'take: wrong arity')
 
--- The longest wait, and whether something is in the way that no horizon reaches beyond.
-local wait, obstacle, which, held = 0, 0, 0, false
+local first, looked = HEAD + 1, {}
+for pool = 1, pools do
+  local count, places, buckets = tonumber(ARGV[first]), tonumber(ARGV[first + 1]), {}
+  first = first + 2
+  for index = 1, count do
+    buckets[index] = bucket_at(first)
+    buckets[index].cost = tonumber(ARGV[first + BUCKET])
+    first = first + BUCKET + 1
+  end
+  looked[pool] = {
+    buckets = buckets, places = places, levels = KEYS[3 * pool - 2], turns = KEYS[3 * pool - 1],
+    marks = KEYS[3 * pool], index = pool, waits = {},
+  }
+end
+assert(#ARGV == first - 1 or #ARGV == first, 'take: wrong arity')
+local now = time_now(ARGV[first])
+
+local wait, obstacle, which, departs = 0, 0, 0, 0
 local function longer(time, by, index)
   if time > wait then
     wait, obstacle, which = time, by, index
@@ -22,99 +39,110 @@ local function longer(time, by, index)
 end
 
 if #KEYS > 3 * pools then
-  local gates = redis.call('MGET', unpack(KEYS, 3 * pools + 1))
-  for index, gate in ipairs(gates) do
-    local left = gate and tonumber(string.match(gate, '^%S+')) - now or 0
-    if left > 0 then
-      held = true
-      longer(left, 3, index)
-    end
+  for index, gate in ipairs(redis.call('MGET', unpack(KEYS, 3 * pools + 1))) do
+    if gate then longer(tonumber(string.match(gate, '^%S+')) - now, 3, index) end
   end
 end
-local gated = held
+local gated = obstacle ~= 0
 
--- Looks at a pool. Answers its buckets and the longest wait from which it could not recover in
--- time if another departed now.
-local function look(pool)
-  local first = HEAD + EACH * (pool - 1)
-  local levels, turns, marks = KEYS[3 * pool - 2], KEYS[3 * pool - 1], KEYS[3 * pool]
-  local stored = redis.call('HMGET', levels, 'u1', 'a1', 'u2', 'a2', 'u3', 'a3')
-  local buckets, reach = {}, pause
-  for axis = 1, 3 do
-    local rate, burst = tonumber(ARGV[first + 2 * axis - 1]), tonumber(ARGV[first + 2 * axis])
-    local cost = tonumber(ARGV[5 + axis])
-    if rate and cost > 0 then
-      local units, at = drained(stored[2 * axis - 1], stored[2 * axis], rate, now)
-      local over = units - (burst - math.min(cost, burst))
-      local time = over <= 0 and 0 or math.ceil(over / rate)
-      longer(time, 1, pool)
-      reach = math.max(reach, time, math.min(cost, burst) / rate)
-      table.insert(buckets, { axis = axis, rate = rate, cost = cost, units = units, at = at })
+-- The asks that wait at a pool: the latest time for which somebody with another name is to be
+-- given way to, which lanes wait, and the ask's own. A member is a class, a lane and a name.
+local function look_at_marks(pool)
+  local till = now
+  local marks = redis.call('ZRANGE', pool.marks, 0, 99, 'REV', 'WITHSCORES')
+  for index = 1, #marks, 2 do
+    local mark, time = marks[index], tonumber(marks[index + 1])
+    if time <= now then break end
+    pool.waits[tonumber(string.sub(mark, 2, 2))] = true
+    if string.sub(mark, 3) == id then
+      pool.own = mark
+    elseif tonumber(string.sub(mark, 1, 1)) < pool.class then
+      till = at_least(time, till)
     end
   end
-  local places = tonumber(ARGV[first + 7])
-  if places then
-    local running = redis.call('ZCOUNT', turns, '(' .. exact(now), '+inf')
-    if running >= places and (tonumber(redis.call('ZSCORE', turns, id)) or 0) > now then
+  longer(till - now, 4, pool.index)
+end
+
+local function look(pool)
+  local stored = read(pool.levels, pool.buckets)
+  local n = 5 * #pool.buckets
+  local share = share_now(stored, n, now)
+  pool.reach, pool.time = pause, LEAST_TIME
+  for at, bucket in ipairs(pool.buckets) do
+    local cost = bucket.cost
+    if cost > 0 then
+      drain(bucket, stored, at, share, now)
+      local time = wait_for(bucket, bucket.units, cost)
+      local recovery = bucket.period and 0 or at_most(cost, bucket.burst) / bucket.rate
+      bucket.ahead = at_least(at_most(recovery, farthest), horizon)
+      longer(time - bucket.ahead, 1, pool.index)
+      departs = at_least(time, departs)
+      pool.reach = at_least(at_least(pool.reach, time), recovery)
+      if not bucket.daily then pool.time = at_least(pool.time, cost / bucket.whole) end
+    end
+  end
+  if pool.places then
+    local running = redis.call('ZCOUNT', pool.turns, '(' .. exact(now), '+inf')
+    if running >= pool.places and (tonumber(redis.call('ZSCORE', pool.turns, id)) or 0) > now then
       running = running - 1
     end
-    if running >= places then
-      held = true
-      longer(pause, 2, pool)
-    end
+    if running >= pool.places then longer(pause, 2, pool.index) end
   end
-  if not urgent then
-    local mark = redis.call('ZRANGE', marks, 0, 0, 'REV', 'WITHSCORES')
-    local left = (tonumber(mark[2]) or 0) - now
-    if left > 0 then
-      held = true
-      longer(left, 4, pool)
-    end
-  end
-  return buckets, reach
+  pool.owed = { [0] = stored[n + 5] or 0, stored[n + 6] or 0, stored[n + 7] or 0 }
+  pool.class = pool.owed[lane] >= pool.time and 0 or lane + 1
+  look_at_marks(pool)
 end
 
-local looked, reaches = {}, {}
-for pool = 1, pools do
-  looked[pool], reaches[pool] = look(pool)
-end
+for _, pool in ipairs(looked) do look(pool) end
 
-if held or wait > horizon then
-  if urgent and not gated then
+if obstacle ~= 0 then
+  if ARGV[14] == '1' and not gated then
     -- Keeps others back from the pools that could not recover in time from one more departure.
-    for pool = 1, pools do
-      if wait <= reaches[pool] then
-        local marks, till = KEYS[3 * pool], now + wait + grace
-        redis.call('ZREMRANGEBYSCORE', marks, '-inf', exact(now))
-        redis.call('ZADD', marks, exact(till), id)
-        keep(marks, till)
+    for _, pool in ipairs(looked) do
+      if wait <= pool.reach then
+        local till = now + wait + grace
+        redis.call('ZREMRANGEBYSCORE', pool.marks, '-inf', exact(now))
+        local mark = pool.class .. lane .. id
+        if pool.own and pool.own ~= mark then redis.call('ZREM', pool.marks, pool.own) end
+        redis.call('ZADD', pool.marks, exact(till), mark)
+        keep(pool.marks, till)
       end
     end
   end
-  return { 0, exact(wait), obstacle, which }
+  return { 0, exact(wait), obstacle, which, '0' }
 end
 
-for pool = 1, pools do
-  local levels, turns, marks = KEYS[3 * pool - 2], KEYS[3 * pool - 1], KEYS[3 * pool]
-  local fields, empty_at = {}, 0
-  for _, bucket in ipairs(looked[pool]) do
-    local units = math.max(bucket.units, bucket.rate * wait) + bucket.cost
-    empty_at = math.max(empty_at, bucket.at + units / bucket.rate)
-    table.insert(fields, 'u' .. bucket.axis)
-    table.insert(fields, exact(units))
-    table.insert(fields, 'a' .. bucket.axis)
-    table.insert(fields, exact(bucket.at))
+local next_wait = 0
+for _, pool in ipairs(looked) do
+  local fields, gone = {}, 0
+  for _, bucket in ipairs(pool.buckets) do
+    if bucket.cost > 0 then
+      local leak = bucket.period and 0 or bucket.rate * departs
+      local units = at_least(bucket.units, leak) + bucket.cost
+      next_wait = at_least(wait_for(bucket, units, bucket.cost) - bucket.ahead, next_wait)
+      gone = at_least(empty_at(bucket, units), gone)
+      add_level(fields, bucket, units)
+    end
+  end
+  for other = 0, 2 do
+    local owed = pool.owed[other]
+    if other == lane then
+      owed = at_least(owed - pool.time, 0)
+    elseif pool.waits[other] then
+      owed = at_most(owed + tonumber(ARGV[6 + other]) * pool.time, most_owed)
+    end
+    if owed ~= pool.owed[other] then
+      fields[#fields + 1], fields[#fields + 2] = 'd' .. other, exact(owed)
+    end
   end
   if #fields > 0 then
-    redis.call('HSET', levels, unpack(fields))
-    keep(levels, empty_at)
+    redis.call('HSET', pool.levels, unpack(fields))
+    keep(pool.levels, at_least(gone, now))
   end
-  local till = now + wait + term
-  redis.call('ZREMRANGEBYSCORE', turns, '-inf', '(' .. exact(now - late))
-  redis.call('ZADD', turns, exact(till), id)
-  keep(turns, till + late)
-  if urgent then
-    redis.call('ZREM', marks, id)
-  end
+  if pool.own then redis.call('ZREM', pool.marks, pool.own) end
+  local till = now + departs + term
+  redis.call('ZREMRANGEBYSCORE', pool.turns, '-inf', '(' .. exact(now - late))
+  redis.call('ZADD', pool.turns, exact(till), id)
+  keep(pool.turns, till + late)
 end
-return { 1, exact(wait), 0, 0 }
+return { 1, exact(departs), 0, 0, exact(next_wait) }

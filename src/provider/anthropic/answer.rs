@@ -23,6 +23,7 @@ pub(super) fn read(answer: &Value, model: &str) -> Option<Completion> {
         finish,
         usage: answer.get("usage").and_then(usage),
         cost_usd: None,
+        told: Vec::new(),
     })
 }
 

@@ -19,6 +19,8 @@ pub(super) fn judge(failure: &Failure, now: DateTime<Utc>) -> Verdict {
         429 if fault.says(&["extra usage is required"]) => {
             Verdict::caller(codes::LARGER_THAN_LIMIT)
         }
+        429 if fault.says(&["usage increase rate", "acceleration limit"]) => Verdict::slow_down(),
+        429 if fault.says(&["concurrent"]) => Verdict::crowded(),
         500.. if fault.kind == "overloaded_error" => {
             Verdict::overloaded(ErrorClass::FailoverProvider)
         }
@@ -76,7 +78,7 @@ mod tests {
     fn judged(status: u16, kind: &str, message: &str) -> (ErrorClass, &'static str) {
         let body = json!({ "type": "error", "error": { "type": kind, "message": message } });
         let fault = Fault::read(body.to_string().as_bytes());
-        let verdict = judge(&Failure { status, fault, wait: None }, now());
+        let verdict = judge(&Failure { status, fault, wait: None, told: Vec::new() }, now());
         (verdict.class, verdict.code)
     }
 
@@ -145,11 +147,32 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_that_is_none_of_the_rates_is_told_apart() {
+        for (message, code) in [
+            ("Rate limited", "rate_limited"),
+            ("This request would exceed your account's rate limit.", "rate_limited"),
+            (
+                "Number of concurrent connections has exceeded your rate limit.",
+                "concurrency_limited",
+            ),
+            (
+                "This request would exceed your organization's maximum usage increase rate for \
+                 input tokens per minute. Please scale up your input tokens usage more gradually \
+                 to stay within the acceleration limit.",
+                "slow_down",
+            ),
+        ] {
+            let told = judged(429, "rate_limit_error", message);
+            assert_eq!(told, (ErrorClass::CooldownKey, code), "{message}");
+        }
+    }
+
+    #[test]
     fn a_spent_account_tells_when_it_may_spend_again() {
         let body = json!({ "error": { "type": "rate_limit_error",
             "details": { "error_code": "enforced_spend_limit_reached" } } });
         let fault = Fault::read(body.to_string().as_bytes());
-        let verdict = judge(&Failure { status: 429, fault, wait: None }, now());
+        let verdict = judge(&Failure { status: 429, fault, wait: None, told: Vec::new() }, now());
         assert_eq!(verdict.class, ErrorClass::AuthOrBilling);
         assert_eq!(verdict.wait, Some(Duration::from_secs(10 * 86_400 + 43_200)));
         let told = "API usage limits. You will regain access on 2026-12-01 at 00:00 UTC.";

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::fault::Failure;
 use super::settings::AccountSettings;
-use super::wire::{Auth, Reply, Wire, garbled};
+use super::wire::{Auth, Reply, Wire, heard};
 use super::{Provider, ProviderError};
 use crate::clock::SharedClock;
 use crate::domain::completion::{Completion, Prompt};
@@ -32,8 +31,9 @@ impl Anthropic {
         Ok(Self { wire })
     }
 
-    fn failed(&self, failure: &Failure) -> ProviderError {
-        self.wire.failed(failure, errors::judge(failure, self.wire.clock().now()))
+    fn failed(&self, failure: Failure) -> ProviderError {
+        let verdict = errors::judge(&failure, self.wire.clock().now());
+        self.wire.failed(failure, verdict)
     }
 }
 
@@ -47,16 +47,17 @@ impl Provider for Anthropic {
     ) -> Result<Completion, ProviderError> {
         let body = request::body(model, prompt);
         match self.wire.post("/messages", &body, timeout).await? {
-            Reply::Answered(answer) => answer::read(&answer, model)
-                .ok_or_else(|| garbled(StatusCode::OK, "the answer is no message")),
-            Reply::Refused(failure) => Err(self.failed(&failure)),
+            Reply::Answered(answer, told) => {
+                heard(answer::read(&answer, model), told, "the answer is no message")
+            }
+            Reply::Refused(failure) => Err(self.failed(*failure)),
         }
     }
 
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError> {
         match self.wire.get("/models?limit=1", timeout).await? {
-            Reply::Answered(_) => Ok(()),
-            Reply::Refused(failure) => Err(self.failed(&failure)),
+            Reply::Answered(..) => Ok(()),
+            Reply::Refused(failure) => Err(self.failed(*failure)),
         }
     }
 }

@@ -90,7 +90,7 @@ mod tests {
                                       "details": details } });
         let fault = Fault::read(json!([body]).to_string().as_bytes());
         let wait = fault.detail("google.rpc.RetryInfo").map(|_| Duration::from_secs(48));
-        Failure { status, fault, wait }
+        Failure { status, fault, wait, told: Vec::new() }
     }
 
     fn exhausted(quota: &str, limit: u64) -> Failure {

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderName};
 
 use super::fault::Failure;
 use super::settings::AccountSettings;
-use super::wire::{Auth, Reply, Wire, garbled};
+use super::wire::{Auth, Reply, Wire, heard};
 use super::{Provider, ProviderError};
 use crate::clock::SharedClock;
 use crate::domain::completion::{Completion, Prompt};
@@ -30,8 +29,8 @@ impl Gemini {
         Ok(Self { wire: Wire::new(account, "v1beta", (key, HeaderMap::new()), clock)? })
     }
 
-    fn failed(&self, failure: &Failure, input_tokens: u32) -> ProviderError {
-        let verdict = errors::judge(failure, input_tokens, self.wire.clock().now());
+    fn failed(&self, failure: Failure, input_tokens: u32) -> ProviderError {
+        let verdict = errors::judge(&failure, input_tokens, self.wire.clock().now());
         self.wire.failed(failure, verdict)
     }
 }
@@ -47,16 +46,17 @@ impl Provider for Gemini {
         let path = format!("/models/{model}:generateContent");
         let body = request::body(model, prompt);
         match self.wire.post(&path, &body, timeout).await? {
-            Reply::Answered(answer) => answer::read(&answer, model)
-                .ok_or_else(|| garbled(StatusCode::OK, "the answer has no candidates")),
-            Reply::Refused(failure) => Err(self.failed(&failure, prompt.estimated_input_tokens())),
+            Reply::Answered(answer, told) => {
+                heard(answer::read(&answer, model), told, "the answer has no candidates")
+            }
+            Reply::Refused(failure) => Err(self.failed(*failure, prompt.estimated_input_tokens())),
         }
     }
 
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError> {
         match self.wire.get("/models?pageSize=1", timeout).await? {
-            Reply::Answered(_) => Ok(()),
-            Reply::Refused(failure) => Err(self.failed(&failure, 0)),
+            Reply::Answered(..) => Ok(()),
+            Reply::Refused(failure) => Err(self.failed(*failure, 0)),
         }
     }
 }

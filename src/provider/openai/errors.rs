@@ -50,6 +50,8 @@ fn common(failure: &Failure) -> Verdict {
         400 | 403 if fault.is_any(&REFUSED) => Verdict::refused(),
         400 | 404 if fault.is_any(&["model_not_found"]) => Verdict::caller(codes::MODEL_NOT_FOUND),
         413 | 429 if is_larger_than_limit(fault) => Verdict::caller(codes::LARGER_THAN_LIMIT),
+        429 if fault.is_any(&["slow_down"]) => Verdict::slow_down(),
+        429 if fault.says(&["on concurrent requests"]) => Verdict::crowded(),
         400 | 413 | 422 => bad_request(failure),
         status => Verdict::by_status(status),
     }
@@ -138,7 +140,7 @@ mod tests {
 
     fn judged(dialect: Dialect, status: u16, body: &str) -> (ErrorClass, &'static str) {
         let fault = Fault::read(body.as_bytes());
-        let verdict = judge(dialect, &Failure { status, fault, wait: None });
+        let verdict = judge(dialect, &Failure { status, fault, wait: None, told: Vec::new() });
         (verdict.class, verdict.code)
     }
 
@@ -184,7 +186,14 @@ mod tests {
             ),
             (429, "insufficient_quota", "", AuthOrBilling, "insufficient_quota"),
             (429, "project_spend_limit_exceeded", "", AuthOrBilling, "insufficient_quota"),
-            (429, "slow_down", "", CooldownKey, "rate_limited"),
+            (429, "slow_down", "", CooldownKey, "slow_down"),
+            (
+                429,
+                "rate_limit_exceeded",
+                "Rate limit reached for m in organization o on concurrent requests: Limit 2.",
+                CooldownKey,
+                "concurrency_limited",
+            ),
             (500, "server_error", "", RetrySameKey, "server_error"),
             (503, "server_is_overloaded", "", RetrySameKey, "overloaded"),
         ] {

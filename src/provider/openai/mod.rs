@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 
 use super::fault::Failure;
 use super::settings::{AccountSettings, Vendor};
-use super::wire::{Auth, Reply, Wire, garbled};
+use super::wire::{Auth, Reply, Wire, heard};
 use super::{Provider, ProviderError};
 use crate::clock::SharedClock;
 use crate::domain::completion::{Completion, Prompt};
@@ -63,8 +62,9 @@ impl OpenAi {
         Ok(Self { wire, dialect })
     }
 
-    fn failed(&self, failure: &Failure) -> ProviderError {
-        self.wire.failed(failure, errors::judge(self.dialect, failure))
+    fn failed(&self, failure: Failure) -> ProviderError {
+        let verdict = errors::judge(self.dialect, &failure);
+        self.wire.failed(failure, verdict)
     }
 }
 
@@ -77,29 +77,28 @@ impl Provider for OpenAi {
         timeout: Duration,
     ) -> Result<Completion, ProviderError> {
         let body = request::body(self.dialect, model, prompt);
-        let answer = match self.wire.post("/chat/completions", &body, timeout).await? {
-            Reply::Answered(answer) => answer,
-            Reply::Refused(failure) => return Err(self.failed(&failure)),
+        let (answer, told) = match self.wire.post("/chat/completions", &body, timeout).await? {
+            Reply::Answered(answer, told) => (answer, told),
+            Reply::Refused(failure) => return Err(self.failed(*failure)),
         };
         if let Some(error) = answer::error(&answer) {
-            return Err(self.failed(&Failure::inside(error)));
+            return Err(self.failed(self.wire.inside(error, told)));
         }
-        answer::read(&answer, model)
-            .ok_or_else(|| garbled(StatusCode::OK, "the answer is no chat completion"))
+        heard(answer::read(&answer, model), told, "the answer is no chat completion")
     }
 
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError> {
         // OpenRouter lists its models to anyone.
         let path = if self.dialect == Dialect::OpenRouter { "/key" } else { "/models" };
         match self.wire.get(path, timeout).await? {
-            Reply::Answered(_) => Ok(()),
+            Reply::Answered(..) => Ok(()),
             // Not every server has a list; that says nothing against the key.
             Reply::Refused(failure)
                 if self.dialect == Dialect::Plain && matches!(failure.status, 404 | 405) =>
             {
                 Ok(())
             }
-            Reply::Refused(failure) => Err(self.failed(&failure)),
+            Reply::Refused(failure) => Err(self.failed(*failure)),
         }
     }
 }

@@ -72,7 +72,10 @@ mod tests {
     fn judged(status: u16, error: &Value) -> (ErrorClass, &'static str) {
         let body = json!({ "error": error }).to_string();
         let fault = Fault::read(body.as_bytes());
-        let verdict = errors::judge(Dialect::OpenRouter, &Failure { status, fault, wait: None });
+        let verdict = errors::judge(
+            Dialect::OpenRouter,
+            &Failure { status, fault, wait: None, told: Vec::new() },
+        );
         (verdict.class, verdict.code)
     }
 

@@ -137,6 +137,7 @@ fn end(call: &Call, model: &str) -> Result<Completion, ProviderError> {
             finish: answer.finish,
             usage: Some(answer.usage),
             cost_usd: None,
+            told: Vec::new(),
         }),
         Outcome::Fault(fault) => Err(error_of(*fault)),
         Outcome::Limited(limited) => Err(rate_limited(limited, model)),
@@ -149,18 +150,14 @@ fn rate_limited(limited: &Limited, model: &str) -> ProviderError {
         code: codes::RATE_LIMITED,
         status: Some(429),
         retry_after: Some(limited.wait),
+        told: Vec::new(),
         message: limited.message(model),
     }
 }
 
 fn timed_out(timeout: Duration) -> ProviderError {
-    ProviderError {
-        class: ErrorClass::FailoverProvider,
-        code: codes::TIMED_OUT,
-        status: None,
-        retry_after: None,
-        message: format!("no answer within {} ms", timeout.as_millis()),
-    }
+    let message = format!("no answer within {} ms", timeout.as_millis());
+    ProviderError::new(ErrorClass::FailoverProvider, codes::TIMED_OUT, message)
 }
 
 fn error_of(fault: Fault) -> ProviderError {
@@ -178,8 +175,7 @@ fn error_of(fault: Fault) -> ProviderError {
             (FailoverProvider, codes::GARBLED)
         }
     };
-    let message = fault.message().to_owned();
-    ProviderError { class, code, status: fault.status(), retry_after: None, message }
+    ProviderError { status: fault.status(), ..ProviderError::new(class, code, fault.message()) }
 }
 
 #[cfg(test)]

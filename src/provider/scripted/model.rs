@@ -29,7 +29,7 @@ pub struct Model {
 
 #[derive(Default)]
 struct State {
-    /// The buckets, in the order of [`Axis::ALL`].
+    /// The buckets, in the order of [`Model::axes`].
     levels: [Level; 3],
     /// Places given out.
     places: u64,
@@ -280,7 +280,9 @@ impl Model {
         let cost = Cost::call(plan.input_tokens, plan.output_tokens);
         let mut longest: Option<(f64, Limited)> = None;
         let mut after = state.levels;
-        for ((axis, rate), (level, cost)) in self.axes().zip(after.iter_mut().zip(cost.0)) {
+        for ((axis, rate), (level, cost)) in
+            self.axes().zip(after.iter_mut().zip([cost.requests, cost.input, cost.output]))
+        {
             let Some(rate) = rate else { continue };
             let quota = self.quota(rate);
             let drained = quota.drained(*level, now);
@@ -310,7 +312,7 @@ impl Model {
 
     fn axes(&self) -> impl Iterator<Item = (Axis, Option<Rate>)> {
         let settings = &self.settings;
-        Axis::ALL.into_iter().zip([
+        [Axis::Requests, Axis::InputTokens, Axis::OutputTokens].into_iter().zip([
             settings.requests,
             settings.input_tokens,
             settings.output_tokens,
@@ -320,7 +322,7 @@ impl Model {
     fn quota(&self, rate: Rate) -> Quota {
         let per_second = rate.per_second();
         let burst = (per_second * self.settings.burst.0.as_secs_f64()).max(1.0);
-        Quota { rate: per_second / 1e6, burst }
+        Quota::even(per_second / 1e6, burst)
     }
 
     /// The buckets as `x-ratelimit-*` tells them; output tokens stand for tokens only where input

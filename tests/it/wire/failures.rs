@@ -180,6 +180,26 @@ async fn a_wait_is_read_from_errors_only() {
 }
 
 #[tokio::test]
+async fn limits_are_told_by_whatever_comes_back() {
+    let inside = json!({ "error": { "code": 502, "message": "upstream broke" } });
+    let page = ResponseTemplate::new(200).set_body_string("<html>Welcome</html>");
+    let strange = ResponseTemplate::new(200).set_body_json(json!({ "choices": [] }));
+    let inside = ResponseTemplate::new(200).set_body_json(inside);
+    for answer in [ResponseTemplate::new(500), page, strange, inside] {
+        let answer = answer.insert_header("x-ratelimit-limit-requests", "500");
+        let (_server, error) = answered(answer).await;
+        let limits: Vec<Option<f64>> = error.told.iter().map(|told| told.limit).collect();
+        assert_eq!(limits, [Some(500.0)], "{error:?}");
+    }
+    let day = json!({ "error": { "message": "on requests per day (RPD): Limit 200, Used 200" } });
+    let answer = ResponseTemplate::new(429).set_body_json(day);
+    let answer = answer.insert_header("x-ratelimit-limit-requests", "500");
+    let (_server, error) = answered(answer).await;
+    let limits: Vec<Option<f64>> = error.told.iter().map(|told| told.limit).collect();
+    assert_eq!(limits, [Some(500.0), Some(200.0)]);
+}
+
+#[tokio::test]
 async fn a_wait_may_be_a_date() {
     let answer =
         ResponseTemplate::new(429).insert_header("retry-after", "Fri, 20 Nov 2026 12:01:30 GMT");
