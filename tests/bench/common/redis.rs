@@ -106,6 +106,19 @@ impl RedisServer {
         info.get("used_memory").context("no used_memory")
     }
 
+    /// How often it has run this command since its start, and how often that failed.
+    pub(crate) fn calls_of(&mut self, command: &str) -> Result<(u64, u64)> {
+        let info: InfoDict = self.ask(&["INFO", "commandstats"])?;
+        let Some(told) = info.get::<String>(&format!("cmdstat_{command}")) else {
+            return Ok((0, 0));
+        };
+        let field = |name: &str| {
+            let fields = told.split(',').filter_map(|field| field.split_once('='));
+            fields.filter(|(key, _)| *key == name).map(|(_, value)| value.parse()).next()
+        };
+        Ok((field("calls").context("no calls")??, field("failed_calls").unwrap_or(Ok(0))?))
+    }
+
     /// The CPU time it has used.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         self.process.cpu()

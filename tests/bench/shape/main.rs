@@ -20,6 +20,7 @@ mod receiver;
 mod replica;
 mod report;
 mod stage;
+mod turns;
 mod work;
 
 use std::io::{Write, stderr, stdout};
@@ -90,6 +91,8 @@ enum Part {
     Interactive,
     /// A provider that refuses steep growth.
     Ramp,
+    /// What a turn costs on Redis.
+    Turns,
 }
 
 fn main() -> Result<ExitCode> {
@@ -137,6 +140,7 @@ impl Bench {
                 Part::Fair => fair::run(&mut self).await,
                 Part::Interactive => interactive::run(&mut self).await,
                 Part::Ramp => ramp::run(&mut self).await,
+                Part::Turns => turns::run(&mut self).await,
             };
             if let Err(failure) = outcome {
                 self.report.failed(part.name(), &format!("{failure:#}"))?;
@@ -183,6 +187,7 @@ impl Part {
             Self::Fair => "fair",
             Self::Interactive => "interactive",
             Self::Ramp => "ramp",
+            Self::Turns => "turns",
         }
     }
 }

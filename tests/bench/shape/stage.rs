@@ -68,8 +68,8 @@ impl Stage {
     }
 
     /// The Redis.
-    pub(crate) const fn redis(&self) -> &RedisServer {
-        &self.redis
+    pub(crate) const fn redis(&mut self) -> &mut RedisServer {
+        &mut self.redis
     }
 
     /// What the provider has seen.
@@ -79,7 +79,15 @@ impl Stage {
 
     /// Submits jobs, in turn to each replica, as quickly as they are taken.
     pub(crate) async fn submit(&self, jobs: &[Job]) -> Result<()> {
-        let bodies = groups(jobs, Some(self.receiver.url()));
+        self.submit_all(groups(jobs, Some(self.receiver.url()))).await
+    }
+
+    /// The same without callbacks.
+    pub(crate) async fn submit_silently(&self, jobs: &[Job]) -> Result<()> {
+        self.submit_all(groups(jobs, None)).await
+    }
+
+    async fn submit_all(&self, bodies: Vec<Value>) -> Result<()> {
         let submits = bodies
             .into_iter()
             .enumerate()
