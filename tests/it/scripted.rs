@@ -6,9 +6,14 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use spillway::clock::SystemClock;
+use spillway::domain::completion::{Message, Prompt, Role};
+use spillway::domain::limits::Axis;
+use spillway::domain::told::{Period, Told};
 use spillway::domain::units::{Rate, Span};
 use spillway::provider::scripted::model::Model;
-use spillway::provider::scripted::{Fault, Settings, Stats, server};
+use spillway::provider::scripted::{Fault, Scripted, Settings, Stats, server};
+use spillway::provider::settings::Vendor;
+use spillway::provider::{Provider, ProviderError, codes, connect};
 use tokio::sync::oneshot;
 
 use crate::support::{eventually, http_client};
@@ -126,6 +131,138 @@ async fn a_burst_beyond_the_limit_is_refused_as_openai_refuses() {
     assert_eq!((stats.calls, stats.rate_limited), (32, refused));
     let window = Duration::from_secs(1);
     assert!(stats.most_admitted_within(window) <= 4 && stats.most_within(window) >= 30);
+}
+
+fn prompt(text: &str) -> Prompt {
+    let user = Message {
+        role: Role::User,
+        content: text.to_owned(),
+        tool_calls: Vec::new(),
+        tool_call_id: None,
+    };
+    Prompt { messages: vec![user], max_output_tokens: 300, ..Prompt::default() }
+}
+
+/// The first call is let in, the second refused.
+const TIGHT: &str = r#"
+    requests = "30/min"
+    input_tokens = "6000/min"
+    tokens = "600/min"
+    tokens_per_day = 1000000
+    latency = "0ms"
+"#;
+
+/// What both ways in make of the second call, or of the first where that is refused already.
+async fn both_refusals(settings: &str, text: &str) -> [ProviderError; 2] {
+    let settings: Settings = toml::from_str(settings).unwrap();
+    let served = Served::start(settings.clone());
+    let clock = Arc::new(SystemClock);
+    let wire = connect(Vendor::OpenAiCompatible, Some(&served.url), None, clock.clone()).unwrap();
+    let within = Scripted::new(settings, clock);
+    let (prompt, patience) = (prompt(text), Duration::from_secs(20));
+    let mut errors = Vec::new();
+    for provider in [wire, Arc::new(within)] {
+        let error = match provider.complete("m", &prompt, patience).await {
+            Ok(_) => provider.complete("m", &prompt, patience).await.unwrap_err(),
+            Err(error) => error,
+        };
+        errors.push(error);
+    }
+    let limits = |error: &ProviderError| {
+        error.told.iter().map(|told| (told.axis, told.per, told.limit)).collect::<Vec<_>>()
+    };
+    assert_eq!(limits(&errors[0]), limits(&errors[1]), "{errors:?}");
+    assert_eq!(
+        errors[0].message.split(" Please").next(),
+        errors[1].message.split(" Please").next()
+    );
+    errors.try_into().unwrap()
+}
+
+#[rstest::rstest]
+#[case::a_rate("", "hello", codes::RATE_LIMITED, 4)]
+#[case::a_window(
+    "window = \"1m\"\noutput_tokens_per_answer = [300, 300]",
+    "hello",
+    codes::RATE_LIMITED,
+    4
+)]
+#[case::growth("ramp = \"2x/10s from 5%\"\nburst = \"1m\"", "hello", codes::SLOW_DOWN, 4)]
+#[case::too_large("window = \"1s\"", &"hello ".repeat(200), codes::LARGER_THAN_LIMIT, 4)]
+#[case::no_headers("headers = false", "hello", codes::RATE_LIMITED, 0)]
+#[case::no_hints("hints = false", "hello", codes::RATE_LIMITED, 0)]
+#[tokio::test]
+async fn a_refusal_means_the_same_in_process_and_on_the_wire(
+    #[case] more: &str,
+    #[case] text: &str,
+    #[case] code: &str,
+    #[case] limits: usize,
+) {
+    for error in both_refusals(&format!("{TIGHT}\n{more}"), text).await {
+        assert_eq!((error.code, error.status), (code, Some(429)), "{error:?}");
+        let waits = !more.contains("hints") && code != codes::LARGER_THAN_LIMIT;
+        assert_eq!(error.retry_after.is_some(), waits, "{error:?}");
+        let told: Vec<&Told> = error.told.iter().filter(|told| told.remaining.is_some()).collect();
+        assert_eq!(told.len(), limits, "{error:?}");
+        let limit = |axis, per| {
+            let one = told.iter().find(|told| told.axis == axis && told.per == per);
+            one.and_then(|told| told.limit)
+        };
+        if limits > 0 {
+            assert_eq!(limit(Axis::Requests, Period::Minute), Some(30.0));
+            assert_eq!(limit(Axis::InputTokens, Period::Minute), Some(6_000.0));
+            assert_eq!(limit(Axis::Tokens, Period::Minute), Some(600.0));
+            assert_eq!(limit(Axis::Tokens, Period::Day), Some(1e6));
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_hints_nothing_says_when_or_how_much() {
+    let settings = Settings {
+        requests: Rate::parse("60/min"),
+        hints: false,
+        latency: Span::millis(0),
+        ..Settings::default()
+    };
+    let served = Served::start(settings);
+    served.ask("hello").await.unwrap();
+    let refused = served.ask("hello").await.unwrap();
+    assert_eq!(refused.status().as_u16(), 429);
+    let told = |name: &str| name.starts_with("x-ratelimit") || name.starts_with("retry-after");
+    assert!(!refused.headers().keys().any(|name| told(name.as_str())), "{refused:?}");
+    let body = refused.text().await.unwrap();
+    assert!(!body.contains("60") && !body.contains("try again"), "{body}");
+}
+
+#[tokio::test]
+async fn what_each_call_took_can_be_added_up() {
+    let settings = Settings {
+        output_tokens_per_answer: Some([20, 400]),
+        input_token_factor: 1.5,
+        latency: Span::millis(0),
+        ..Settings::default()
+    };
+    let provider = Scripted::new(settings, Arc::new(SystemClock));
+    let prompt = prompt(&"hello ".repeat(40));
+    let estimate = u64::from(prompt.estimated_input_tokens());
+    let mut billed = Vec::new();
+    for _ in 0..200 {
+        let answer = provider.complete("m", &prompt, Duration::from_secs(20)).await.unwrap();
+        let usage = answer.usage.unwrap();
+        assert_eq!(usage.input_tokens, (estimate * 3).div_ceil(2), "{usage:?}");
+        billed.push(usage.output_tokens);
+    }
+    assert!(billed.iter().all(|tokens| (20..=300).contains(tokens)), "{billed:?}");
+    assert!(billed.iter().min() < Some(&40) && billed.iter().max() == Some(&300), "{billed:?}");
+    let stats = provider.model().stats();
+    let taken: Vec<u64> = stats.admitted_units.iter().map(|(_, _, output)| *output).collect();
+    assert_eq!(taken, billed);
+    let input: u64 = stats.admitted_units.iter().map(|(_, input, _)| input).sum();
+    assert_eq!((stats.input_tokens, stats.output_tokens), (input, billed.iter().sum()));
+    let again = Scripted::new(provider.model().settings().clone(), Arc::new(SystemClock));
+    let answer = again.complete("m", &prompt, Duration::from_secs(20)).await.unwrap();
+    assert_eq!(answer.usage.unwrap().output_tokens, billed[0], "the same in every run");
 }
 
 #[tokio::test]

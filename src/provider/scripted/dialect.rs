@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use super::answer::Answer;
 use super::fault::Fault;
-use super::model::{Gauge, Gauges, Limited};
+use super::refusal::Limited;
 use crate::domain::completion::{Finish, Message, Prompt, Role, Tool};
 use crate::domain::limits::Axis;
+use crate::domain::told::{Period, Told};
 
 /// What is asked when a request does not say how long the answer may be.
 const DEFAULT_MAX_TOKENS: u32 = 4_096;
@@ -160,11 +161,8 @@ pub(super) fn invalid(message: &str) -> Value {
 
 /// The body of a 429.
 pub(super) fn rate_limited(limited: &Limited, model: &str) -> Value {
-    let kind = match limited.axis {
-        Some(Axis::InputTokens | Axis::OutputTokens | Axis::Tokens) => "tokens",
-        Some(Axis::Requests) | None => "requests",
-    };
-    error(&limited.message(model), kind, Some("rate_limit_exceeded"))
+    let (kind, code) = limited.kind();
+    error(&limited.message(model), kind, Some(code))
 }
 
 /// The body of another error status.
@@ -178,19 +176,25 @@ pub(super) fn failed(fault: Fault) -> Value {
     error(fault.message(), kind, code)
 }
 
-/// The `x-ratelimit-*` headers.
-pub(super) fn limit_headers(gauges: &Gauges) -> Vec<(String, String)> {
-    let [requests, tokens] = gauges;
-    let each = |what: &'static str, gauge: &Option<Gauge>| {
-        gauge.map(|gauge| {
-            [
-                (format!("x-ratelimit-limit-{what}"), gauge.limit.to_string()),
-                (format!("x-ratelimit-remaining-{what}"), gauge.remaining.to_string()),
-                (format!("x-ratelimit-reset-{what}"), duration(gauge.reset)),
-            ]
-        })
+/// The `x-ratelimit-*` headers. OpenAI has no names for input and output tokens apart, nor for a
+/// day's limit beside a minute's: there it is Cerebras' suffix.
+pub(super) fn limit_headers(told: &[Told]) -> Vec<(String, String)> {
+    let each = |told: &Told| {
+        let axis = match told.axis {
+            Axis::Requests => "requests",
+            Axis::InputTokens => "input-tokens",
+            Axis::OutputTokens => "output-tokens",
+            Axis::Tokens => "tokens",
+        };
+        let suffix = if told.per == Period::Day { "-day" } else { "" };
+        let name = |what: &str| format!("x-ratelimit-{what}-{axis}{suffix}");
+        [
+            told.limit.map(|limit| (name("limit"), limit.to_string())),
+            told.remaining.map(|left| (name("remaining"), left.to_string())),
+            told.reset.map(|reset| (name("reset"), duration(reset))),
+        ]
     };
-    each("requests", requests).into_iter().chain(each("tokens", tokens)).flatten().collect()
+    told.iter().flat_map(each).flatten().collect()
 }
 
 /// A duration as OpenAI writes it: `2ms`, `1.04s`, `6m0s`, `1h8m25.745s`.

@@ -16,17 +16,21 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::told::joined;
 use super::{ErrorClass, Provider, ProviderError, codes};
 use crate::clock::SharedClock;
 use crate::domain::completion::{Completion, Prompt};
-use crate::domain::units::{Rate, Span};
+use crate::domain::told::Told;
+use crate::domain::units::{Growth, Rate, Span};
 
 mod answer;
 mod chance;
 mod dialect;
 mod fault;
 mod fit;
+mod limits;
 pub mod model;
+mod refusal;
 pub mod server;
 mod stats;
 
@@ -35,7 +39,8 @@ pub use fault::{Fault, FaultRule};
 pub use stats::Stats;
 
 pub use model::Model;
-use model::{Call, Limited, Outcome};
+use model::{Call, Outcome};
+use refusal::Limited;
 
 /// `scripted` in an account's settings: how this provider behaves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -47,11 +52,31 @@ pub struct Settings {
     pub input_tokens: Option<Rate>,
     /// Tokens received that it lets through: `10000/min`.
     pub output_tokens: Option<Rate>,
+    /// Tokens sent and received together that it lets through: `6000/min`.
+    pub tokens: Option<Rate>,
+    /// Calls a day that it lets through. All of them may come at once; they come back evenly.
+    #[schemars(range(min = 1))]
+    pub requests_per_day: Option<u64>,
+    /// Tokens a day, sent and received together, that it lets through, in the same way.
+    #[schemars(range(min = 1))]
+    pub tokens_per_day: Option<u64>,
     /// Calls at the same time that it lets through.
     #[schemars(range(min = 1))]
     pub concurrency: Option<u32>,
     /// How much of the rates it lets through at once; never less than one call.
     pub burst: Span,
+    /// Counts the rates in a sliding window of this length (`1m`) instead of `burst`: in none is
+    /// more let through than the rate brings in that time (never less than one), and a larger
+    /// call never.
+    pub window: Option<Span>,
+    /// How fast use may grow (`2x/10s`, `2x/10s from 5%`): on each rate, what is let through in
+    /// the last 10 s is at most twice what was in the 10 s before, or twice 10 % of the rate. A
+    /// single call that is larger goes alone.
+    pub ramp: Option<Growth>,
+    /// Whether a 429 tells when to come back and answers carry `x-ratelimit-*`.
+    pub hints: bool,
+    /// Whether answers carry `x-ratelimit-*`.
+    pub headers: bool,
     /// How long an answer takes before its first token.
     pub latency: Span,
     /// How much longer each token of the answer takes.
@@ -63,6 +88,12 @@ pub struct Settings {
     pub faults: Vec<FaultRule>,
     /// The text of every answer. Default: derived from the prompt, and fitting the output schema.
     pub answer: Option<String>,
+    /// The tokens an answer is billed for, whatever its text: between the two, other for each
+    /// call and the same in every run, and never more than the request's own cap. `[20, 400]`
+    pub output_tokens_per_answer: Option<[u32; 2]>,
+    /// How many tokens it counts for each one of Spillway's own estimate of a prompt.
+    #[schemars(range(min = 0.01, max = 100.0))]
+    pub input_token_factor: f64,
 }
 
 impl Default for Settings {
@@ -71,13 +102,22 @@ impl Default for Settings {
             requests: None,
             input_tokens: None,
             output_tokens: None,
+            tokens: None,
+            requests_per_day: None,
+            tokens_per_day: None,
             concurrency: None,
             burst: Span::secs(1),
+            window: None,
+            ramp: None,
+            hints: true,
+            headers: true,
             latency: Span::millis(50),
             latency_per_output_token: Span::millis(0),
             jitter: 0.1,
             faults: Vec::new(),
             answer: None,
+            output_tokens_per_answer: None,
+            input_token_factor: 1.0,
         }
     }
 }
@@ -137,21 +177,22 @@ fn end(call: &Call, model: &str) -> Result<Completion, ProviderError> {
             finish: answer.finish,
             usage: Some(answer.usage),
             cost_usd: None,
-            told: Vec::new(),
+            told: call.told().to_vec(),
         }),
-        Outcome::Fault(fault) => Err(error_of(*fault)),
-        Outcome::Limited(limited) => Err(rate_limited(limited, model)),
+        Outcome::Fault(fault) => {
+            Err(ProviderError { told: call.told().to_vec(), ..error_of(*fault) })
+        }
+        Outcome::Limited(limited) => Err(rate_limited(limited, model, call.told())),
     }
 }
 
-fn rate_limited(limited: &Limited, model: &str) -> ProviderError {
+fn rate_limited(limited: &Limited, model: &str, told: &[Told]) -> ProviderError {
+    let (class, code) = limited.class();
     ProviderError {
-        class: ErrorClass::CooldownKey,
-        code: codes::RATE_LIMITED,
         status: Some(429),
-        retry_after: Some(limited.wait),
-        told: Vec::new(),
-        message: limited.message(model),
+        retry_after: limited.wait,
+        told: joined(told.to_vec(), limited.told().into_iter().collect()),
+        ..ProviderError::new(class, code, limited.message(model))
     }
 }
 

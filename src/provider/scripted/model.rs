@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use super::answer::{self, Answer};
 use super::fault::{Directives, Fault};
+use super::limits::{Limits, Units, as_told};
+use super::refusal::{Limited, Short};
 use super::stats::Stats;
 use super::{Settings, chance};
 use crate::clock::SharedClock;
-use crate::domain::bucket::{Level, Quota};
 use crate::domain::completion::Prompt;
-use crate::domain::limits::{Axis, Cost};
-use crate::domain::units::Rate;
+use crate::domain::limits::Axis;
+use crate::domain::told::{Period, Told};
 
 /// How long a call that hangs is held when nobody gives up on it.
 pub const HANG: Duration = Duration::from_secs(600);
@@ -27,10 +28,8 @@ pub struct Model {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
-    /// The buckets, in the order of [`Model::axes`].
-    levels: [Level; 3],
+    limits: Limits,
     /// Places given out.
     places: u64,
     /// When the call at each place means to end, in µs.
@@ -44,15 +43,15 @@ impl State {
         if let Outcome::Answer(_) = outcome {
             self.stats.answered += 1;
         }
-        self.stats.input_tokens += plan.input_tokens;
-        self.stats.output_tokens += plan.output_tokens;
+        self.stats.input_tokens += plan.units.input;
+        self.stats.output_tokens += plan.units.output;
         if let Some(fault) = plan.fault {
             self.stats.went_wrong(fault);
         }
         if let Some(status) = plan.fault.map_or(Some(200), Fault::status) {
             self.stats.answered_with(status);
         }
-        self.stats.admitted(now);
+        self.stats.admitted(now, plan.units);
         self.places += 1;
         let ends = micros(now) + plan.latency.as_secs_f64() * 1e6;
         self.running.insert(self.places, ends);
@@ -66,7 +65,7 @@ impl State {
 pub struct Call {
     outcome: Outcome,
     latency: Duration,
-    gauges: Gauges,
+    told: Vec<Told>,
     number: u64,
     place: Option<(Arc<Model>, u64)>,
 }
@@ -80,50 +79,6 @@ pub enum Outcome {
     Fault(Fault),
     /// There is no room for it.
     Limited(Limited),
-}
-
-/// A call for which there is no room.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Limited {
-    /// What has run out; `None` stands for calls at the same time.
-    pub axis: Option<Axis>,
-    /// The limit.
-    pub limit: u64,
-    /// When there is room again, if nobody else takes it.
-    pub wait: Duration,
-}
-
-impl Limited {
-    /// What is told about it, in OpenAI's words.
-    pub(super) fn message(&self, model: &str) -> String {
-        let what = match self.axis {
-            Some(Axis::Requests) => "requests",
-            Some(Axis::InputTokens) => "input tokens",
-            Some(Axis::OutputTokens) => "output tokens",
-            Some(Axis::Tokens) => "tokens",
-            None => "concurrent requests",
-        };
-        format!(
-            "Rate limit reached for {model} in organization org-scripted on {what}: Limit {}. \
-             Please try again in {}ms.",
-            self.limit,
-            self.wait.as_millis()
-        )
-    }
-}
-
-/// How full the limits are: for requests and for tokens, where they are limited.
-pub(super) type Gauges = [Option<Gauge>; 2];
-
-/// How full one limit is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Gauge {
-    /// The limit, in units of its own period.
-    pub(super) limit: u64,
-    /// How much could leave now.
-    pub(super) remaining: u64,
-    /// When all of it could leave again.
-    pub(super) reset: Duration,
 }
 
 impl Call {
@@ -142,8 +97,9 @@ impl Call {
         self.number
     }
 
-    pub(super) const fn gauges(&self) -> &Gauges {
-        &self.gauges
+    /// What the limits' headers tell.
+    pub(super) fn told(&self) -> &[Told] {
+        &self.told
     }
 }
 
@@ -158,7 +114,13 @@ impl Drop for Call {
 impl Model {
     /// A model that has seen nothing yet.
     pub fn new(settings: Settings, clock: SharedClock) -> Self {
-        Self { settings, clock, number: AtomicU64::new(0), state: Mutex::default() }
+        let state = State {
+            limits: Limits::new(&settings),
+            places: 0,
+            running: BTreeMap::new(),
+            stats: Stats::default(),
+        };
+        Self { settings, clock, number: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
     /// How it behaves.
@@ -180,7 +142,7 @@ impl Model {
     pub fn reset(&self) {
         let mut state = self.state();
         state.stats = Stats::default();
-        state.levels = Default::default();
+        state.limits = Limits::new(&self.settings);
         self.number.store(0, Ordering::Relaxed);
     }
 
@@ -199,23 +161,43 @@ impl Model {
             (None, None) => self.due_fault(number),
         };
         let said = told.say.as_ref().or(self.settings.answer.as_ref());
-        let outcome = match fault {
+        let mut outcome = match fault {
             None => Outcome::Answer(answer::proper(prompt, said)),
             Some(Fault::InvalidOutput) => Outcome::Answer(answer::unfitting(prompt)),
             Some(Fault::Text) => Outcome::Answer(answer::prose(prompt)),
             Some(other) => Outcome::Fault(other),
         };
-        let output_tokens = match &outcome {
-            Outcome::Answer(answer) => answer.usage.output_tokens,
-            Outcome::Fault(_) | Outcome::Limited(_) => 0,
-        };
+        let mut units = Units { input: self.input_tokens(prompt), output: 0 };
+        if let Outcome::Answer(answer) = &mut outcome {
+            let usage = &mut answer.usage;
+            let billed = self.billed_output(number, prompt);
+            usage.output_tokens = billed.unwrap_or(usage.output_tokens);
+            usage.input_tokens = units.input;
+            units.output = usage.output_tokens;
+        }
         let latency = match outcome {
             Outcome::Fault(Fault::Hang) => HANG,
-            _ => told.slow.unwrap_or_else(|| self.latency(number, output_tokens)).min(HANG),
+            _ => told.slow.unwrap_or_else(|| self.latency(number, units.output)).min(HANG),
         };
-        let input_tokens = u64::from(prompt.estimated_input_tokens());
-        let plan = Plan { number, fault, latency, input_tokens, output_tokens };
+        let plan = Plan { number, fault, latency, units };
         self.admit(&plan, outcome)
+    }
+
+    /// As the provider counts them: its tokenizer need not be ours.
+    fn input_tokens(&self, prompt: &Prompt) -> u64 {
+        let counted = f64::from(prompt.estimated_input_tokens()) * self.settings.input_token_factor;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+        let counted = counted.round().clamp(1.0, 1e15) as u64;
+        counted
+    }
+
+    /// The output tokens a call is billed for, when they are not those of its text.
+    fn billed_output(&self, number: u64, prompt: &Prompt) -> Option<u64> {
+        let [one, other] = self.settings.output_tokens_per_answer?.map(u64::from);
+        let (least, most) = (one.min(other), one.max(other));
+        // A seed of its own, so that long answers are not the slow ones.
+        let tokens = least + chance::scatter(chance::scatter(number)) % (most - least + 1);
+        Some(tokens.min(u64::from(prompt.max_output_tokens)))
     }
 
     fn due_fault(&self, number: u64) -> Option<Fault> {
@@ -234,7 +216,7 @@ impl Model {
 
     fn admit(self: &Arc<Self>, plan: &Plan, outcome: Outcome) -> Call {
         let (latency, number) = (plan.latency, plan.number);
-        let mut call = Call { outcome, latency, number, gauges: [None; 2], place: None };
+        let mut call = Call { outcome, latency, number, told: Vec::new(), place: None };
         let mut guard = self.state();
         let state = &mut *guard;
         if plan.fault == Some(Fault::Refuse) {
@@ -249,10 +231,15 @@ impl Model {
             state.stats.went_wrong(Fault::RateLimited);
             Some(self.unfounded())
         } else {
-            self.take(state, micros(now), plan)
+            self.full(state, micros(now)).or_else(|| state.limits.take(plan.units, now))
         };
-        call.gauges = self.gauges(state, micros(now));
-        if let Some(limited) = limited {
+        if self.settings.hints && self.settings.headers {
+            call.told = state.limits.told(now);
+        }
+        if let Some(mut limited) = limited {
+            if !self.settings.hints {
+                (limited.limit, limited.wait) = (None, None);
+            }
             state.stats.rate_limited += 1;
             state.stats.answered_with(429);
             call.outcome = Outcome::Limited(limited);
@@ -267,36 +254,10 @@ impl Model {
 
     /// A 429 that no limit asked for.
     fn unfounded(&self) -> Limited {
-        let limit = self.settings.requests.map_or(0, |rate| rate.amount);
-        Limited { axis: Some(Axis::Requests), limit, wait: Duration::from_secs(1) }
-    }
-
-    /// Charges the call to every bucket, or to none; in that case it says what has run out.
-    fn take(&self, state: &mut State, now: f64, plan: &Plan) -> Option<Limited> {
-        let full = self.full(state, now);
-        if full.is_some() {
-            return full;
-        }
-        let cost = Cost::call(plan.input_tokens, plan.output_tokens);
-        let mut longest: Option<(f64, Limited)> = None;
-        let mut after = state.levels;
-        for ((axis, rate), (level, cost)) in
-            self.axes().zip(after.iter_mut().zip([cost.requests, cost.input, cost.output]))
-        {
-            let Some(rate) = rate else { continue };
-            let quota = self.quota(rate);
-            let drained = quota.drained(*level, now);
-            let wait = quota.wait(drained, cost);
-            *level = quota.charged(drained, cost);
-            if wait > longest.as_ref().map_or(0.0, |(longest, _)| *longest) {
-                let told = Limited { axis: Some(axis), limit: rate.amount, wait: told_wait(wait) };
-                longest = Some((wait, told));
-            }
-        }
-        if longest.is_none() {
-            state.levels = after;
-        }
-        longest.map(|(_, limited)| limited)
+        let told = self.settings.requests.map(as_told);
+        let short = Short::Rate(Axis::Requests, told.map_or(Period::Minute, |(per, _)| per));
+        let limit = told.map(|(_, limit)| limit);
+        Limited { short, limit, wait: Some(Duration::from_secs(1)) }
     }
 
     /// Whether all places are taken.
@@ -307,38 +268,7 @@ impl Model {
         }
         let first = state.running.values().copied().fold(f64::INFINITY, f64::min);
         let wait = told_wait((first - now).max(0.0));
-        Some(Limited { axis: None, limit: u64::from(limit), wait })
-    }
-
-    fn axes(&self) -> impl Iterator<Item = (Axis, Option<Rate>)> {
-        let settings = &self.settings;
-        [Axis::Requests, Axis::InputTokens, Axis::OutputTokens].into_iter().zip([
-            settings.requests,
-            settings.input_tokens,
-            settings.output_tokens,
-        ])
-    }
-
-    fn quota(&self, rate: Rate) -> Quota {
-        let per_second = rate.per_second();
-        let burst = (per_second * self.settings.burst.0.as_secs_f64()).max(1.0);
-        Quota::even(per_second / 1e6, burst)
-    }
-
-    /// The buckets as `x-ratelimit-*` tells them; output tokens stand for tokens only where input
-    /// tokens are not limited.
-    fn gauges(&self, state: &State, now: f64) -> Gauges {
-        let mut all = self.axes().zip(state.levels).map(|((_, rate), level)| {
-            let rate = rate?;
-            let quota = self.quota(rate);
-            let drained = quota.drained(level, now);
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
-            let remaining = (quota.burst - drained.units).max(0.0) as u64;
-            let reset = Duration::from_secs_f64(drained.units / quota.rate / 1e6);
-            Some(Gauge { limit: rate.amount, remaining, reset })
-        });
-        let requests = all.next().flatten();
-        [requests, all.flatten().next()]
+        Some(Limited { short: Short::Places, limit: Some(u64::from(limit)), wait: Some(wait) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -354,8 +284,7 @@ struct Plan {
     number: u64,
     fault: Option<Fault>,
     latency: Duration,
-    input_tokens: u64,
-    output_tokens: u64,
+    units: Units,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "exact up to the year 2255")]
@@ -374,7 +303,7 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::domain::completion::{Message, Role};
-    use crate::domain::units::Span;
+    use crate::domain::units::{Rate, Span};
     use chrono::DateTime;
     use proptest::prelude::*;
 
@@ -392,7 +321,7 @@ mod tests {
 
     fn limited(call: &Call) -> Option<Duration> {
         match call.outcome() {
-            Outcome::Limited(limited) => Some(limited.wait),
+            Outcome::Limited(limited) => limited.wait,
             Outcome::Answer(_) | Outcome::Fault(_) => None,
         }
     }

@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 
 use super::dialect;
 use super::fault::Fault;
-use super::model::{Call, Limited, Model, Outcome};
+use super::model::{Call, Model, Outcome};
+use super::refusal::Limited;
 
 /// The largest request it reads.
 const MAX_BODY: usize = 32 << 20;
@@ -104,18 +105,19 @@ fn respond(status: StatusCode, call: &Call) -> HttpResponseBuilder {
     let mut response = HttpResponse::build(status);
     response.insert_header(("x-request-id", format!("req_scripted_{}", call.number())));
     response.insert_header(("openai-processing-ms", call.latency().as_millis().to_string()));
-    for header in dialect::limit_headers(call.gauges()) {
+    for header in dialect::limit_headers(call.told()) {
         response.insert_header(header);
     }
     response
 }
 
 fn too_many(limited: &Limited, model: &str, call: &Call) -> HttpResponse {
-    let millis = limited.wait.as_millis();
-    respond(StatusCode::TOO_MANY_REQUESTS, call)
-        .insert_header((header::RETRY_AFTER, millis.div_ceil(1_000).to_string()))
-        .insert_header(("retry-after-ms", millis.to_string()))
-        .json(dialect::rate_limited(limited, model))
+    let mut response = respond(StatusCode::TOO_MANY_REQUESTS, call);
+    if let Some(millis) = limited.wait.map(|wait| wait.as_millis()) {
+        response.insert_header((header::RETRY_AFTER, millis.div_ceil(1_000).to_string()));
+        response.insert_header(("retry-after-ms", millis.to_string()));
+    }
+    response.json(dialect::rate_limited(limited, model))
 }
 
 fn go_wrong(fault: Fault, call: &Call) -> HttpResponse {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
+use super::limits::Units;
 
 /// The arrivals that are remembered: the first million.
 const MOST_ARRIVALS: usize = 1_000_000;
@@ -37,6 +38,8 @@ pub struct Stats {
     pub arrivals: Vec<i64>,
     /// When each call came that the limits let through.
     pub admitted: Vec<i64>,
+    /// What each of these took: when it came, its tokens sent, its tokens received.
+    pub admitted_units: Vec<(i64, u64, u64)>,
 }
 
 impl Stats {
@@ -59,8 +62,9 @@ impl Stats {
     }
 
     /// A call was let through.
-    pub(super) fn admitted(&mut self, now: i64) {
+    pub(super) fn admitted(&mut self, now: i64, units: Units) {
         remember(&mut self.admitted, now);
+        remember(&mut self.admitted_units, (now, units.input, units.output));
     }
 
     /// A call was answered with this status.
@@ -74,7 +78,7 @@ impl Stats {
     }
 }
 
-fn remember(times: &mut Vec<i64>, now: i64) {
+fn remember<T>(times: &mut Vec<T>, now: T) {
     if times.len() < MOST_ARRIVALS {
         times.push(now);
     }

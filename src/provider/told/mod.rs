@@ -29,9 +29,9 @@ const ANTHROPIC: [(&str, Axis); 3] = [
 /// What OpenAI and its kin call an axis behind `x-ratelimit-limit-`.
 const OPENAI: [(&str, Axis); 4] = [
     ("requests", Axis::Requests),
-    ("tokens", Axis::Tokens),
     ("input-tokens", Axis::InputTokens),
     ("output-tokens", Axis::OutputTokens),
+    ("tokens", Axis::Tokens),
 ];
 
 /// A period told by name behind the axis; Cerebras does.
@@ -161,7 +161,7 @@ fn openai<'a>(
                 (Some(named), _, _) => Some(named),
                 (None, Vendor::Groq, Axis::Requests) => Some(Period::Day),
                 (None, Vendor::Groq, _) => Some(Period::Minute),
-                (None, _, _) => period(&read),
+                (None, _, _) => period(&read, vendor == Vendor::OpenAi),
             };
             told = joined(told, per.map(|per| Told { per, ..read }).into_iter().collect());
         }
@@ -181,25 +181,24 @@ fn openrouter<'a>(
     let per = match message.split_once("per-").map(|(_, rest)| rest) {
         Some(rest) if rest.starts_with("day") => Period::Day,
         Some(rest) if rest.starts_with("min") => Period::Minute,
-        _ => period(&read)?,
+        _ => period(&read, false)?,
     };
     Some(Told { per, ..read })
 }
 
-/// The period a provider does not name, from its figures: what is used comes back in the time
-/// told, so all of it in `limit / used` times that. Where nothing speaks for a day it is a
-/// minute; an hour's limit is none we know, so it is not told at all.
-fn period(told: &Told) -> Option<Period> {
-    let Some(reset) = told.reset.map(|reset| reset.as_secs_f64()) else {
-        return Some(Period::Minute);
-    };
-    let whole = told.limit.zip(told.remaining).filter(|(limit, left)| left < limit);
-    let implied = whole.map(|(limit, left)| reset * limit / (limit - left));
+/// The period a provider does not name, from its figures. A minute, where nothing speaks against
+/// it; between that and a day lies what we know no name for, and it is not told at all.
+fn period(told: &Told, evenly: bool) -> Option<Period> {
+    let reset = told.reset.map_or(0.0, |reset| reset.as_secs_f64());
+    let used = told.limit.zip(told.remaining).filter(|(limit, left)| left < limit);
+    // Where what is used comes back evenly, all of it takes `limit / used` times as long. Of a
+    // window that is counted anew this tells nothing.
+    let implied = used.filter(|_| evenly).map(|(limit, left)| reset * limit / (limit - left));
     let about = |period: f64| implied.is_some_and(|it| (it / period - 1.0).abs() < 0.1);
-    if about(HOUR) {
-        None
-    } else if about(DAY) || reset > NO_MINUTE {
+    if about(DAY) || reset > HOUR {
         Some(Period::Day)
+    } else if about(HOUR) || reset > NO_MINUTE {
+        None
     } else {
         Some(Period::Minute)
     }

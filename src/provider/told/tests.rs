@@ -97,23 +97,33 @@ fn openais_headers_name_no_period() {
         ("200 199 7m12s", line(Requests, Day, 200.0, 199.0, 432.0)),
         ("200 150 6h0m0s", line(Requests, Day, 200.0, 150.0, 21_600.0)),
         ("10000 0 83h10m39.057s", line(Requests, Day, 10_000.0, 0.0, 299_439.057)),
-        // A window that is counted anew every minute.
-        ("100 99 59", line(Requests, Minute, 100.0, 99.0, 59.0)),
-        ("100 40 1748877315", line(Requests, Minute, 100.0, 40.0, 30.0)),
         ("100 100 0s", line(Requests, Minute, 100.0, 100.0, 0.0)),
         ("100 250 0s", line(Requests, Minute, 100.0, 100.0, 0.0)),
         ("100 none none", (Requests, Minute, Some(100.0), None, None)),
         ("none 5 1s", (Requests, Minute, None, Some(5.0), Some(1.0))),
         ("none 0 1s", (Requests, Minute, None, Some(0.0), Some(1.0))),
     ] {
-        for vendor in [Vendor::OpenAi, Vendor::OpenAiCompatible] {
-            assert_eq!(kin(vendor, &[("requests", values)]), [expected], "{values}");
-        }
+        assert_eq!(kin(Vendor::OpenAi, &[("requests", values)]), [expected], "{values}");
     }
     let both = kin(Vendor::OpenAi, &[("tokens", "9 8 0s"), ("input-images", "5 4 1s")]);
     assert_eq!(both, [line(Tokens, Minute, 9.0, 8.0, 0.0)]);
     // An hour is none of the periods known.
     assert_eq!(kin(Vendor::OpenAi, &[("requests", "1000 990 36s")]), []);
+    assert_eq!(kin(Vendor::OpenAi, &[("requests", "1000 0 50m0s")]), []);
+}
+
+#[test]
+fn others_may_count_in_windows_whose_reset_implies_nothing() {
+    for (values, expected) in [
+        ("1440 1439 60", line(Requests, Minute, 1_440.0, 1_439.0, 60.0)),
+        ("100 99 59", line(Requests, Minute, 100.0, 99.0, 59.0)),
+        ("100 40 1748877315", line(Requests, Minute, 100.0, 40.0, 30.0)),
+        ("1000 400 6h0m0s", line(Requests, Day, 1_000.0, 400.0, 21_600.0)),
+    ] {
+        let told = kin(Vendor::OpenAiCompatible, &[("requests", values)]);
+        assert_eq!(told, [expected], "{values}");
+    }
+    assert_eq!(kin(Vendor::OpenAiCompatible, &[("requests", "100 99 50m0s")]), []);
 }
 
 #[test]
