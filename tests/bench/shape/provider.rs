@@ -98,20 +98,24 @@ pub(crate) struct Stats {
     pub(crate) output_tokens: u64,
     /// When the latest call came, in µs.
     pub(crate) last_at: Option<i64>,
-    /// The calls let through.
-    admitted: Vec<i64>,
+    /// The calls let through: when each came, its tokens sent, its tokens received.
+    admitted_units: Vec<(i64, u32, u32)>,
 }
 
 impl Stats {
     /// Calls let through.
     pub(crate) fn admitted(&self) -> usize {
-        self.admitted.len()
+        self.admitted_units.len()
     }
 
     /// What was let through on an axis.
     pub(crate) fn arrivals(&self, axis: Axis) -> Vec<(i64, f64)> {
-        let _ = axis;
-        self.admitted.iter().map(|at| (*at, 1.0)).collect()
+        let units = |(at, input, output): &(i64, u32, u32)| match axis {
+            Axis::Requests => (*at, 1.0),
+            Axis::InputTokens => (*at, f64::from(*input)),
+            Axis::OutputTokens => (*at, f64::from(*output)),
+        };
+        self.admitted_units.iter().map(units).collect()
     }
 
     /// All that was let through on an axis.
