@@ -8,6 +8,7 @@ use crate::arrivals::{count, seconds, span, total};
 use crate::provider::{self, Counting, Stats};
 use crate::receiver::Done;
 use crate::report::{Row, percent};
+use crate::simulate::Measured;
 use crate::stage::Stage;
 use crate::work::{Axis, Job, Limits, usual_output, varied};
 use crate::{Bench, patience, progress};
@@ -24,12 +25,12 @@ pub(crate) const WORKFLOWS: usize = 8;
 const USED: f64 = 0.97;
 
 /// One run.
-pub(crate) struct Run {
-    pub(crate) axis: Axis,
-    pub(crate) counting: Counting,
-    pub(crate) limits: Limits,
-    pub(crate) stats: Stats,
-    pub(crate) done: Vec<Done>,
+struct Run {
+    axis: Axis,
+    counting: Counting,
+    limits: Limits,
+    stats: Stats,
+    done: Vec<Done>,
 }
 
 /// Runs the part.
@@ -40,6 +41,13 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
             let (stage, jobs, limits) = prepare(bench, axis, counting)?;
             let run = drain(&stage, axis, counting, limits, &jobs).await?;
             rows.push(tell(bench, &run, jobs.len()));
+            bench.measured.push(Measured {
+                axis,
+                counting,
+                settings: stage.settings().to_owned(),
+                drain_s: run.drain_time(),
+                jobs,
+            });
         }
     }
     let head = [
@@ -57,15 +65,19 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
         "{PART}: {} jobs of {WORKFLOWS} workflows, all submitted at once, {} replicas",
         bench.arguments.jobs, bench.arguments.replicas
     );
-    bench.report.table(&title, &head, &rows)
+    bench.report.table(&title, &head, &rows)?;
+    let rate = bench.rate(RATE);
+    let in_a_minute = rate * 60.0 > f64::from(bench.arguments.jobs);
+    if in_a_minute && rows.iter().any(|row| row.contains(&Counting::Minute.name().to_owned())) {
+        bench
+            .report
+            .line("The jobs are done in a minute, so no minute's limit was put to the test.")?;
+    }
+    Ok(())
 }
 
 /// Starts servers with limits of which this axis binds.
-pub(crate) fn prepare(
-    bench: &Bench,
-    axis: Axis,
-    counting: Counting,
-) -> Result<(Stage, Vec<Job>, Limits)> {
+fn prepare(bench: &Bench, axis: Axis, counting: Counting) -> Result<(Stage, Vec<Job>, Limits)> {
     progress(&format!("{PART}: {} binds, {}", axis.name(), counting.name()))?;
     let jobs = varied(usize::try_from(bench.arguments.jobs)?, WORKFLOWS);
     let factor = bench.arguments.input_token_factor;
@@ -76,7 +88,7 @@ pub(crate) fn prepare(
 }
 
 /// Submits the jobs and waits until all have ended.
-pub(crate) async fn drain(
+async fn drain(
     stage: &Stage,
     axis: Axis,
     counting: Counting,
@@ -118,7 +130,7 @@ impl Run {
     }
 
     /// Seconds from the first accept to the last end.
-    pub(crate) fn drain_time(&self) -> f64 {
+    fn drain_time(&self) -> f64 {
         let first = self.done.iter().map(|done| done.created_at).min();
         let last = self.done.iter().map(|done| done.finished_at).max();
         first.zip(last).map_or(0.0, |(first, last)| seconds(last - first))

@@ -19,6 +19,7 @@ mod ramp;
 mod receiver;
 mod replica;
 mod report;
+mod simulate;
 mod stage;
 mod turns;
 mod work;
@@ -93,6 +94,8 @@ enum Part {
     Ramp,
     /// What a turn costs on Redis.
     Turns,
+    /// The simulation beside the runs of `axes`.
+    Simulate,
 }
 
 fn main() -> Result<ExitCode> {
@@ -113,6 +116,7 @@ struct Bench {
     arguments: Arguments,
     spillway: PathBuf,
     report: Report,
+    measured: Vec<simulate::Measured>,
     /// On the disk of the target folder: `/tmp` may be memory, where syncing costs nothing.
     folder: TempDir,
 }
@@ -124,7 +128,13 @@ impl Bench {
         let spillway = arguments.spillway.canonicalize();
         let spillway = spillway.with_context(|| arguments.spillway.display().to_string())?;
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-        Ok(Self { arguments, spillway, report: Report::new(stdout()), folder })
+        Ok(Self {
+            arguments,
+            spillway,
+            report: Report::new(stdout()),
+            measured: Vec::new(),
+            folder,
+        })
     }
 
     /// Runs the parts asked for; whether all worked and met their aims.
@@ -141,6 +151,7 @@ impl Bench {
                 Part::Interactive => interactive::run(&mut self).await,
                 Part::Ramp => ramp::run(&mut self).await,
                 Part::Turns => turns::run(&mut self).await,
+                Part::Simulate => simulate::run(&mut self).await,
             };
             if let Err(failure) = outcome {
                 self.report.failed(part.name(), &format!("{failure:#}"))?;
@@ -188,6 +199,7 @@ impl Part {
             Self::Interactive => "interactive",
             Self::Ramp => "ramp",
             Self::Turns => "turns",
+            Self::Simulate => "simulate",
         }
     }
 }

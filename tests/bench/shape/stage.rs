@@ -25,6 +25,7 @@ pub(crate) struct Stage {
     redis: RedisServer,
     receiver: Receiver,
     client: reqwest::Client,
+    settings: String,
     _folder: TempDir,
 }
 
@@ -41,7 +42,8 @@ impl Stage {
         let redis = RedisServer::start(Fsync::Everysec, folder.path())?;
         let provider = Provider::start(spillway, scripted, &folder.path().join("scripted.log"))?;
         let file = folder.path().join("spillway.toml");
-        std::fs::write(&file, settings(&redis.url(), provider.base(), limits))?;
+        let settings = settings(&redis.url(), provider.base(), limits);
+        std::fs::write(&file, &settings)?;
         let replica = |number: usize| {
             Replica::start(spillway, &file, &folder.path().join(format!("replica-{number}.log")))
         };
@@ -53,8 +55,14 @@ impl Stage {
             redis,
             receiver: Receiver::start()?,
             client,
+            settings,
             _folder: folder,
         })
+    }
+
+    /// The replicas' settings.
+    pub(crate) fn settings(&self) -> &str {
+        &self.settings
     }
 
     /// The callbacks' receiver.
