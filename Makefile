@@ -17,6 +17,7 @@ lint: compiler
 bench: compiler redis
 	cargo bench --locked --bench accept -- $(ARGS)
 
+# Half an hour; `ARGS="--help"` tells how to run a part.
 bench-shape: compiler redis
 	cargo bench --locked --bench shape -- $(ARGS)
 

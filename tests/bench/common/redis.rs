@@ -106,6 +106,11 @@ impl RedisServer {
         info.get("used_memory").context("no used_memory")
     }
 
+    /// Makes it forget every script.
+    pub(crate) fn forget_scripts(&mut self) -> Result<()> {
+        self.ask(&["SCRIPT", "FLUSH"])
+    }
+
     /// How often it has run this command since its start, and how often that failed.
     pub(crate) fn calls_of(&mut self, command: &str) -> Result<(u64, u64)> {
         let info: InfoDict = self.ask(&["INFO", "commandstats"])?;

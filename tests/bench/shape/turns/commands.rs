@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::json;
 use spillway::keyspace::script;
-use spillway::limiter::redis::scripts;
 
 use super::PART;
 use super::monitor::{Command, Monitor, counted};
@@ -42,7 +41,7 @@ pub(super) async fn run(bench: &mut Bench) -> Result<()> {
     let (scripted, limits) = calls_only(rate);
     let mut stage = bench.stage(&scripted, &limits)?;
     // Scripts are loaded and connections made by the first jobs.
-    drain(&stage, 100.min(jobs), rate).await?;
+    let names = names(&mut stage, 100.min(jobs), rate).await?;
     let idle = listen(&mut stage, async |_| {
         tokio::time::sleep(IDLE).await;
         Ok(())
@@ -54,7 +53,7 @@ pub(super) async fn run(bench: &mut Bench) -> Result<()> {
     let mut each: BTreeMap<String, f64> = BTreeMap::new();
     for (sign, heard) in [(1.0, &busy.commands), (-spared, &idle.commands)] {
         for (name, calls) in counted(heard) {
-            *each.entry(named(&name)).or_default() += sign * figure(calls) / count(jobs);
+            *each.entry(called(&name, &names)).or_default() += sign * figure(calls) / count(jobs);
         }
     }
     let all: f64 = each.values().sum();
@@ -123,21 +122,30 @@ async fn listen(
     Ok(Heard { commands, time })
 }
 
-/// A limiter's script by its name, another by the beginning of its digest.
-fn named(name: &str) -> String {
-    let known = [
-        ("limiter: take", scripts::TAKE),
-        ("limiter: settle", scripts::SETTLE),
-        ("limiter: renew", scripts::RENEW),
-        ("limiter: levels", scripts::LEVELS),
-        ("limiter: gates", scripts::GATES),
-        ("limiter: shut", scripts::SHUT),
-        ("limiter: learn", scripts::LEARN),
-    ];
-    let known = known.into_iter().find(|(_, source)| script(source).get_hash() == name);
-    match (known, name.len()) {
-        (Some((known, _)), _) => known.to_owned(),
-        (None, 40) => format!("queue: script {}", name.get(..8).unwrap_or_default()),
+/// The scripts' names by their digests: replicas that find them gone load them anew.
+async fn names(stage: &mut Stage, jobs: usize, rate: f64) -> Result<BTreeMap<String, String>> {
+    let monitor = Monitor::start(stage.redis(), 3)?;
+    stage.redis().forget_scripts()?;
+    drain(stage, jobs, rate).await?;
+    let named = |command: &Command| {
+        let [name, what, source] = command.as_slice() else { return None };
+        let loads = name.eq_ignore_ascii_case(b"SCRIPT") && what.eq_ignore_ascii_case(b"LOAD");
+        let source = String::from_utf8(source.clone()).ok().filter(|_| loads)?;
+        // What a script says of a wrong call begins with its name.
+        let limiter = source.rsplit_once(": wrong arity'").map(|(says, _)| ("limiter", says));
+        let queue = || source.rsplit_once(" argument").map(|(says, _)| ("queue", says));
+        let (part, says) = limiter.or_else(queue)?;
+        let name = says.rsplit_once('\'')?.1.split(':').next()?;
+        Some((script(&source).get_hash().to_owned(), format!("{part} {name}")))
+    };
+    Ok(monitor.heard()?.iter().filter_map(named).collect())
+}
+
+/// A script by its name or the beginning of its digest, another command by its name.
+fn called(name: &str, names: &BTreeMap<String, String>) -> String {
+    match (names.get(name), name.get(..8)) {
+        (Some(known), _) => known.clone(),
+        (None, Some(digest)) if name.len() == 40 => format!("script {digest}"),
         (None, _) => name.to_ascii_uppercase(),
     }
 }
