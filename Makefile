@@ -1,7 +1,7 @@
 # A fresh Debian has no make: apt-get install make. `make test ARGS="contract::queue"` passes
 # arguments on, as the other targets do.
 
-.PHONY: demo test lint bench clean compiler redis
+.PHONY: demo test lint bench bench-shape clean compiler redis
 
 demo: compiler
 	cargo run --release --quiet -- demo $(ARGS)
@@ -16,6 +16,10 @@ lint: compiler
 
 bench: compiler redis
 	cargo bench --locked --bench accept -- $(ARGS)
+
+# Half an hour; `ARGS="--help"` tells how to run a part.
+bench-shape: compiler redis
+	cargo bench --locked --bench shape -- $(ARGS)
 
 clean:
 	cargo clean

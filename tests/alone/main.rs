@@ -11,8 +11,13 @@
     reason = "a test that cannot go on says so and fails, prints figures, and shares helpers"
 )]
 
+#[path = "../bench/shape/arrivals.rs"]
+mod arrivals;
+mod shape;
 #[path = "../it/support/mod.rs"]
 mod support;
+#[path = "../bench/shape/work.rs"]
+mod work;
 
 mod failover;
 

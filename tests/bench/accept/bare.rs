@@ -16,7 +16,7 @@ struct Job {
 
 /// Serves until it is killed.
 pub(crate) fn serve(port: u16, redis: u16) -> Result<()> {
-    let client = crate::redis::client(redis)?;
+    let client = crate::common::redis::client(redis)?;
     actix_web::rt::System::new().block_on(async move {
         HttpServer::new(move || {
             let client = client.clone();

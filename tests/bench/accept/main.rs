@@ -5,10 +5,11 @@
 
 mod bare;
 mod bullmq;
+#[expect(dead_code, reason = "shares helpers with the other benchmarks")]
+#[path = "../common/mod.rs"]
+mod common;
 mod load;
 mod measure;
-mod process;
-mod redis;
 mod report;
 mod server;
 
@@ -21,7 +22,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use tempfile::TempDir;
 
-use crate::redis::{Fsync, RedisServer};
+use crate::common::redis::{Fsync, RedisServer};
 use crate::report::Report;
 use crate::server::{Kind, Servers};
 

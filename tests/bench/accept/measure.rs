@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
+use crate::common::redis::RedisServer;
 use crate::load::{self, BODY_BYTES, Until};
-use crate::redis::RedisServer;
 use crate::server::{Kind, Server};
 
 /// How many connections post jobs.

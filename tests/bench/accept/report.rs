@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::common::redis::Fsync;
 use crate::measure::{CONNECTIONS, Figures, Memory, QUEUED};
-use crate::redis::Fsync;
 use crate::server::Kind;
 
 /// Writes tables and remembers aims.

@@ -1,4 +1,4 @@
-//! The one redis-server that all servers under measurement use in turn.
+//! A redis-server of the benchmark's own.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,8 +8,8 @@ use ::redis::{Client, Connection, FromRedisValue, InfoDict};
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-use crate::process::Process;
-use crate::server::free_port;
+use super::free_port;
+use super::process::Process;
 
 /// When Redis syncs its append-only file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,11 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// The port of it.
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Empties it and its file, so that each measurement finds the same.
     pub(crate) fn flush(&mut self) -> Result<()> {
         self.ask::<()>(&["FLUSHALL", "SYNC"])?;
@@ -99,6 +104,24 @@ impl RedisServer {
     pub(crate) fn used_memory(&mut self) -> Result<u64> {
         let info: InfoDict = self.ask(&["INFO", "memory"])?;
         info.get("used_memory").context("no used_memory")
+    }
+
+    /// Makes it forget every script.
+    pub(crate) fn forget_scripts(&mut self) -> Result<()> {
+        self.ask(&["SCRIPT", "FLUSH"])
+    }
+
+    /// How often it has run this command since its start, and how often that failed.
+    pub(crate) fn calls_of(&mut self, command: &str) -> Result<(u64, u64)> {
+        let info: InfoDict = self.ask(&["INFO", "commandstats"])?;
+        let Some(told) = info.get::<String>(&format!("cmdstat_{command}")) else {
+            return Ok((0, 0));
+        };
+        let field = |name: &str| {
+            let fields = told.split(',').filter_map(|field| field.split_once('='));
+            fields.filter(|(key, _)| *key == name).map(|(_, value)| value.parse()).next()
+        };
+        Ok((field("calls").context("no calls")??, field("failed_calls").unwrap_or(Ok(0))?))
     }
 
     /// The CPU time it has used.

@@ -56,6 +56,19 @@ impl Process {
         Ok(self.started.elapsed())
     }
 
+    /// Waits until it has printed a line that begins so, and gives the rest of the line.
+    pub(crate) fn wait_for_line(&mut self, beginning: &str) -> Result<String> {
+        let (log, mut found) = (self.log.clone(), None);
+        self.wait_until(|| {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            // A line without its end may not be whole yet.
+            let whole = said.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+            found = whole.filter_map(|line| line.strip_prefix(beginning)).map(str::to_owned).next();
+            found.is_some()
+        })?;
+        found.context("the line has gone")
+    }
+
     /// The CPU time it has used.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
