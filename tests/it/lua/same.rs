@@ -17,6 +17,8 @@ use super::limiter::nobody;
 use crate::contract::limiter::clock;
 use crate::support::redis::RedisServer;
 
+const AXES: [Axis; 4] = [Axis::Requests, Axis::InputTokens, Axis::OutputTokens, Axis::Tokens];
+
 /// What a limiter is asked.
 #[derive(Clone, Debug)]
 enum Step {
@@ -45,8 +47,7 @@ fn cost() -> impl Strategy<Value = Cost> {
 }
 
 fn axis() -> impl Strategy<Value = Axis> {
-    let all = [Axis::Requests, Axis::InputTokens, Axis::OutputTokens, Axis::Tokens];
-    prop::sample::select(&all[..])
+    prop::sample::select(&AXES[..])
 }
 
 fn per() -> impl Strategy<Value = Period> {
@@ -111,7 +112,6 @@ fn day_quota() -> impl Strategy<Value = Quota> {
 
 /// A pool with some of the buckets there can be.
 fn pool() -> impl Strategy<Value = Pool> {
-    let all = [Axis::Requests, Axis::InputTokens, Axis::OutputTokens, Axis::Tokens];
     let bucket = |axis, per, quota| Bucket { axis, per, limit: 60.0, quota };
     let minutes = prop::array::uniform4(prop::option::of(quota()));
     let days = prop::array::uniform4(prop::option::weighted(0.3, day_quota()));
@@ -119,7 +119,7 @@ fn pool() -> impl Strategy<Value = Pool> {
     let pool = (minutes, days, prop::option::of(1..4u32), any::<bool>(), learn);
     pool.prop_map(move |(minutes, days, concurrency, counts_cached_input, learn)| {
         let named = |quotas: [Option<Quota>; 4], per| {
-            let quotas = all.into_iter().zip(quotas);
+            let quotas = AXES.into_iter().zip(quotas);
             quotas.filter_map(move |(axis, quota)| Some(bucket(axis, per, quota?)))
         };
         let buckets = named(minutes, Period::Minute).chain(named(days, Period::Day)).collect();

@@ -166,8 +166,8 @@ fn units(units: f64) -> Cost {
 }
 
 /// The same for so many units on each axis.
-fn costing(id: &str, pools: &[&Arc<Pool>], units: f64) -> Ask {
-    Ask { cost: self::units(units), ..ask(id, pools) }
+fn costing(id: &str, pools: &[&Arc<Pool>], amount: f64) -> Ask {
+    Ask { cost: units(amount), ..ask(id, pools) }
 }
 
 fn urgent(id: &str, pools: &[&Arc<Pool>]) -> Ask {

@@ -10,7 +10,7 @@ use proptest::test_runner::{Config, TestRunner};
 use rstest::rstest;
 use spillway::domain::job::Lane;
 use spillway::domain::limits::{Axis, Bucket, Cost, Pool};
-use spillway::limiter::{Ask, Turn};
+use spillway::limiter::{Ask, End, Turn};
 
 use super::{Bench, Kind, ask, calls, minute, ms, pool};
 
@@ -68,7 +68,7 @@ async fn play(bench: &Bench, case: u64, moves: &[Move]) -> Departures {
     for (n, step) in moves.iter().enumerate() {
         if step.ends && !running.is_empty() {
             let ended = running.remove(step.who % running.len());
-            replicas[step.who].settle(&ended, Some(ended.cost)).await.unwrap();
+            replicas[step.who].settle(&ended, &End::used(ended.cost)).await.unwrap();
         }
         let units = f64::from(step.units);
         let chosen: Vec<&Arc<Pool>> = pools
