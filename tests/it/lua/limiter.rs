@@ -213,7 +213,7 @@ async fn replicas_share_one_rate_by_the_servers_clock() {
         for n in 0.. {
             let ask = Ask {
                 pools: vec![pool.clone()],
-                cost: Cost([1.0, 0.0, 0.0]),
+                cost: Cost { requests: 1.0, ..Cost::default() },
                 horizon: Duration::from_millis(20),
                 term: Duration::from_secs(30),
                 ..nobody(format!("{worker} {n}"))

@@ -224,8 +224,8 @@ async fn a_turn_settled_after_its_term_is_still_corrected(
 async fn senseless_figures_do_not_spoil_a_bucket(#[values(Kind::Local, Kind::Redis)] kind: Kind) {
     let bench = Bench::new(kind).await;
     let pool = calls("p", 1000.0, 10.0);
-    for (id, units) in [("nan", f64::NAN), ("less", -1e300), ("none", f64::NEG_INFINITY)] {
-        let call = costing(id, &[&pool], units);
+    for (id, amount) in [("nan", f64::NAN), ("less", -1e300), ("none", f64::NEG_INFINITY)] {
+        let call = costing(id, &[&pool], amount);
         bench.granted(&call).await;
         bench.limiter.settle(&call, &End::used(units(f64::NAN))).await.unwrap();
         assert!(bench.level(&pool).await.abs() < 1e-9);
