@@ -68,6 +68,11 @@ impl From<Growth> for Ramp {
 }
 
 impl Ramp {
+    /// How long the longest use takes to be forgotten in an idle bucket.
+    fn closes_in(&self) -> f64 {
+        (-self.floor.ln() / self.growth).max(self.period) / IDLE_SHRINKS
+    }
+
     /// The open share, and how long the bucket has been in use, after so much time in use and then idle.
     fn opened(&self, open: f64, warm: f64, busy: f64, idle: f64) -> (f64, f64) {
         let grows = (busy - (self.period - warm)).max(0.0);
@@ -169,11 +174,15 @@ impl Quota {
         cost.min(quota.burst) / quota.rate
     }
 
-    /// When the bucket is empty if nothing is added.
-    pub fn empty_at(&self, level: Level) -> f64 {
+    /// When the bucket is as if it had never been used, if nothing is added: empty, and its ramp
+    /// closed.
+    pub fn forgotten_at(&self, level: Level) -> f64 {
         match self.resets {
             Some(resets) => resets.next(level.at),
-            None => level.at + level.units / self.opened(level).rate,
+            None => {
+                let closes = self.ramp.map_or(0.0, |ramp| ramp.closes_in());
+                level.at + level.units / self.opened(level).rate + closes
+            }
         }
     }
 

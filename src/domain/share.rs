@@ -9,7 +9,7 @@
 /// A share of the configured rate that grows with time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Share {
-    /// Where it began.
+    /// Where it began; may lie below the least share, so that even that one grows back.
     pub low: f64,
     /// Where it was refused.
     pub mark: f64,
@@ -58,7 +58,7 @@ impl Share {
             }
             _ => SPAN.0,
         };
-        Some(Self { low: (mark * cut).max(LEAST), mark, at: now, span })
+        Some(Self { low: mark * cut, mark, at: now, span })
     }
 }
 
@@ -99,6 +99,17 @@ mod tests {
         let cut = Share::refused(None, 1e6, 1e6).unwrap();
         assert!((Share::now(Some(cut), 1e6) - 0.9).abs() < 1e-9);
         assert!((Share::now(Some(cut), 200e6) - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn even_the_least_share_grows_back() {
+        let (mut share, mut now) = (None, 0.0);
+        for _ in 0..100 {
+            now += 1e6;
+            share = Share::refused(share, now, now);
+        }
+        assert!((Share::now(share, now) - LEAST).abs() < 1e-9);
+        assert!((Share::now(share, now + 1_200e6) - 1.0).abs() < 1e-9, "{share:?}");
     }
 
     #[test]

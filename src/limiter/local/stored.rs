@@ -76,7 +76,11 @@ impl Stored {
                 let level = quota.drained(self.level_of(bucket), now);
                 let wait = quota.wait(level, cost);
                 let recovery = quota.recovery(level, cost);
-                let ahead = micros(ask.horizon).max(recovery.min(micros(FARTHEST)));
+                let ahead = match quota.resets {
+                    // What is taken ahead would count before the reset and leave after it.
+                    Some(_) => 0.0,
+                    None => micros(ask.horizon).max(recovery.min(micros(FARTHEST))),
+                };
                 longest.longer(wait - ahead, Obstacle::Bucket, &pool.id);
                 longest.departs = longest.departs.max(wait);
                 reach = reach.max(wait).max(recovery);
@@ -96,6 +100,8 @@ impl Stored {
         let until =
             self.marks.iter().filter(before).map(|(_, mark)| mark.until).fold(now, f64::max);
         longest.longer(until - now, Obstacle::Ahead, &pool.id);
+        // Who waits behind others here keeps its place in the row.
+        let reach = reach.max(until - now);
         Seen { buckets, reach, class, time }
     }
 
@@ -114,7 +120,7 @@ impl Stored {
             let after = quota.reserved(*level, *cost, wait);
             next = next.max(quota.wait(after, *cost) - ahead);
             self.levels.insert(key, after);
-            self.keep(quota.empty_at(after));
+            self.keep(quota.forgotten_at(after));
         }
         self.marks.remove(&ask.id);
         self.owe(ask, seen.time, now);
@@ -131,7 +137,7 @@ impl Stored {
         for ((lane, owed), share) in Lane::ALL.into_iter().zip(&mut self.owed).zip(ask.shares) {
             let waits = |mark: &Mark| mark.lane == lane && mark.until > now;
             if lane == ask.lane {
-                *owed = (*owed - time).max(0.0);
+                *owed = (*owed - (1.0 - share) * time).max(0.0);
             } else if self.marks.values().any(waits) {
                 *owed = (*owed + share * time).min(micros(MOST_OWED));
             }
@@ -167,7 +173,7 @@ impl Stored {
                 level = quota.left(level, left + leaked);
             }
             self.levels.insert(bucket.key(), level);
-            self.keep(quota.empty_at(level));
+            self.keep(quota.forgotten_at(level));
         }
     }
 

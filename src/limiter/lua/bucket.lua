@@ -122,10 +122,15 @@ local function wait_for(bucket, units, cost)
   return math.ceil(over / bucket.rate)
 end
 
--- When these units are gone if nothing is added.
-local function empty_at(bucket, units)
+-- When the bucket is as if it had never been used, if nothing is added to these units: empty, and
+-- its ramp closed.
+local function forgotten_at(bucket, units)
   if bucket.period then return next_reset(bucket, bucket.at) end
-  return bucket.at + units / bucket.rate
+  local closes = 0
+  if bucket.growth then
+    closes = at_least(-math.log(bucket.floor) / bucket.growth, bucket.warms) / 6
+  end
+  return bucket.at + units / bucket.rate + closes
 end
 
 -- Adds a bucket's new level to the fields to be written.

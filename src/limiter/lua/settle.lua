@@ -34,7 +34,7 @@ local function refuse(levels, stored, n)
   if known and math.abs(mark - stored[n + 2]) <= stored[n + 2] * NEAR then
     span = at_most(stored[n + 4] * 2, LONGEST_SPAN)
   end
-  stored[n + 1], stored[n + 2] = at_least(mark * cut, 0.01), mark
+  stored[n + 1], stored[n + 2] = mark * cut, mark
   stored[n + 3], stored[n + 4] = now, span
   redis.call('HSET', levels, 'sl', exact(stored[n + 1]), 'sm', exact(mark), 'sa', exact(now),
     'ss', exact(span))
@@ -55,7 +55,7 @@ local function correct(levels, pool)
         local leaked = bucket.daily and 0 or bucket.whole * age
         units = at_least(bucket.burst - (bucket.left + leaked), units)
       end
-      gone = at_least(empty_at(bucket, units), gone)
+      gone = at_least(forgotten_at(bucket, units), gone)
       add_level(fields, bucket, units)
     end
   end

@@ -61,6 +61,8 @@ local function look_at_marks(pool)
     end
   end
   longer(till - now, 4, pool.index)
+  -- Who waits behind others here keeps its place in the row.
+  pool.reach = at_least(till - now, pool.reach)
 end
 
 local function look(pool)
@@ -74,7 +76,8 @@ local function look(pool)
       drain(bucket, stored, at, share, now)
       local time = wait_for(bucket, bucket.units, cost)
       local recovery = bucket.period and 0 or at_most(cost, bucket.burst) / bucket.rate
-      bucket.ahead = at_least(at_most(recovery, farthest), horizon)
+      -- What is taken ahead of a reset would count before it and leave after it.
+      bucket.ahead = bucket.period and 0 or at_least(at_most(recovery, farthest), horizon)
       longer(time - bucket.ahead, 1, pool.index)
       departs = at_least(time, departs)
       pool.reach = at_least(at_least(pool.reach, time), recovery)
@@ -120,14 +123,14 @@ for _, pool in ipairs(looked) do
       local leak = bucket.period and 0 or bucket.rate * departs
       local units = at_least(bucket.units, leak) + bucket.cost
       next_wait = at_least(wait_for(bucket, units, bucket.cost) - bucket.ahead, next_wait)
-      gone = at_least(empty_at(bucket, units), gone)
+      gone = at_least(forgotten_at(bucket, units), gone)
       add_level(fields, bucket, units)
     end
   end
   for other = 0, 2 do
     local owed = pool.owed[other]
     if other == lane then
-      owed = at_least(owed - pool.time, 0)
+      owed = at_least(owed - (1 - tonumber(ARGV[6 + other])) * pool.time, 0)
     elseif pool.waits[other] then
       owed = at_most(owed + tonumber(ARGV[6 + other]) * pool.time, most_owed)
     end

@@ -1,3 +1,4 @@
 //! The scripts on a real Redis: each alone, and all of the limiter's against the same sums in Rust.
 
 mod limiter;
+mod same;

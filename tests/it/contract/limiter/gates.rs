@@ -15,7 +15,7 @@ async fn nobody_passes_a_shut_gate_however_patient_until_its_time(
     let bench = Bench::new(kind).await;
     let pool = calls("p", 10.0, 5.0);
     bench.limiter.shut("p", ms(300), "429").await.unwrap();
-    let call = Ask { horizon: ms(5000), urgent: true, ..ask("a", &[&pool]) };
+    let call = Ask { horizon: ms(5000), ..urgent("a", &[&pool]) };
     let shut = |wait, gate: &str| not_before(ms(wait), Obstacle::Gate(gate.to_owned()));
     assert_eq!(bench.take(&call).await, shut(300, "p"));
     // The gates of an ask count like those of its pools; the longest wait is told.

@@ -1,6 +1,9 @@
 //! What every limiter promises, by a clock that stands still until a test turns it.
 
 mod gates;
+mod lanes;
+mod learning;
+mod limits;
 mod shape;
 mod turns;
 mod urgent;
@@ -11,11 +14,13 @@ use std::time::Duration;
 use chrono::DateTime;
 use spillway::clock::ManualClock;
 use spillway::domain::bucket::Quota;
-use spillway::domain::limits::{Cost, Pool};
+use spillway::domain::job::Lane;
+use spillway::domain::limits::{Axis, Bucket, Cost, Learn, Pool};
+use spillway::domain::told::Period;
 use spillway::keyspace::Keyspace;
 use spillway::limiter::local::LocalLimiter;
 use spillway::limiter::redis::RedisLimiter;
-use spillway::limiter::{Ask, Obstacle, PoolLevel, SharedLimiter, Turn};
+use spillway::limiter::{Ask, End, Obstacle, PoolLevel, SharedLimiter, Turn};
 
 use crate::support::cluster::ClusterServers;
 use crate::support::redis::RedisServer;
@@ -82,12 +87,17 @@ impl Bench {
 
     /// Takes a turn that there is at once.
     async fn granted(&self, ask: &Ask) {
-        assert_eq!(self.take(ask).await, now());
+        assert_eq!(self.wait(ask).await, Some(Duration::ZERO), "{ask:?}");
+    }
+
+    /// Takes a turn; answers how long it waits, or nothing when it is not taken.
+    async fn wait(&self, ask: &Ask) -> Option<Duration> {
+        departs(&self.take(ask).await)
     }
 
     /// Settles as charged.
     async fn settle(&self, ask: &Ask) {
-        self.limiter.settle(ask, None).await.unwrap();
+        self.limiter.settle(ask, &End::default()).await.unwrap();
     }
 
     async fn stands(&self, pool: &Arc<Pool>) -> PoolLevel {
@@ -96,7 +106,7 @@ impl Bench {
 
     /// Units in the bucket for calls.
     async fn level(&self, pool: &Arc<Pool>) -> f64 {
-        self.stands(pool).await.units[0].unwrap()
+        self.stands(pool).await.buckets[0].units
     }
 
     async fn running(&self, pool: &Arc<Pool>) -> u32 {
@@ -108,8 +118,12 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-fn now() -> Turn {
-    Turn::Granted { wait: Duration::ZERO }
+/// When a turn departs, if it was taken.
+fn departs(turn: &Turn) -> Option<Duration> {
+    match turn {
+        Turn::Granted { wait, .. } => Some(*wait),
+        Turn::NotBefore { .. } => None,
+    }
 }
 
 fn not_before(wait: Duration, by: Obstacle) -> Turn {
@@ -118,33 +132,50 @@ fn not_before(wait: Duration, by: Obstacle) -> Turn {
 
 /// A pool that limits calls.
 fn calls(id: &str, per_second: f64, burst: f64) -> Arc<Pool> {
-    let quota = Quota { rate: per_second / 1e6, burst };
-    Arc::new(Pool { id: id.to_owned(), quotas: [Some(quota), None, None], concurrency: None })
+    pool(id, vec![minute(Axis::Requests, per_second, burst)], None)
 }
 
 /// A pool that limits nothing but how many run at once.
 fn places(id: &str, places: u32) -> Arc<Pool> {
-    Arc::new(Pool { id: id.to_owned(), quotas: [None; 3], concurrency: Some(places) })
+    pool(id, Vec::new(), Some(places))
 }
 
-/// Asks for one call, now or not at all.
+fn pool(id: &str, buckets: Vec<Bucket>, concurrency: Option<u32>) -> Arc<Pool> {
+    let (id, learn) = (id.to_owned(), Learn::Down);
+    Arc::new(Pool { id, buckets, concurrency, counts_cached_input: true, learn })
+}
+
+/// A bucket of so many units a second.
+fn minute(axis: Axis, per_second: f64, burst: f64) -> Bucket {
+    let quota = Quota::even(per_second / 1e6, burst);
+    Bucket { axis, per: Period::Minute, limit: per_second * 60.0, quota }
+}
+
+/// Asks for one call, no farther ahead than one departure. It does not come back.
 fn ask(id: &str, pools: &[&Arc<Pool>]) -> Ask {
     Ask {
         id: id.to_owned(),
         pools: pools.iter().map(|pool| Arc::clone(pool)).collect(),
         gates: Vec::new(),
-        cost: Cost([1.0, 0.0, 0.0]),
+        cost: Cost { requests: 1.0, ..Cost::default() },
         horizon: Duration::ZERO,
-        urgent: false,
+        lane: Lane::Standard,
+        shares: [0.0; 3],
+        comes_back: false,
         term: Duration::from_secs(30),
     }
 }
 
+/// So many units on each axis.
+fn units(units: f64) -> Cost {
+    Cost { requests: units, input: units, cached: 0.0, output: units }
+}
+
 /// The same for so many units on each axis.
-fn costing(id: &str, pools: &[&Arc<Pool>], units: f64) -> Ask {
-    Ask { cost: Cost([units; 3]), ..ask(id, pools) }
+fn costing(id: &str, pools: &[&Arc<Pool>], amount: f64) -> Ask {
+    Ask { cost: units(amount), ..ask(id, pools) }
 }
 
 fn urgent(id: &str, pools: &[&Arc<Pool>]) -> Ask {
-    Ask { urgent: true, ..ask(id, pools) }
+    Ask { lane: Lane::Interactive, comes_back: true, ..ask(id, pools) }
 }

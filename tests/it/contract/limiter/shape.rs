@@ -8,11 +8,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rstest::rstest;
-use spillway::domain::bucket::Quota;
-use spillway::domain::limits::{Cost, Pool};
-use spillway::limiter::{Ask, Turn};
+use spillway::domain::job::Lane;
+use spillway::domain::limits::{Axis, Bucket, Cost, Pool};
+use spillway::limiter::{Ask, End, Turn};
 
-use super::{Bench, Kind, ask, calls, ms};
+use super::{Bench, Kind, ask, calls, minute, ms, pool};
 
 /// What somebody does: who, in which pools, at what cost, within which horizon; whether the last
 /// call of his ends first; and how much time passes afterwards.
@@ -22,19 +22,21 @@ struct Move {
     pools: u8,
     units: u8,
     horizon: u64,
-    urgent: bool,
+    lane: usize,
+    comes_back: bool,
     ends: bool,
     pause: u64,
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
-    let one = (0..4usize, 1..8u8, 0..6u8, 0..400u64, any::<bool>(), any::<bool>(), 0..120u64);
-    let one = one.prop_map(|(who, pools, units, horizon, urgent, ends, pause)| Move {
+    let one = (0..4usize, 1..8u8, 0..6u8, 0..400u64, 0..3usize, any::<(bool, bool)>(), 0..120u64);
+    let one = one.prop_map(|(who, pools, units, horizon, lane, (comes_back, ends), pause)| Move {
         who,
         pools,
         units,
         horizon,
-        urgent,
+        lane,
+        comes_back,
         ends,
         pause,
     });
@@ -42,14 +44,14 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 }
 
 fn pools(case: u64) -> [Arc<Pool>; 3] {
-    let quota = |rate: f64, burst| Some(Quota { rate: rate / 1e6, burst });
-    let pool = |name: &str, quotas, concurrency| {
-        Arc::new(Pool { id: format!("{case} {name}"), quotas, concurrency })
-    };
+    use Axis::{InputTokens, OutputTokens, Requests};
+    let named = |name: &str| format!("{case} {name}");
+    let fast = vec![minute(Requests, 20.0, 10.0), minute(OutputTokens, 90.0, 40.0)];
+    let slow = vec![minute(Requests, 7.0, 5.0), minute(InputTokens, 30.0, 7.5)];
     [
-        pool("fast", [quota(20.0, 10.0), None, quota(90.0, 40.0)], None),
-        pool("slow", [quota(7.0, 5.0), quota(30.0, 7.5), None], Some(4)),
-        pool("few", [None; 3], Some(2)),
+        pool(&named("fast"), fast, None),
+        pool(&named("slow"), slow, Some(4)),
+        pool(&named("few"), Vec::new(), Some(2)),
     ]
 }
 
@@ -66,7 +68,7 @@ async fn play(bench: &Bench, case: u64, moves: &[Move]) -> Departures {
     for (n, step) in moves.iter().enumerate() {
         if step.ends && !running.is_empty() {
             let ended = running.remove(step.who % running.len());
-            replicas[step.who].settle(&ended, Some(ended.cost)).await.unwrap();
+            replicas[step.who].settle(&ended, &End::used(ended.cost)).await.unwrap();
         }
         let units = f64::from(step.units);
         let chosen: Vec<&Arc<Pool>> = pools
@@ -76,12 +78,14 @@ async fn play(bench: &Bench, case: u64, moves: &[Move]) -> Departures {
             .map(|p| p.1)
             .collect();
         let asks = Ask {
-            cost: Cost([units.min(1.0), units, units * 4.0]),
+            cost: Cost { requests: units.min(1.0), input: units, cached: 0.0, output: units * 4.0 },
             horizon: ms(step.horizon),
-            urgent: step.urgent,
+            lane: Lane::ALL[step.lane],
+            shares: [0.6, 0.3, 0.1],
+            comes_back: step.comes_back,
             ..ask(&format!("{case} {n}"), &chosen)
         };
-        if let Turn::Granted { wait } = replicas[step.who].take(&asks).await.unwrap() {
+        if let Turn::Granted { wait, .. } = replicas[step.who].take(&asks).await.unwrap() {
             for pool in &asks.pools {
                 let left = departures.entry(pool.id.clone()).or_default();
                 left.push((time + wait.as_secs_f64() * 1e6, asks.cost));
@@ -100,14 +104,15 @@ async fn play(bench: &Bench, case: u64, moves: &[Move]) -> Departures {
 }
 
 /// The most that a window of one pool and axis holds beyond what is allowed.
-fn excess(quota: Quota, axis: usize, departures: &mut [(f64, Cost)]) -> f64 {
+fn excess(pool: &Pool, bucket: &Bucket, departures: &mut [(f64, Cost)]) -> f64 {
     departures.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut most = f64::NEG_INFINITY;
     for from in 0..departures.len() {
         let mut sum = 0.0;
         for (at, cost) in &departures[from..] {
-            sum += cost.0[axis];
-            most = most.max(sum - quota.burst - quota.rate * (at - departures[from].0));
+            sum += pool.units(bucket, cost);
+            most =
+                most.max(sum - bucket.quota.burst - bucket.quota.rate * (at - departures[from].0));
         }
     }
     most
@@ -130,10 +135,10 @@ fn no_window_of_any_pool_holds_more_than_burst_and_rate(
         let mut departures = runtime.block_on(play(&bench, case.get(), &moves));
         for pool in pools(case.get()) {
             let Some(left) = departures.get_mut(&pool.id) else { continue };
-            for (axis, quota) in pool.quotas.iter().enumerate() {
+            for bucket in &pool.buckets {
                 // Costs on the third axis go up to 20, within its burst; on the second up to 5.
-                let excess = quota.map_or(0.0, |quota| excess(quota, axis, left));
-                prop_assert!(excess < 1e-6, "{} axis {axis}: {excess} too much", pool.id);
+                let excess = excess(&pool, bucket, left);
+                prop_assert!(excess < 1e-6, "{} {}: {excess} too much", pool.id, bucket.key());
             }
         }
         Ok(())
@@ -161,7 +166,7 @@ async fn while_a_backlog_exists_what_the_bucket_allows_is_used(
         asked += 1;
         let asks = Ask { horizon: ms(horizon), ..ask(&asked.to_string(), &[&pool]) };
         let (wait, granted) = match bench.take(&asks).await {
-            Turn::Granted { wait } => (wait, 1),
+            Turn::Granted { wait, .. } => (wait, 1),
             Turn::NotBefore { wait, .. } => (wait, 0),
         };
         left += granted;

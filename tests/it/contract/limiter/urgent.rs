@@ -5,9 +5,9 @@ use std::sync::Arc;
 use futures::future::join_all;
 use rstest::rstest;
 use spillway::domain::limits::Pool;
-use spillway::limiter::{Ask, CONCURRENCY_PAUSE, Obstacle, Turn, URGENT_GRACE};
+use spillway::limiter::{Ask, CONCURRENCY_PAUSE, GRACE, Obstacle, Turn};
 
-use super::{Bench, Kind, ask, calls, costing, ms, not_before, now, places, urgent};
+use super::{Bench, Kind, ask, calls, costing, departs, ms, not_before, places, urgent};
 
 #[rstest]
 #[tokio::test]
@@ -16,16 +16,16 @@ async fn others_keep_back_until_the_urgent_one_had_its_turn(
 ) {
     let bench = Bench::new(kind).await;
     let pool = calls("p", 10.0, 1.0);
-    bench.granted(&ask("a", &[&pool])).await;
+    bench.granted(&costing("a", &[&pool], 2.0)).await;
     let full = Obstacle::Bucket("p".to_owned());
     assert_eq!(bench.take(&urgent("u", &[&pool])).await, not_before(ms(100), full));
     bench.pass(ms(100));
-    let kept_back = not_before(URGENT_GRACE, Obstacle::Urgent("p".to_owned()));
+    let kept_back = not_before(GRACE, Obstacle::Ahead("p".to_owned()));
     let patient = Ask { horizon: ms(10_000), ..ask("b", &[&pool]) };
     assert_eq!(bench.replica().take(&patient).await.unwrap(), kept_back);
-    bench.granted(&urgent("u", &[&pool])).await;
+    assert!(bench.wait(&urgent("u", &[&pool])).await.is_some());
     bench.pass(ms(100));
-    bench.granted(&patient).await;
+    assert!(bench.wait(&patient).await.is_some());
 }
 
 #[rstest]
@@ -35,12 +35,12 @@ async fn one_who_gave_up_costs_the_others_no_more_than_the_grace(
 ) {
     let bench = Bench::new(kind).await;
     let pool = calls("p", 100.0, 1.0);
-    bench.granted(&ask("a", &[&pool])).await;
-    assert_ne!(bench.take(&urgent("gives up", &[&pool])).await, now());
-    bench.pass(ms(9) + URGENT_GRACE);
-    assert_ne!(bench.take(&ask("b", &[&pool])).await, now());
+    bench.granted(&costing("a", &[&pool], 2.0)).await;
+    assert_eq!(bench.wait(&urgent("gives up", &[&pool])).await, None);
+    bench.pass(ms(9) + GRACE);
+    assert_eq!(bench.wait(&ask("b", &[&pool])).await, None);
     bench.pass(ms(1));
-    bench.granted(&ask("b", &[&pool])).await;
+    assert!(bench.wait(&ask("b", &[&pool])).await.is_some());
 }
 
 #[rstest]
@@ -50,19 +50,19 @@ async fn the_turn_of_one_urgent_leaves_the_place_of_another(
 ) {
     let bench = Bench::new(kind).await;
     let pool = calls("p", 10.0, 1.0);
-    bench.granted(&ask("a", &[&pool])).await;
+    bench.granted(&costing("a", &[&pool], 2.0)).await;
     let (first, second) = (urgent("first", &[&pool]), urgent("second", &[&pool]));
-    assert_ne!(bench.take(&first).await, now());
-    assert_ne!(bench.take(&second).await, now());
+    assert_eq!(bench.wait(&first).await, None);
+    assert_eq!(bench.wait(&second).await, None);
     bench.pass(ms(100));
     // One urgent does not keep back another.
-    bench.granted(&second).await;
-    assert_ne!(bench.take(&first).await, now());
+    assert!(bench.wait(&second).await.is_some());
+    assert_eq!(bench.wait(&first).await, None);
     bench.pass(ms(100));
-    assert_ne!(bench.take(&ask("b", &[&pool])).await, now());
-    bench.granted(&first).await;
+    assert_eq!(bench.wait(&ask("b", &[&pool])).await, None);
+    assert!(bench.wait(&first).await.is_some());
     bench.pass(ms(100));
-    bench.granted(&ask("b", &[&pool])).await;
+    assert!(bench.wait(&ask("b", &[&pool])).await.is_some());
 }
 
 #[rstest]
@@ -80,7 +80,7 @@ async fn a_place_that_comes_free_is_for_the_urgent_one(
         bench.pass(CONCURRENCY_PAUSE);
     }
     bench.settle(&first).await;
-    let kept_back = not_before(URGENT_GRACE, Obstacle::Urgent("p".to_owned()));
+    let kept_back = not_before(GRACE, Obstacle::Ahead("p".to_owned()));
     assert_eq!(bench.take(&ask("b", &[&pool])).await, kept_back);
     bench.granted(&urgent("u", &[&pool])).await;
 }
@@ -93,11 +93,11 @@ async fn a_long_wait_at_one_pool_keeps_nobody_back_from_another(
     let bench = Bench::new(kind).await;
     let (family, org) = (calls("family", 1.0, 10.0), calls("org", 10.0, 1.0));
     bench.granted(&costing("a", &[&family], 60.0)).await;
-    bench.granted(&ask("b", &[&org])).await;
+    bench.granted(&costing("b", &[&org], 2.0)).await;
     let refused = bench.take(&urgent("u", &[&family, &org])).await;
-    assert_eq!(refused, not_before(ms(51_000), Obstacle::Bucket("family".to_owned())));
+    assert_eq!(refused, not_before(ms(50_000), Obstacle::Bucket("family".to_owned())));
     bench.pass(ms(100));
-    bench.granted(&ask("c", &[&org])).await;
+    assert!(bench.wait(&ask("c", &[&org])).await.is_some());
 }
 
 #[rstest]
@@ -107,27 +107,19 @@ async fn who_needs_two_busy_pools_keeps_the_one_that_has_come_free(
 ) {
     let bench = Bench::new(kind).await;
     let (fast, slow) = (calls("fast", 2.0, 1.0), calls("slow", 1.0, 1.0));
-    bench.granted(&ask("a", &[&fast, &slow])).await;
-    let asks = urgent("u", &[&fast, &slow]);
-    let full = |pool: &str| Obstacle::Bucket(pool.to_owned());
-    assert_eq!(bench.take(&asks).await, not_before(ms(1000), full("slow")));
-    // The fast one recovers in time from one more departure, so it is not held idle.
-    bench.pass(ms(900));
+    bench.granted(&costing("a", &[&slow], 2.0)).await;
     bench.granted(&ask("b", &[&fast])).await;
+    let asks = urgent("u", &[&fast, &slow]);
+    let full = Obstacle::Bucket("slow".to_owned());
+    assert_eq!(bench.take(&asks).await, not_before(ms(1000), full));
+    // The fast one recovers in time from one more departure, so it is not held idle; the slow one
+    // would not.
+    bench.pass(ms(900));
+    bench.granted(&ask("c", &[&fast])).await;
+    let kept_back = not_before(ms(200), Obstacle::Ahead("slow".to_owned()));
+    assert_eq!(bench.take(&ask("d", &[&slow])).await, kept_back);
     bench.pass(ms(100));
-    assert_eq!(whole_ms(bench.take(&asks).await), not_before(ms(400), full("fast")));
-    // The slow one would not.
-    bench.pass(ms(300));
-    let kept_back = not_before(ms(200), Obstacle::Urgent("slow".to_owned()));
-    assert_eq!(whole_ms(bench.take(&ask("c", &[&slow])).await), kept_back);
-    bench.pass(ms(101));
-    bench.granted(&asks).await;
-}
-
-/// Without the microsecond that rounding may add.
-fn whole_ms(turn: Turn) -> Turn {
-    let Turn::NotBefore { wait, by } = turn else { return turn };
-    Turn::NotBefore { wait: ms(u64::try_from(wait.as_millis()).unwrap()), by }
+    assert_eq!(bench.wait(&asks).await, Some(ms(1000)));
 }
 
 /// All of a crowd asks whenever the clock moves, whatever it was told, and always before the
@@ -138,7 +130,7 @@ async fn left_before_urgent(bench: &Bench, crowd: &[Ask], asks: &Ask) -> usize {
     let mut time = ms(0);
     loop {
         let turns = join_all(crowd.iter().map(|ask| bench.limiter.take(ask))).await;
-        left += turns.into_iter().filter(|turn| *turn.as_ref().unwrap() == now()).count();
+        left += turns.iter().filter(|turn| departs(turn.as_ref().unwrap()).is_some()).count();
         if time >= due {
             match bench.take(asks).await {
                 Turn::Granted { .. } => return left,
