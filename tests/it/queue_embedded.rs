@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use spillway::clock::{Clock, SharedClock, SystemClock};
 use spillway::domain::id::{IdSource, JobId};
-use spillway::domain::job::{Flow, Job, Lane, Line, Stage};
+use spillway::domain::job::{Flow, Job, Lane, Line, Share, Stage};
 use spillway::domain::result::{JobResult, Status};
 use spillway::queue::embedded::EmbeddedQueue;
 use spillway::queue::{
@@ -156,6 +156,22 @@ async fn jobs_held_when_the_process_ended_are_back_in_line_with_a_loss() {
     assert!(queue.lease(&line(), 1, LONG).await.unwrap().is_empty());
     assert_eq!(queue.sweep(10).await.unwrap().lost, [jobs[0].id.clone()]);
     assert_eq!(queue.depths().await.unwrap().leased, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_that_ran_all_it_may_when_the_process_ended_runs_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = open(folder.path());
+    let share = Some(Share { max_running: Some(1), ..Share::default() });
+    for job in jobs(3) {
+        add(&queue, &Job { share, ..job }).await;
+    }
+    take(&queue, &line()).await;
+    assert!(queue.lease(&line(), 1, LONG).await.unwrap().is_empty());
+    drop(queue);
+    let queue = open(folder.path());
+    take(&queue, &line()).await;
+    assert!(queue.lease(&line(), 1, LONG).await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use rstest::rstest;
 use serde_json::value::RawValue;
 use spillway::clock::{Clock, SystemClock};
 use spillway::domain::id::IdSource;
-use spillway::domain::job::{Flow, Job, Lane, Line, Stage};
+use spillway::domain::job::{Flow, Job, Lane, Line, Share, Stage};
 use spillway::domain::result::{DeliveryAttempt, JobResult, Status};
 use spillway::keyspace::{Keyspace, KeyspaceError, Timeouts};
 use spillway::lifecycle::Lifecycle;
@@ -252,6 +252,35 @@ async fn after_a_flushall_the_service_goes_on() {
     store.add(&job("a", "w")).await;
     store.work_off().await;
     assert_eq!(store.queue.depths().await.unwrap().open, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_workflows_at_their_cap_nothing_is_left_when_all_is_over_or_gone() {
+    let server = RedisServer::start(&[]);
+    let store = open(&server).await;
+    let share = Some(Share { max_running: Some(1), max_queued: Some(4), weight: 2.0 });
+    for (flushed, count) in [(true, 0), (false, 8)] {
+        for n in 0..8 {
+            store.add(&Job { share, ..job("a", &format!("workflow {}", n % 2)) }).await;
+        }
+        let held = store.take(&line(), 10).await;
+        assert_eq!(held.len(), 2);
+        if flushed {
+            let () = store.command(&["FLUSHALL"]).await;
+        }
+        for lease in held {
+            store.queue.settle(&lease.token, Verdict::Finish(ending(&lease, None))).await.unwrap();
+        }
+        for _ in 0..3 {
+            store.work_off().await;
+        }
+        let mut purged = 0;
+        while purged < count {
+            purged += store.queue.sweep(100).await.unwrap().purged;
+        }
+        let left: &[&str] = if flushed { &[] } else { &["n"] };
+        assert_eq!(store.keys().await, left.iter().map(|&name| name.to_owned()).collect());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

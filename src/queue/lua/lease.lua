@@ -37,13 +37,6 @@ local function hold(id, flow)
   return true
 end
 
--- A flow's weight, how many of its jobs may run at once if that is limited, and how many do.
-local function share(flow)
-  if delivery then return 1 end
-  local told = call('HMGET', cell .. 'w:' .. flow, 'w', 'c', 'r')
-  return tonumber(told[1] or 1), tonumber(told[2] or ''), tonumber(told[3] or 0)
-end
-
 -- Whose turn it is, and its tag; by its deadline or by its tag.
 local function next_flow()
   if has_deadlines and not pulled then
@@ -58,7 +51,9 @@ end
 
 -- Takes a flow's oldest item, or the one whose deadline is nearest.
 local function take(flow, tag, by_deadline)
-  local weight, cap, running = share(flow)
+  local weight, cap, running = 1, nil, 0
+  if not delivery then weight, cap = share(flow) end
+  if cap then running = tonumber(call('HGET', cell .. 'o', flow .. 'r') or 0) end
   if cap and running >= cap then return park(line, flow, tag, tag) end
   if by_deadline then
     local stands = tonumber(call('ZRANGE', flows, 0, 0, 'WITHSCORES')[2] or tag)
@@ -77,7 +72,7 @@ local function take(flow, tag, by_deadline)
   if id then
     served, pulled = true, by_deadline
     if hold(id, flow) and not delivery then
-      running = call('HINCRBY', cell .. 'w:' .. flow, 'r', 1)
+      running = call('HINCRBY', cell .. 'o', flow .. 'r', 1)
     end
   end
   if call('EXISTS', ready) == 0 then

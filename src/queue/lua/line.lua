@@ -12,13 +12,10 @@ local function now()
   return clock
 end
 
--- A flow with something ready takes part in its line: from where the line stands, or from where
--- the flow itself stopped when that is further on. One that runs all it may waits aside. Tells
--- whoever waits when nobody took part before. Whether it did not take part before.
-local function join(line, flow)
+-- Lets a flow take part that does not: from where the line stands, or from where the flow itself
+-- stopped when that is further on. Tells whoever waits when nobody took part before.
+local function enroll(line, flow)
   local flows, stopped = cell .. 'f:' .. line, cell .. 'p:' .. line
-  if call('ZSCORE', flows, flow) then return false end
-  if call('HEXISTS', cell .. 'w:' .. flow, '@' .. line) == 1 then return false end
   local stands = call('ZRANGE', flows, 0, 0, 'WITHSCORES')[2]
   if not stands then
     stands = call('ZSCORE', stopped, '') or 0
@@ -26,7 +23,6 @@ local function join(line, flow)
   end
   local own = call('ZSCORE', stopped, flow) or 0
   call('ZADD', flows, math.max(tonumber(stands), tonumber(own)), flow)
-  return true
 end
 
 -- Makes a flow's nearest deadline known to its line, as long as the flow takes part.
@@ -39,19 +35,19 @@ local function press(line, flow)
   end
 end
 
--- Forgets that a flow waits aside of a line. Whether it did.
+-- Forgets that a flow waits aside of a line.
 local function unmark(line, flow)
-  if call('HDEL', cell .. 'w:' .. flow, '@' .. line) == 0 then return false end
-  call('HINCRBY', cell .. 'n', '#' .. line, -1)
-  return true
+  if call('SREM', cell .. 'w:' .. flow, line) == 1 then
+    call('HINCRBY', cell .. 'n', '#' .. line, -1)
+  end
 end
 
 -- Lets a flow that waits aside take part again, in all its lines.
 local function unpark(flow)
-  for _, field in ipairs(call('HKEYS', cell .. 'w:' .. flow)) do
-    local line = field:match('^@(.*)$')
-    if line and unmark(line, flow) and call('EXISTS', cell .. 'q:' .. line .. ':' .. flow) == 1 then
-      join(line, flow)
+  for _, line in ipairs(call('SMEMBERS', cell .. 'w:' .. flow)) do
+    unmark(line, flow)
+    if call('EXISTS', cell .. 'q:' .. line .. ':' .. flow) == 1 then
+      enroll(line, flow)
       press(line, flow)
     end
   end

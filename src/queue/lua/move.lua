@@ -20,26 +20,33 @@ end
 local function park(line, flow, tag, next_tag)
   stop(line, flow, tag, next_tag, 1)
   call('ZREM', cell .. 'u:' .. line, flow)
-  if call('HSET', cell .. 'w:' .. flow, '@' .. line, '') == 1 then
+  if call('SADD', cell .. 'w:' .. flow, line) == 1 then
     call('HINCRBY', cell .. 'n', '#' .. line, 1)
   end
+end
+
+-- A flow's weight, and how many of its jobs may run at once if that is limited.
+local function share(flow)
+  local told = call('HGET', cell .. 'shares', flow)
+  if not told then return 1 end
+  local weight, cap = told:match('^([^:]*):(%d*)$')
+  return tonumber(weight), tonumber(cap)
 end
 
 -- A lease on a flow's job ended: it may run another.
 local function released(line, flow)
   if line == 'deliver' then return end
-  local share = cell .. 'w:' .. flow
-  local running = call('HINCRBY', share, 'r', -1)
-  local cap = tonumber(call('HGET', share, 'c') or '')
+  local running = call('HINCRBY', cell .. 'o', flow .. 'r', -1)
+  local _, cap = share(flow)
   if cap and running < cap then unpark(flow) end
 end
 
 -- One of a flow's jobs ended. Of a flow without open jobs nothing is kept.
 local function ended(flow)
   call('HINCRBY', cell .. 'n', 'open', -1)
-  if call('HINCRBY', cell .. 'w:' .. flow, 'o', -1) > 0 then return end
-  unpark(flow)
-  call('UNLINK', cell .. 'w:' .. flow)
+  if call('HINCRBY', cell .. 'o', flow, -1) > 0 then return end
+  call('HDEL', cell .. 'o', flow, flow .. 'r')
+  if call('HDEL', cell .. 'shares', flow) == 1 then unpark(flow) end
 end
 
 -- A ready item's deadline counts no longer. Whether it had one.
@@ -53,7 +60,11 @@ end
 local function enter(id, line, flow)
   if call('ZADD', cell .. 'q:' .. line .. ':' .. flow, 0, id) == 0 then return end
   call('HSET', cell .. 'm:' .. id, 'd', now())
-  join(line, flow)
+  -- One that waits aside goes on waiting.
+  if not call('ZSCORE', cell .. 'f:' .. line, flow)
+    and call('SISMEMBER', cell .. 'w:' .. flow, line) == 0 then
+    enroll(line, flow)
+  end
   call('HINCRBY', cell .. 'n', line, 1)
   local by = line ~= 'deliver' and call('ZSCORE', cell .. 'deadlines', id)
   if by then

@@ -2,9 +2,9 @@
 -- ARGV[1] item   ARGV[2] run or post   ARGV[3] line   ARGV[4] flow, or '' for that of its callback
 -- before   ARGV[5] ms before it is ready
 -- ARGV[6] the job's deadline in ms or ''   ARGV[7] the job's group or ''
--- ARGV[8] its flow's weight and ARGV[9] how many of the flow may run at once, or ''
+-- ARGV[8] its flow's share as `weight:max_running`, or ''
 -- Returns 1 under way, 0 not ended or never had a callback
-assert(#ARGV == 9, 'replay: 9 arguments')
+assert(#ARGV == 8, 'replay: 8 arguments')
 local id, run, line, flow = ARGV[1], ARGV[2] == 'run', ARGV[3], ARGV[4]
 local meta = cell .. 'm:' .. id
 local was = call('HMGET', meta, 's', 'n', 'f')
@@ -26,8 +26,8 @@ if run then
   call('DEL', cell .. 'r:' .. id, cell .. 'a:' .. id)
   call('HINCRBY', cell .. 'n', 'open', 1)
   -- What a push said since counts more than what the job's own said.
-  if call('HINCRBY', cell .. 'w:' .. flow, 'o', 1) == 1 and ARGV[8] ~= '' then
-    call('HSET', cell .. 'w:' .. flow, 'w', ARGV[8], 'c', ARGV[9])
+  if call('HINCRBY', cell .. 'o', flow, 1) == 1 and ARGV[8] ~= '' then
+    call('HSET', cell .. 'shares', flow, ARGV[8])
   end
   -- A deadline that has passed does not count again.
   if ARGV[6] ~= '' and tonumber(ARGV[6]) > now() then

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use redis::Value;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -43,16 +44,32 @@ pub(super) fn index(caller: &str) -> String {
     digest16(&[caller])
 }
 
-/// A flow's share as the push script takes it: `weight:max_running:max_queued`.
-pub(super) fn share(share: &Share) -> String {
-    let most = |count: Option<u64>| count.map(|count| count.to_string()).unwrap_or_default();
-    format!("{}:{}:{}", share.weight, most(share.max_running), most(share.max_queued))
+/// What a job asks beyond being run, as the push script takes it.
+pub(super) fn asked(job: &Job) -> String {
+    let most = job.share.and_then(|share| share.max_queued).map(|most| most.to_string());
+    match (job.deliver_by, job.share) {
+        (None, None) => String::new(),
+        (by, of) => format!(
+            "{}/{}/{}",
+            by.map(|by| by.timestamp_millis().max(0).to_string()).unwrap_or_default(),
+            most.unwrap_or_default(),
+            of.map(|of| share(&of)).unwrap_or_default()
+        ),
+    }
 }
 
-/// Figures in one text, as many as asked for.
-pub(super) fn figures<const COUNT: usize>(text: &str) -> [u64; COUNT] {
-    let mut told = text.split(' ').map(|figure| figure.parse().unwrap_or_default());
-    [(); COUNT].map(|()| told.next().unwrap_or_default())
+/// A flow's share of a line as it is kept: `weight:max_running`.
+pub(super) fn share(share: &Share) -> String {
+    let most = share.max_running.map(|most| most.to_string()).unwrap_or_default();
+    format!("{}:{most}", share.weight)
+}
+
+/// The figure at this place of what a script told.
+pub(super) fn figure(told: &[Value], place: usize) -> u64 {
+    match told.get(place) {
+        Some(Value::Int(figure)) => u64::try_from(*figure).unwrap_or_default(),
+        _ => 0,
+    }
 }
 
 /// Whole milliseconds, as scripts take them.

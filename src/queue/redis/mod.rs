@@ -27,7 +27,9 @@
 //! | `q:<line>:<flow>` | sorted set | ready items, all with score 0: they sort by id, so by age, and one put back returns to its place |
 //! | `f:<line>` | sorted set | flows that take part (they have ready items and may run them), by start tag |
 //! | `p:<line>` | sorted set | flows that take part no longer, by the tag they stopped at; an empty name: where the line stood when all of them waited aside |
-//! | `w:<flow>` | hash | of a workflow with open jobs: `o` how many, `r` how many run, `w` weight and `c` how many may run when a job said so, `@<line>` for each line it waits aside of |
+//! | `w:<flow>` | set | lines a flow waits aside of: it has ready items there and runs all it may |
+//! | `o` | hash | open jobs of each flow; with an `r` behind its name, those of them that run |
+//! | `shares` | hash | `weight:max_running` of flows with open jobs that said so |
 //! | `h:<line>` | sorted set | ready jobs with a `deliver_by`, by it; an empty name: the one leased last was pulled forward |
 //! | `d:<line>:<flow>` | sorted set | the same for each flow |
 //! | `u:<line>` | sorted set | flows that take part and have such jobs, by the nearest `deliver_by` |

@@ -22,7 +22,7 @@ const MOST_PUSHES: usize = 64;
 const MANY_BYTES: usize = 256 * 1_024;
 
 /// What the script tells of a batch: a code, and figures or an id.
-pub(super) type Told = (i64, String);
+pub(super) type Told = Vec<redis::Value>;
 
 /// Whom to tell it.
 type Tell = oneshot::Sender<Result<Told, QueueError>>;
@@ -174,8 +174,7 @@ fn add(push: &mut ScriptInvocation<'_>, batch: &Batch) -> Result<usize, QueueErr
     for (job, text) in batch.jobs.iter().zip(&texts) {
         push.arg(job.id.as_str()).arg(text);
         push.arg(job.line().name()).arg(job.flow().as_str()).arg(index_of(job));
-        push.arg(job.deliver_by.map(|by| by.timestamp_millis().to_string()).unwrap_or_default());
-        push.arg(job.share.map(|share| codec::share(&share)).unwrap_or_default());
+        push.arg(codec::asked(job));
     }
     Ok(group.len() + texts.iter().map(Vec::len).sum::<usize>())
 }

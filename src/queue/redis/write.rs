@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use redis::ScriptInvocation;
+use redis::{FromRedisValue, ScriptInvocation};
 
 use super::super::{
     Ahead, Batch, Delivery, Ended, Ending, Lease, LeaseToken, MOST_AHEAD, MOST_LOSSES, NEAR,
@@ -33,18 +33,20 @@ impl RedisQueue {
         let id = batch.group.as_ref().map_or(first, |group| group.id.as_str()).to_owned();
         let first = format!("j:{first}");
         let dedup = batch.dedup.as_ref().map(|dedup| format!("i:{}", dedup.key));
-        let (code, told) = self.pushes.push(batch).await?;
-        match code {
-            0 => {
+        let told = self.pushes.push(batch).await?;
+        match told.first() {
+            Some(redis::Value::Int(0)) => {
+                let id = told.into_iter().nth(1).and_then(|id| String::from_redis_value(id).ok());
+                let id = id.unwrap_or_default();
                 // The answer before may have been that it had not come far enough.
-                self.confirm(dedup.as_ref().unwrap_or(&first), &told).await?;
-                return Ok(Pushed::Repeated { id: told });
+                self.confirm(dedup.as_ref().unwrap_or(&first), &id).await?;
+                return Ok(Pushed::Repeated { id });
             }
-            1 => {}
-            -2 => return too_many(&shares, &told),
+            Some(redis::Value::Int(1)) => {}
+            Some(redis::Value::Int(-2)) => return too_many(&shares, &told),
             _ => return Ok(Pushed::KeyReused),
         }
-        let [line, own, flows] = codec::figures(&told);
+        let [line, own, flows] = [1, 2, 3].map(|place| codec::figure(&told, place));
         let ahead = Ahead { line, own, flows };
         // Where others wait already, nobody is idle for want of a job. Lines that a group's further
         // jobs were the first in are hinted by Redis.
@@ -182,10 +184,7 @@ impl RedisQueue {
         }
         replay.arg(job.deliver_by.map(|by| by.timestamp_millis().to_string()).unwrap_or_default());
         replay.arg(job.group.as_ref().map_or("", GroupId::as_str));
-        let share = job.share;
-        replay.arg(share.map(|share| share.weight.to_string()).unwrap_or_default());
-        let most = share.and_then(|share| share.max_running);
-        replay.arg(most.map(|most| most.to_string()).unwrap_or_default());
+        replay.arg(job.share.map(|share| codec::share(&share)).unwrap_or_default());
         let code: i64 = self.keyspace.run(&replay).await?;
         self.hints.bump();
         Ok(if code == 1 { Replayed::Done } else { Replayed::NotEnded })
@@ -194,7 +193,7 @@ impl RedisQueue {
     pub(super) async fn bring_group_back(&self, id: &GroupId) -> Result<bool, QueueError> {
         let mut replay = call(&self.scripts.replay, &self.keyspace);
         replay.arg(id.as_str()).arg("post").arg(Line::Deliver.name());
-        replay.arg("").arg(0).arg("").arg("").arg("").arg("");
+        replay.arg("").arg(0).arg("").arg("").arg("");
         let code: i64 = self.keyspace.run(&replay).await?;
         self.hints.bump();
         Ok(code == 1)
@@ -232,8 +231,11 @@ impl RedisQueue {
 }
 
 /// Which job was one too many for its workflow.
-fn too_many(jobs: &[(Option<String>, Option<Share>)], told: &str) -> Result<Pushed, QueueError> {
-    let [place, open] = codec::figures(told);
+fn too_many(
+    jobs: &[(Option<String>, Option<Share>)],
+    told: &[redis::Value],
+) -> Result<Pushed, QueueError> {
+    let [place, open] = [1, 2].map(|place| codec::figure(told, place));
     let job = usize::try_from(place).ok().and_then(|place| jobs.get(place));
     let unknown =
         || QueueError::Broken("the push script refused a job it was not given".to_owned());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rstest::rstest;
 use spillway::domain::job::{Job, Lane, Line, Share};
 use spillway::domain::result::Status;
-use spillway::queue::{Batch, Ending, Lease, Pushed, Replay, Settled, Verdict};
+use spillway::queue::{Batch, Lease, Pushed, Replay, Settled, Verdict};
 
 use super::store::{
     Kind, LONG, Store, ending, ending_with_callback, group_of, held_job, job, job_of, line, one,
@@ -259,7 +259,7 @@ async fn many_workflows_at_their_cap_do_not_hide_another(#[case] kind: Kind) {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waited_aside_neither_gains_nor_loses_turns(#[case] kind: Kind) {
     let store = kind.open().await;
-    for _ in 0..60 {
+    for _ in 0..70 {
         store.add(&capped("a", 1)).await;
     }
     // Alone in the line, it waits aside after each of its turns.
@@ -267,12 +267,15 @@ async fn who_waited_aside_neither_gains_nor_loses_turns(#[case] kind: Kind) {
         let lease = store.take(&line()).await;
         assert!(workflows(&store).await.is_empty());
         let (job, _) = held_job(&lease);
-        let ending = Ending { keep: LONG, ..ending(job, Status::Succeeded) };
-        store.finish(&lease.token, ending).await;
+        store.finish(&lease.token, ending(job, Status::Succeeded)).await;
     }
+    // Nobody takes part when the other comes.
+    let held = store.take(&line()).await;
     for _ in 0..60 {
         store.add(&job_of("b")).await;
     }
+    let (job, _) = held_job(&held);
+    store.finish(&held.token, ending(job, Status::Succeeded)).await;
     let mut order = Vec::new();
     for _ in 0..40 {
         let lease = store.take(&line()).await;
