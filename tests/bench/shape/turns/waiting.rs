@@ -140,6 +140,7 @@ fn job(ids: &IdSource, workflow: usize) -> Result<Job> {
         lane: Lane::Standard,
         created_at: now,
         workflow: Some(format!("workflow-{workflow:05}")),
+        share: None,
         session: None,
         callback: None,
         deliver_by: None,
