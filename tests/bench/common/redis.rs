@@ -30,6 +30,17 @@ impl Fsync {
     }
 }
 
+/// How Redis has fared with a command.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Calls {
+    /// How often it came.
+    pub(crate) all: u64,
+    /// How often it failed.
+    pub(crate) failed: u64,
+    /// The µs spent on it.
+    pub(crate) micros: u64,
+}
+
 /// A redis-server with an append-only file.
 pub(crate) struct RedisServer {
     process: Process,
@@ -111,17 +122,16 @@ impl RedisServer {
         self.ask(&["SCRIPT", "FLUSH"])
     }
 
-    /// How often it has run this command since its start, and how often that failed.
-    pub(crate) fn calls_of(&mut self, command: &str) -> Result<(u64, u64)> {
+    /// How it has fared with a command since its start.
+    pub(crate) fn calls_of(&mut self, command: &str) -> Result<Calls> {
         let info: InfoDict = self.ask(&["INFO", "commandstats"])?;
-        let Some(told) = info.get::<String>(&format!("cmdstat_{command}")) else {
-            return Ok((0, 0));
-        };
+        let told: String = info.get(&format!("cmdstat_{command}")).unwrap_or_default();
         let field = |name: &str| {
-            let fields = told.split(',').filter_map(|field| field.split_once('='));
-            fields.filter(|(key, _)| *key == name).map(|(_, value)| value.parse()).next()
+            let mut fields = told.split(',').filter_map(|field| field.split_once('='));
+            let value = fields.find(|(key, _)| *key == name).map(|(_, value)| value.parse());
+            value.unwrap_or(Ok(0))
         };
-        Ok((field("calls").context("no calls")??, field("failed_calls").unwrap_or(Ok(0))?))
+        Ok(Calls { all: field("calls")?, failed: field("failed_calls")?, micros: field("usec")? })
     }
 
     /// The CPU time it has used.

@@ -4,7 +4,8 @@
 //! `cargo bench --bench queue` takes about two minutes; `-- --help` tells how to run a part. Linux
 //! only: CPU and memory are read from `/proc`.
 
-#[path = "../accept/process.rs"]
+#[expect(dead_code, reason = "shares helpers with the other benchmarks")]
+#[path = "../common/process.rs"]
 mod process;
 mod redis;
 mod sample;

@@ -103,13 +103,13 @@ async fn listen(
     stage: &mut Stage,
     meanwhile: impl AsyncFnOnce(&Stage) -> Result<()>,
 ) -> Result<Heard> {
-    let (before, _) = stage.redis().calls_of("evalsha")?;
+    let before = stage.redis().calls_of("evalsha")?.all;
     let monitor = Monitor::start(stage.redis(), 2)?;
     let begin = Instant::now();
     meanwhile(stage).await?;
     let time = begin.elapsed().as_secs_f64();
     let commands = monitor.heard()?;
-    let (after, _) = stage.redis().calls_of("evalsha")?;
+    let after = stage.redis().calls_of("evalsha")?.all;
     // Redis' own count, taken a little before and after.
     let scripts: u64 = counted(&commands)
         .iter()
