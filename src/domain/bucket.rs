@@ -52,6 +52,9 @@ pub struct Level {
     pub warm: f64,
 }
 
+/// What rounding may add to a wait, in microseconds: it must not make a whole one of it.
+const ROUNDING: f64 = 1e-3;
+
 /// How many times faster the open share shrinks in an idle bucket than it grows in a busy one.
 /// Use below six sevenths of what is open thus opens nothing more.
 const IDLE_SHRINKS: f64 = 6.0;
@@ -148,7 +151,7 @@ impl Quota {
         } else if let Some(resets) = self.resets {
             (resets.next(drained.at) - drained.at).ceil()
         } else {
-            (over / quota.rate).ceil()
+            (over / quota.rate - ROUNDING).ceil().max(0.0)
         }
     }
 

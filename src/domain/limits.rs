@@ -207,6 +207,8 @@ impl LimitSettings {
             return self.day_bucket(axis, rate);
         }
         let per_second = rate.per_second();
+        #[expect(clippy::cast_precision_loss, reason = "rates are far below 2^53")]
+        let limit = rate.amount as f64 * 60.0 / rate.per.as_secs_f64();
         let burst = (per_second * self.burst.0.as_secs_f64() * BURST_SHARE).max(1.0);
         let beside = if axis == Axis::Requests { burst - 1.0 } else { burst };
         let in_period = per_second * rate.per.as_secs_f64();
@@ -214,12 +216,13 @@ impl LimitSettings {
         let ramp = self.ramp.map(Into::into);
         let rate = per_second / 1e6 * (1.0 - gives_way);
         let quota = Quota { rate, burst, ramp, resets: None };
-        Bucket { axis, per: Period::Minute, limit: per_second * 60.0, quota }
+        Bucket { axis, per: Period::Minute, limit, quota }
     }
 
     fn day_bucket(&self, axis: Axis, rate: Rate) -> Bucket {
         let day = Period::Day.length().as_secs_f64();
-        let limit = rate.per_second() * day;
+        #[expect(clippy::cast_precision_loss, reason = "amounts are far below 2^53")]
+        let limit = rate.amount as f64 * day / rate.per.as_secs_f64();
         let resets = self.day_resets.map(|at| Resets {
             period: day * 1e6,
             offset: at.since_midnight().as_secs_f64() * 1e6,

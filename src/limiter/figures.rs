@@ -13,6 +13,9 @@ pub(super) const LATE: Duration = Duration::from_secs(60);
 /// keep a bucket full for years.
 const MOST: f64 = 1e9;
 
+/// What rounding may add to a time, in microseconds: it is no reason to wait.
+pub(super) const ROUNDING: f64 = 1e-3;
+
 /// The longest time counted: some thirty years. Added to any date it is still exact.
 const LONGEST: u64 = 1_000_000_000_000_000;
 
@@ -29,7 +32,7 @@ pub(super) fn micros(time: Duration) -> f64 {
     reason = "the cast saturates, which is what is wanted"
 )]
 pub(super) fn duration(micros: f64) -> Duration {
-    Duration::from_micros((micros.ceil() as u64).min(LONGEST))
+    Duration::from_micros(((micros - ROUNDING).ceil() as u64).min(LONGEST))
 }
 
 /// What a call takes from each of a pool's buckets.

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::super::figures::{LATE, charges, corrections, micros, minds_refusals, told_left};
+use super::super::figures::{
+    LATE, ROUNDING, charges, corrections, micros, minds_refusals, told_left,
+};
 use super::super::{
     Ask, BucketLevel, CONCURRENCY_PAUSE, End, FARTHEST, GRACE, LEARNED_FOR, MOST_OWED, Obstacle,
     PoolLevel, REFUSED_FOR,
@@ -249,7 +251,7 @@ pub(super) struct Longest {
 
 impl Longest {
     pub(super) fn longer(&mut self, wait: f64, by: fn(String) -> Obstacle, name: &str) {
-        if wait > self.wait {
+        if wait > self.wait.max(ROUNDING) {
             self.wait = wait;
             self.by = Some(by(name.to_owned()));
         }

@@ -119,7 +119,7 @@ local function wait_for(bucket, units, cost)
   local over = units - (bucket.burst - at_most(cost, bucket.burst))
   if over <= 0 then return 0 end
   if bucket.period then return math.ceil(next_reset(bucket, bucket.at) - bucket.at) end
-  return math.ceil(over / bucket.rate)
+  return at_least(math.ceil(over / bucket.rate - 1e-3), 0)
 end
 
 -- When the bucket is as if it had never been used, if nothing is added to these units: empty, and

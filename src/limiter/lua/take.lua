@@ -33,7 +33,7 @@ local now = time_now(ARGV[first])
 
 local wait, obstacle, which, departs = 0, 0, 0, 0
 local function longer(time, by, index)
-  if time > wait then
+  if time > wait and time > 1e-3 then
     wait, obstacle, which = time, by, index
   end
 end

@@ -116,9 +116,13 @@ async fn settle_counts_once_and_renew_revives_nothing() {
     let again: u32 = call(&keyspace, scripts::SETTLE, "l c", &settle).await;
     assert_eq!((known, again), (1, 0));
     let _: Value = call(&keyspace, scripts::RENEW, "c", &renew).await;
-    let levels: Vec<Level> =
-        call(&keyspace, scripts::LEVELS, "l c", &format!("1 r 1e-6 2 - - - - - {}", NOW + 500_000))
-            .await;
+    let levels: Vec<Level> = call(
+        &keyspace,
+        scripts::LEVELS,
+        "l c u",
+        &format!("1 r 1e-6 2 - - - - - {}", NOW + 500_000),
+    )
+    .await;
     assert_eq!(levels, [(1.0, 0, [0; 3], vec![(0.75, 1e-6, 2.0, 1.0)])]);
 }
 
