@@ -113,7 +113,7 @@ async fn listen(
     let begin = Instant::now();
     meanwhile(stage).await?;
     let time = begin.elapsed().as_secs_f64();
-    let commands = monitor.heard()?;
+    let commands = monitor.heard(stage.redis())?;
     let after = stage.redis().calls_of("evalsha")?.all;
     // Redis' own count, taken a little before and after.
     let scripts: u64 = counted(&commands)
@@ -143,7 +143,7 @@ async fn names(stage: &mut Stage, jobs: usize, rate: f64) -> Result<BTreeMap<Str
         let name = says.rsplit_once('\'')?.1.split(':').next()?;
         Some((script(&source).get_hash().to_owned(), format!("{part} {name}")))
     };
-    Ok(monitor.heard()?.iter().filter_map(named).collect())
+    Ok(monitor.heard(stage.redis())?.iter().filter_map(named).collect())
 }
 
 /// A script by its name or the beginning of its digest, another command by its name.
