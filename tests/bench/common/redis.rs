@@ -117,6 +117,11 @@ impl RedisServer {
         info.get("used_memory").context("no used_memory")
     }
 
+    /// Says something to it.
+    pub(crate) fn echo(&mut self, text: &str) -> Result<()> {
+        self.ask::<String>(&["ECHO", text]).map(drop)
+    }
+
     /// Makes it forget every script.
     pub(crate) fn forget_scripts(&mut self) -> Result<()> {
         self.ask(&["SCRIPT", "FLUSH"])

@@ -87,19 +87,19 @@ impl Stage {
 
     /// Submits jobs, in turn to each replica, as quickly as they are taken.
     pub(crate) async fn submit(&self, jobs: &[Job]) -> Result<()> {
-        self.submit_all(groups(jobs, Some(self.receiver.url()))).await
+        self.submit_all("/v1/groups", groups(jobs, Some(self.receiver.url()))).await
     }
 
-    /// The same without callbacks.
-    pub(crate) async fn submit_silently(&self, jobs: &[Job]) -> Result<()> {
-        self.submit_all(groups(jobs, None)).await
+    /// The same one by one and without callbacks.
+    pub(crate) async fn submit_alone(&self, jobs: &[Job]) -> Result<()> {
+        self.submit_all("/v1/jobs", jobs.iter().map(|job| job.body(None)).collect()).await
     }
 
-    async fn submit_all(&self, bodies: Vec<Value>) -> Result<()> {
+    async fn submit_all(&self, path: &str, bodies: Vec<Value>) -> Result<()> {
         let submits = bodies
             .into_iter()
             .enumerate()
-            .map(|(number, body)| async move { self.post(number, "/v1/groups", &body).await });
+            .map(|(number, body)| async move { self.post(number, path, &body).await });
         futures::stream::iter(submits).buffer_unordered(SUBMITS).try_collect().await
     }
 

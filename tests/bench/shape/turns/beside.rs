@@ -38,7 +38,7 @@ pub(super) async fn run(bench: &mut Bench) -> Result<()> {
     progress(&format!("{PART}: beside redis-benchmark"))?;
     let mut redis = RedisServer::start(Fsync::Everysec, bench.folder.path())?;
     let limiter = Arc::new(RedisLimiter::new(keyspace(&redis, "sw").await?));
-    let script = example(&redis, &limiter).await?;
+    let script = example(&mut redis, &limiter).await?;
     let (mut own, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         redis.flush()?;
@@ -71,13 +71,13 @@ pub(super) async fn run(bench: &mut Bench) -> Result<()> {
 }
 
 /// The words that our call sends, with a mark where each has a number of its own.
-async fn example(redis: &RedisServer, limiter: &RedisLimiter) -> Result<Vec<Vec<u8>>> {
+async fn example(redis: &mut RedisServer, limiter: &RedisLimiter) -> Result<Vec<Vec<u8>>> {
     let pool = pool()?;
     // The first call loads the script.
     take(limiter, &ask(&pool, name(NUMBER.1))).await?;
     let monitor = Monitor::start(redis, usize::MAX)?;
     take(limiter, &ask(&pool, name(NUMBER.1))).await?;
-    let mut script = monitor::only_script(monitor.heard()?)?;
+    let mut script = monitor::only_script(monitor.heard(redis)?)?;
     let (mark, number) = (name(NUMBER.0).into_bytes(), name(NUMBER.1).into_bytes());
     let own = script.iter_mut().filter(|word| **word == number);
     let replaced = own.map(|word| word.clone_from(&mark)).count();

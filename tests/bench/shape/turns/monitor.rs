@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::common::redis::RedisServer;
 
+/// What is said to Redis when enough was heard: all that came before has been told by then.
+const ENOUGH: &str = "that is all";
+
 /// Listens until it is asked what it heard.
 pub(super) struct Monitor {
-    stream: TcpStream,
     listener: JoinHandle<Vec<Command>>,
 }
 
@@ -23,20 +25,23 @@ impl Monitor {
     pub(super) fn start(redis: &RedisServer, words: usize) -> Result<Self> {
         let mut stream = TcpStream::connect(("127.0.0.1", redis.port()))?;
         stream.write_all(b"MONITOR\r\n")?;
-        let mut lines = BufReader::new(stream.try_clone()?);
+        let mut lines = BufReader::new(stream);
         let mut first = Vec::new();
         lines.read_until(b'\n', &mut first)?;
         ensure!(first.starts_with(b"+OK"), "MONITOR: {}", String::from_utf8_lossy(&first));
         let listener = std::thread::spawn(move || {
             let lines = lines.split(b'\n').map_while(Result::ok);
-            lines.filter_map(|line| command(&line, words)).collect()
+            let commands = lines.filter_map(|line| command(&line, words));
+            let is_last =
+                |command: &Command| command.get(1).is_some_and(|w| w == ENOUGH.as_bytes());
+            commands.take_while(|command| !is_last(command)).collect()
         });
-        Ok(Self { stream, listener })
+        Ok(Self { listener })
     }
 
     /// What clients have sent since then, in order.
-    pub(super) fn heard(self) -> Result<Vec<Command>> {
-        self.stream.shutdown(Shutdown::Both)?;
+    pub(super) fn heard(self, redis: &mut RedisServer) -> Result<Vec<Command>> {
+        redis.echo(ENOUGH)?;
         self.listener.join().map_err(|_panic| anyhow!("the listener to MONITOR panicked"))
     }
 }
