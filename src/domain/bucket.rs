@@ -52,6 +52,9 @@ pub struct Level {
     pub warm: f64,
 }
 
+/// How much more than others may somebody have in a bucket who is waited for.
+pub const URGENT_ROOM: f64 = 1.25;
+
 /// What rounding may add to a wait, in microseconds: it must not make a whole one of it.
 const ROUNDING: f64 = 1e-3;
 
@@ -107,6 +110,17 @@ impl Quota {
     #[must_use]
     pub fn scaled(&self, share: f64) -> Self {
         Self { rate: self.rate * share, burst: self.burst * share, ..*self }
+    }
+
+    /// The same bucket as somebody sees it who is waited for: a little of what is kept back of the
+    /// provider's burst is for them, so that they need not wait for what others have taken ahead.
+    #[must_use]
+    pub fn roomier(&self) -> Self {
+        if self.resets.is_some() {
+            *self
+        } else {
+            Self { burst: self.burst * URGENT_ROOM, ..*self }
+        }
     }
 
     /// What of it is open at this level.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bucket::{Quota, Resets};
+use super::bucket::{Quota, Resets, URGENT_ROOM};
 use super::told::Period;
 use super::units::{Growth, Rate, Span, TimeOfDay};
 
@@ -141,8 +141,8 @@ const BURST_SHARE: f64 = 0.5;
 
 /// A provider may count a minute as it slides rather than leak: what leaves at once and what leaks
 /// in a minute must then fit together. The rate gives way by the burst, by one part in 200 at
-/// least and one in 100 at most: a burst larger than that speaks of a bucket.
-const GIVES_WAY: (f64, f64) = (0.005, 0.01);
+/// least and one in 80 at most: a burst larger than that speaks of a bucket.
+const GIVES_WAY: (f64, f64) = (0.005, 0.0125);
 
 impl LimitSettings {
     /// Whether these limits count this model.
@@ -210,7 +210,8 @@ impl LimitSettings {
         #[expect(clippy::cast_precision_loss, reason = "rates are far below 2^53")]
         let limit = rate.amount as f64 * 60.0 / rate.per.as_secs_f64();
         let burst = (per_second * self.burst.0.as_secs_f64() * BURST_SHARE).max(1.0);
-        let beside = if axis == Axis::Requests { burst - 1.0 } else { burst };
+        let most = burst * URGENT_ROOM;
+        let beside = if axis == Axis::Requests { most - 1.0 } else { most };
         let in_period = per_second * rate.per.as_secs_f64();
         let gives_way = (beside / in_period).clamp(GIVES_WAY.0, GIVES_WAY.1);
         let ramp = self.ramp.map(Into::into);
@@ -400,13 +401,13 @@ mod tests {
 
     #[test]
     fn what_leaves_in_a_minute_stays_within_the_limit() {
-        for text in ["600/min", "50/min", "1000000/min"] {
+        for text in ["600/min", "6000/min", "1000000/min"] {
             let rate = Rate::parse(text).unwrap();
             let pool =
                 LimitSettings { input_tokens: Some(rate), ..LimitSettings::default() }.pool("acme");
             let quota = pool.buckets[0].quota;
             let most = quota.burst + quota.rate * 60e6;
-            assert!(most <= rate.amount as f64 * 1.011 && most >= rate.amount as f64 * 0.97);
+            assert!(most <= rate.amount as f64 * 1.0 + 1e-9 && most >= rate.amount as f64 * 0.97);
         }
     }
 }

@@ -75,6 +75,8 @@ impl Stored {
         for (bucket, cost) in pool.buckets.iter().zip(charges(pool, &ask.cost)) {
             if cost > 0.0 {
                 let quota = bucket.quota_at(self.learned_of(bucket), share);
+                let urgent = ask.lane == Lane::Interactive;
+                let quota = if urgent { quota.roomier() } else { quota };
                 let level = quota.drained(self.level_of(bucket), now);
                 let wait = quota.wait(level, cost);
                 let recovery = quota.recovery(level, cost);

@@ -85,6 +85,7 @@ local function drain(bucket, stored, index, share, now)
   local scale = bucket.daily and learned or learned * share
   bucket.rate, bucket.burst, bucket.learned = bucket.rate * scale, bucket.burst * scale, learned
   bucket.whole = bucket.rate
+  if bucket.roomier then bucket.burst = bucket.burst * 1.25 end
   bucket.at, bucket.open = at_least(now, at), 1
   local passed = at_least(now - at, 0)
   if bucket.period then

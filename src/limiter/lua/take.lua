@@ -73,6 +73,7 @@ local function look(pool)
   for at, bucket in ipairs(pool.buckets) do
     local cost = bucket.cost
     if cost > 0 then
+      bucket.roomier = lane == 0 and not bucket.period
       drain(bucket, stored, at, share, now)
       local time = wait_for(bucket, bucket.units, cost)
       local recovery = bucket.period and 0 or at_most(cost, bucket.burst) / bucket.rate
