@@ -111,7 +111,7 @@ pub(super) async fn walk(engine: Arc<Engine>, mut run: Run, departure: Departure
             Next::Dropped => break,
             Next::Step => {}
         }
-        run.turn = engine.turn_id();
+        run.turn = turn_of(&run.job, &run.progress);
         tried.push(departure.target.step.name());
         if let Some(error) = run.given_up(engine.settings.max_attempts) {
             break engine.finish_without(&run, Status::Failed, error).await;
@@ -131,6 +131,12 @@ pub(super) async fn walk(engine: Arc<Engine>, mut run: Run, departure: Departure
     }
     engine.held.remove(&run.lease);
     drop(permit);
+}
+
+/// Names the turn a job asks for next. The same whoever asks for it and however often, so that a
+/// job waits at the limiter once.
+pub(super) fn turn_of(job: &Job, progress: &Progress) -> String {
+    format!("{}/{}", job.id, progress.attempts.len())
 }
 
 impl Run {
@@ -233,7 +239,7 @@ impl Engine {
             }
         };
         let took = Duration::from_millis(millis_between(started, self.clock.now()));
-        self.settle_turn(ask, &end(&answer, took)).await;
+        self.settle_turn(ask, &end(&answer, *wait, took)).await;
         self.heed(target, told(&answer)).await;
         let error = match answer {
             Ok(completion) => return self.answered(run, target, completion, took),

@@ -47,7 +47,7 @@ struct Post {
 pub(super) fn start(engine: &Arc<Engine>) {
     let engine = Arc::clone(engine);
     engine.lifecycle.clone().spawn(async move {
-        let mut hints = engine.queue.hints();
+        let mut hints = engine.queue.hints(&Line::Deliver);
         while !engine.is_draining() {
             match engine.deliver_some().await {
                 Ok(0) => {

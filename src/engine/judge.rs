@@ -112,13 +112,18 @@ pub(super) fn another_may_serve(error: &ProviderError) -> bool {
 const LONG_REFUSAL: Duration = Duration::from_secs(60);
 
 /// How a turn's call ended.
-pub(super) fn end(answer: &Result<Completion, ProviderError>, took: Duration) -> End {
+pub(super) fn end(
+    answer: &Result<Completion, ProviderError>,
+    waited: Duration,
+    took: Duration,
+) -> End {
     let refused = answer.as_ref().is_err_and(|error| {
         outcome_of(error) == Outcome::RateLimited
             && error.code != codes::CONCURRENCY
             && error.retry_after.is_none_or(|wait| wait <= LONG_REFUSAL)
     });
-    End { used: used(answer), age: took, refused, told: told(answer).to_vec() }
+    let (used, told) = (used(answer), told(answer).to_vec());
+    End { used, since: waited + took, age: took, refused, told }
 }
 
 /// What the provider said of its limits.

@@ -93,9 +93,7 @@ impl Engine {
                 }
                 (_, Turn::NotBefore { wait, by }) => {
                     let holds_out = wait <= patience;
-                    // Who comes next may have lost patience and take another step, if there is one.
-                    let for_all = any_step && (last == 0 || !holds_out);
-                    later = Some(Later::and(later, wait, &by, for_all));
+                    later = Some(Later::and(later, wait, &by, any_step));
                     if holds_out {
                         break;
                     }

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::Engine;
-use super::cascade::{Progress, Run, walk};
+use super::cascade::{Progress, Run, turn_of, walk};
 use super::held::For;
 use super::place::{Departure, Later, Placement};
 use crate::domain::job::{Job, Lane, Line};
@@ -110,7 +110,7 @@ enum Tried {
 
 impl Pump {
     async fn run(mut self) {
-        let mut hints = self.engine.queue.hints();
+        let mut hints = self.engine.queue.hints(&self.line);
         let mut failures = 0u32;
         while !self.engine.is_draining() {
             match self.step().await {
@@ -305,7 +305,7 @@ impl Engine {
                     .and_then(|bytes| serde_json::from_slice(&bytes).ok())
                     .unwrap_or_default();
                 Some(Run {
-                    turn: self.turn_id(),
+                    turn: turn_of(&job, &progress),
                     input_tokens: u64::from(prompt.estimated_input_tokens()),
                     output_tokens: self.learned.output_tokens(&task),
                     job,

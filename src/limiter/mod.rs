@@ -93,6 +93,8 @@ pub struct Ask {
 pub struct End {
     /// What the call used; `None` settles the charge as it was made (the provider did not say).
     pub used: Option<Cost>,
+    /// How long ago the turn was taken.
+    pub since: Duration,
     /// How long ago the call departed.
     pub age: Duration,
     /// The provider refused the call for its rate, and told no long wait.

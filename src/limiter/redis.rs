@@ -2,7 +2,7 @@
 //!
 //! | key | type | holds |
 //! |---|---|---|
-//! | `l:<pool>` | hash | for each bucket its units `u`, their time `a`, the open share `f` of a ramp and its time in use `w`, and the correction `k` of its limit, each with the bucket's key behind; the share refusals have left: `sl` low, `sm` mark, `sa` time, `ss` span; what the lanes are owed: `d0` to `d2` |
+//! | `l:<pool>` | hash | for each bucket its units `u`, their time `a`, the open share `f` of a ramp and its time in use `w`, the correction `k` of its limit and its lowest levels `m` and `n` since `e1` and `e2`, `b` when it began, each with the bucket's key behind; the share refusals have left: `sl` low, `sm` mark, `sa` time, `ss` span; what the lanes are owed: `d0` to `d2` |
 //! | `c:<pool>` | sorted set | turns not settled, by the time until which each holds its place |
 //! | `u:<pool>` | sorted set | asks that wait (class, lane and name), by the time until which others keep back |
 //! | `h:<gate>` | string | until when the gate is shut, a space, and why |
@@ -153,7 +153,7 @@ impl Limiter for RedisLimiter {
     async fn settle(&self, ask: &Ask, end: &End) -> Result<(), LimiterError> {
         let pools = distinct(&ask.pools);
         let mut call = self.settle.prepare_invoke();
-        call.arg(&ask.id).arg(micros(end.age)).arg(micros(REFUSED_FOR));
+        call.arg(&ask.id).arg(micros(end.since)).arg(micros(end.age)).arg(micros(REFUSED_FOR));
         for pool in &pools {
             call.key(&self.keys(['l', 'c'], &pool.id)[..]);
             call.arg(pool.buckets.len()).arg(u8::from(end.refused && minds_refusals(pool)));

@@ -25,6 +25,7 @@ use crate::domain::job::{Flow, Group, Job, Line, Share};
 use crate::domain::result::{DeliveryAttempt, JobResult, Status};
 
 pub mod embedded;
+mod hints;
 pub mod redis;
 pub mod settings;
 mod view;
@@ -103,8 +104,8 @@ pub trait Queue: Send + Sync + 'static {
     /// What an accepted job survives at least, as the store is set up now.
     fn durability(&self) -> Durability;
 
-    /// Changes whenever something may have become ready. A hint: it may be lost or idle.
-    fn hints(&self) -> watch::Receiver<u64>;
+    /// Changes whenever something may have become ready in a line. A hint: it may be lost or idle.
+    fn hints(&self, line: &Line) -> watch::Receiver<u64>;
 
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), QueueError>;

@@ -42,7 +42,7 @@ async fn follows(url: &str, change: impl FnOnce()) {
     let keyspace = open(url).await;
     let lifecycle = Lifecycle::default();
     let queue = RedisQueue::open(keyspace.clone(), &Settings::default(), &lifecycle).await.unwrap();
-    let mut hints = queue.hints();
+    let mut hints = queue.hints(&spillway::domain::job::Line::Deliver);
     let mut moves = keyspace.moves();
     let mut wait = redis::pipe();
     wait.cmd("SET").arg(keyspace.key("y")).arg(1).ignore();

@@ -426,7 +426,7 @@ async fn a_killed_redis_is_taken_back_with_what_it_has_on_disk() {
     let store = open_brief(&server, &Settings::default()).await;
     let kept = job("a", "w");
     store.add(&kept).await;
-    let mut hints = store.queue.hints();
+    let mut hints = store.queue.hints(&kept.line());
     server.kill();
     let began = Instant::now();
     for answer in futures::future::join_all((0..32).map(|_| store.queue.ping())).await {
@@ -460,7 +460,7 @@ async fn a_redis_that_is_down_is_told_at_once() {
 async fn a_line_that_fills_at_one_replica_is_hinted_at_the_others() {
     let one = open(RedisServer::shared()).await;
     let two = open_with(one.keyspace.clone(), &Settings::default()).await.unwrap();
-    let mut hints = two.queue.hints();
+    let mut hints = two.queue.hints(&job("a", "w").line());
     let deadline = Instant::now() + Duration::from_secs(60);
     // The first hint may be that the subscription has begun.
     for _ in 0..2 {

@@ -9,7 +9,7 @@ use super::super::{
     Ask, BucketLevel, CONCURRENCY_PAUSE, End, FARTHEST, GRACE, LEARNED_FOR, MOST_OWED, Obstacle,
     PoolLevel, REFUSED_FOR,
 };
-use crate::domain::bucket::{Level, Quota};
+use crate::domain::bucket::{Level, Quota, UNKNOWN_LOW};
 use crate::domain::job::Lane;
 use crate::domain::limits::{Bucket, Pool};
 use crate::domain::share::Share;
@@ -22,6 +22,8 @@ pub(super) struct Stored {
     /// By how much each limit is corrected, and until when that is remembered.
     learned: HashMap<&'static str, f64>,
     share: Option<Share>,
+    /// The moments since which the buckets' lowest levels are known.
+    epochs: [f64; 2],
     /// What each lane is owed, in µs of the pool's time.
     owed: [f64; 3],
     /// Turns not settled, and until when each holds its place.
@@ -48,6 +50,8 @@ pub(super) struct Seen {
     class: u8,
     /// How much of the pool's time the call takes.
     time: f64,
+    /// How long those take who wait here and go before the next ask like this one.
+    row: f64,
 }
 
 struct SeenBucket {
@@ -55,8 +59,17 @@ struct SeenBucket {
     quota: Quota,
     level: Level,
     cost: f64,
+    wait: f64,
     /// How far ahead a turn may be taken.
     ahead: f64,
+}
+
+/// How much of the time that those before it take an ask waits: some ask less, or not at all.
+const ROW: f64 = 0.9;
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+const fn counted(number: usize) -> f64 {
+    number as f64
 }
 
 /// The least that any call takes of a pool's time.
@@ -85,13 +98,12 @@ impl Stored {
                     Some(_) => 0.0,
                     None => micros(ask.horizon).max(recovery.min(micros(FARTHEST))),
                 };
-                longest.longer(wait - ahead, Obstacle::Bucket, &pool.id);
                 longest.departs = longest.departs.max(wait);
                 reach = reach.max(wait).max(recovery);
                 if bucket.per == Period::Minute {
                     time = time.max(cost / quota.rate);
                 }
-                buckets.push(SeenBucket { key: bucket.key(), quota, level, cost, ahead });
+                buckets.push(SeenBucket { key: bucket.key(), quota, level, cost, wait, ahead });
             }
         }
         if pool.concurrency.is_some_and(|places| self.running_beside(&ask.id, now) >= places) {
@@ -100,13 +112,25 @@ impl Stored {
         let lane = ask.lane.index();
         let owed = self.owed.get(lane).is_some_and(|owed| *owed >= time);
         let class = if owed { 0 } else { 1 + u8::try_from(lane).unwrap_or(u8::MAX) };
-        let before = |(id, mark): &(&String, &Mark)| mark.class < class && **id != ask.id;
-        let until =
-            self.marks.iter().filter(before).map(|(_, mark)| mark.until).fold(now, f64::max);
+        let others = || self.marks.iter().filter(|(id, mark)| **id != ask.id && mark.until > now);
+        let more_urgent = others().filter(|(_, mark)| mark.class < class);
+        let until = more_urgent.map(|(_, mark)| mark.until).fold(now, f64::max);
         longest.longer(until - now, Obstacle::Ahead, &pool.id);
+        // Whoever waits here already comes first: to ask again before would be in vain.
+        let own = self.marks.get(&ask.id).filter(|mark| mark.until > now);
+        let own = own.map_or(f64::INFINITY, |mark| mark.until);
+        let like_it = || others().filter(|(_, mark)| mark.class <= class);
+        let behind = like_it().filter(|(_, mark)| mark.until <= own).count();
+        let slot = time * ROW;
+        for bucket in &buckets {
+            let wait = bucket.wait - bucket.ahead;
+            if wait > ROUNDING {
+                longest.longer(wait + counted(behind) * slot, Obstacle::Bucket, &pool.id);
+            }
+        }
         // Who waits behind others here keeps its place in the row.
-        let reach = reach.max(until - now);
-        Seen { buckets, reach, class, time }
+        let reach = reach.max(until - now) + counted(behind) * slot;
+        Seen { buckets, reach, class, time, row: counted(like_it().count()) * slot }
     }
 
     /// Remembers that an ask waits, so that others keep back.
@@ -120,7 +144,7 @@ impl Stored {
     /// Charges a call that departs after `wait`. Answers when another like it could be taken.
     pub(super) fn charge(&mut self, ask: &Ask, seen: &Seen, now: f64, wait: f64) -> f64 {
         let mut next = 0.0f64;
-        for SeenBucket { key, quota, level, cost, ahead } in &seen.buckets {
+        for SeenBucket { key, quota, level, cost, ahead, .. } in &seen.buckets {
             let after = quota.reserved(*level, *cost, wait);
             next = next.max(quota.wait(after, *cost) - ahead);
             self.levels.insert(key, after);
@@ -133,7 +157,7 @@ impl Stored {
         self.turns.retain(|_, until| *until + late >= now);
         self.turns.insert(ask.id.clone(), until);
         self.keep(until + late);
-        next
+        next + seen.row
     }
 
     /// Lanes that wait are owed their share of what others take.
@@ -153,7 +177,8 @@ impl Stored {
         if self.turns.remove(&ask.id).is_none() {
             return;
         }
-        let age = micros(end.age);
+        let (since, age) = (micros(end.since), micros(end.age));
+        let taken = now - since;
         let refused = end.refused && minds_refusals(pool);
         if let Some(share) = Share::refused(self.share, now, now - age).filter(|_| refused) {
             self.share = Some(share);
@@ -168,8 +193,10 @@ impl Stored {
             }
             let quota = bucket.quota_at(self.learned_of(bucket), share);
             let mut level = quota.drained(self.level_of(bucket), now);
-            if more != 0.0 {
+            if more > 0.0 {
                 level = quota.charged(level, more);
+            } else if more < 0.0 {
+                level = quota.refunded(level, -more, self.low_since(level, taken));
             }
             if let Some(left) = left {
                 // What leaked out since the provider looked is there again.
@@ -178,6 +205,34 @@ impl Stored {
             }
             self.levels.insert(bucket.key(), level);
             self.keep(quota.forgotten_at(level));
+        }
+        self.begin_epoch(now, since);
+    }
+
+    /// The lowest level of a bucket since a moment or before it, as far as known.
+    fn low_since(&self, level: Level, moment: f64) -> f64 {
+        let [older, newer] = self.epochs;
+        let [low_older, low_newer] = level.low;
+        if moment < level.began {
+            0.0
+        } else if moment >= newer {
+            low_newer
+        } else if moment >= older {
+            low_older
+        } else {
+            0.0
+        }
+    }
+
+    /// Lowest levels are known from a new moment on, once calls are younger than the one before.
+    fn begin_epoch(&mut self, now: f64, since: f64) {
+        let [_, newer] = self.epochs;
+        if now - newer >= 2.0 * since {
+            self.epochs = [newer, now];
+            for level in self.levels.values_mut() {
+                let [_, low] = level.low;
+                level.low = [low, UNKNOWN_LOW];
+            }
         }
     }
 

@@ -42,7 +42,9 @@ local function bucket_at(first)
 end
 
 -- What a pool's hash holds of these buckets, in the order asked: for each units, time, open share,
--- time in use and correction; then the share's low, mark, time and span; then what each lane is owed.
+-- time in use, correction, the two lowest levels and when it began; then the share's low, mark, time and span; then
+-- what each lane is owed; then the moments since which lowest levels are known.
+local EACH = 8
 local function read(levels, buckets)
   local fields = {}
   for _, bucket in ipairs(buckets) do
@@ -50,10 +52,12 @@ local function read(levels, buckets)
     local n = #fields
     fields[n + 1], fields[n + 2], fields[n + 3] = 'u' .. key, 'a' .. key, 'f' .. key
     fields[n + 4], fields[n + 5] = 'w' .. key, 'k' .. key
+    fields[n + 6], fields[n + 7], fields[n + 8] = 'm' .. key, 'n' .. key, 'b' .. key
   end
   local n = #fields
   fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4] = 'sl', 'sm', 'sa', 'ss'
   fields[n + 5], fields[n + 6], fields[n + 7] = 'd0', 'd1', 'd2'
+  fields[n + 8], fields[n + 9] = 'e1', 'e2'
   local stored = redis.call('HMGET', levels, unpack(fields))
   for index = 1, #stored do stored[index] = tonumber(stored[index]) end
   return stored
@@ -80,8 +84,11 @@ end
 -- The bucket as it is now: scaled by what is learned and by the share, and drained. Sets `units`,
 -- `at`, `open`, and `rate` and `burst` to what is open.
 local function drain(bucket, stored, index, share, now)
-  local units, at = stored[5 * index - 4] or 0, stored[5 * index - 3] or 0
-  local learned = stored[5 * index] or 1
+  local first = EACH * (index - 1)
+  local units, at = stored[first + 1] or 0, stored[first + 2] or 0
+  local learned = stored[first + 5] or 1
+  bucket.low1, bucket.low2 = stored[first + 6] or 0, stored[first + 7] or 0
+  bucket.began = stored[first + 8] or 0
   local scale = bucket.daily and learned or learned * share
   bucket.rate, bucket.burst, bucket.learned = bucket.rate * scale, bucket.burst * scale, learned
   bucket.whole = bucket.rate
@@ -93,8 +100,8 @@ local function drain(bucket, stored, index, share, now)
       <= math.floor((at - bucket.offset) / bucket.period)
     bucket.units = same and units or 0
   elseif bucket.growth then
-    local open = at_most(at_least(stored[5 * index - 2] or 0, bucket.floor), 1)
-    local warm = at_most(stored[5 * index - 1] or 0, bucket.warms)
+    local open = at_most(at_least(stored[first + 3] or 0, bucket.floor), 1)
+    local warm = at_most(stored[first + 4] or 0, bucket.warms)
     local rate = bucket.rate * open
     local busy = at_most(passed, units / rate)
     bucket.units = at_least(units - passed * rate, 0)
@@ -138,9 +145,11 @@ end
 local function add_level(fields, bucket, units)
   local n, key = #fields, bucket.key
   fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4] = 'u' .. key, exact(units), 'a' .. key, exact(bucket.at)
+  fields[n + 5], fields[n + 6], fields[n + 7], fields[n + 8] = 'm' .. key, exact(bucket.low1), 'n' .. key, exact(bucket.low2)
+  fields[n + 9], fields[n + 10] = 'b' .. key, exact(bucket.began)
   if bucket.growth then
-    fields[n + 5], fields[n + 6] = 'f' .. key, exact(bucket.open)
-    fields[n + 7], fields[n + 8] = 'w' .. key, exact(bucket.warm)
+    fields[n + 11], fields[n + 12] = 'f' .. key, exact(bucket.open)
+    fields[n + 13], fields[n + 14] = 'w' .. key, exact(bucket.warm)
   end
 end
 

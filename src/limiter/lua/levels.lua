@@ -20,7 +20,7 @@ local now = time_now(ARGV[first])
 local answer = {}
 for pool, buckets in ipairs(pools) do
   local stored = read(KEYS[3 * pool - 2], buckets)
-  local share, told = share_now(stored, 5 * #buckets, now), {}
+  local share, told = share_now(stored, EACH * #buckets, now), {}
   for index, bucket in ipairs(buckets) do
     drain(bucket, stored, index, share, now)
     told[index] = { exact(bucket.units), exact(bucket.rate), exact(bucket.burst), exact(bucket.learned) }

@@ -1,15 +1,16 @@
 -- Ends a turn: frees its place, corrects what was charged, and takes in what the provider said.
 -- Only the first settling counts.
 -- KEYS     for each pool: levels, turns
--- ARGV     1 id  2 how long ago the call departed  3 how long a refusal is remembered
+-- ARGV     1 id  2 how long ago the turn was taken  3 and the call departed  4 how long a refusal is
+--          remembered
 --          then for each pool: buckets, refused 0|1, and for each of its buckets the setting, what
 --          is added and what the provider says is left ('' for nothing); [now]
 -- Returns  how many pools knew the turn
 local SOON, CUT, CUT_AGAIN, NEAR = 10e6, 0.9, 0.7, 0.15
 local SPAN, LONGEST_SPAN = 15e6, 120e6
 local pools = #KEYS / 2
-local id, age, remember = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local first, told = 4, {}
+local id, since, age, remember = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local first, told = 5, {}
 for pool = 1, pools do
   local count, buckets = tonumber(ARGV[first]), {}
   assert(count, 'settle: wrong arity')
@@ -41,16 +42,54 @@ local function refuse(levels, stored, n)
   keep(levels, now + remember)
 end
 
+-- The units without what was charged too much. No more is taken out than has been in the bucket all
+-- the time since; see domain/bucket.rs.
+local function refund(bucket, units, older, newer)
+  local low, taken = 0, now - since
+  if taken < bucket.began then
+    low = 0
+  elseif taken >= newer then
+    low = bucket.low2
+  elseif taken >= older then
+    low = bucket.low1
+  end
+  local back = at_most(at_most(-bucket.more, low), units)
+  bucket.low1, bucket.low2 = at_least(bucket.low1 - back, 0), at_least(bucket.low2 - back, 0)
+  return at_least(units - back, 0)
+end
+
+-- Lowest levels are known from a new moment on, once calls are younger than the one before.
+local function begin_epoch(levels, pool, newer)
+  if now - newer < 2 * since then return end
+  local fields = { 'e1', exact(newer), 'e2', exact(now) }
+  local keys = {}
+  for index, bucket in ipairs(pool.buckets) do keys[index] = 'n' .. bucket.key end
+  local lows = #keys > 0 and redis.call('HMGET', levels, unpack(keys)) or {}
+  for index, bucket in ipairs(pool.buckets) do
+    if lows[index] then
+      local n = #fields
+      fields[n + 1], fields[n + 2] = 'm' .. bucket.key, lows[index]
+      fields[n + 3], fields[n + 4] = 'n' .. bucket.key, exact(1e300)
+    end
+  end
+  redis.call('HSET', levels, unpack(fields))
+  keep(levels, now)
+end
+
 local function correct(levels, pool)
   local stored, fields, gone = read(levels, pool.buckets), {}, 0
-  local n = 5 * #pool.buckets
+  local n = EACH * #pool.buckets
   if pool.refused then refuse(levels, stored, n) end
   local share = share_now(stored, n, now)
   for index, bucket in ipairs(pool.buckets) do
     if bucket.more ~= 0 or bucket.left then
       drain(bucket, stored, index, share, now)
       local units = bucket.units
-      if bucket.more ~= 0 then units = at_least(units + bucket.more, 0) end
+      if bucket.more > 0 then
+        units = at_least(units + bucket.more, 0)
+      elseif bucket.more < 0 then
+        units = refund(bucket, units, stored[n + 8] or 0, stored[n + 9] or 0)
+      end
       if bucket.left then
         local leaked = bucket.daily and 0 or bucket.whole * age
         units = at_least(bucket.burst - (bucket.left + leaked), units)
@@ -63,6 +102,7 @@ local function correct(levels, pool)
     redis.call('HSET', levels, unpack(fields))
     keep(levels, gone)
   end
+  begin_epoch(levels, pool, stored[n + 9] or 0)
 end
 
 local known = 0

@@ -8,7 +8,7 @@
 --          setting and the cost; [now]
 -- Returns  {granted 0|1, wait, obstacle, which pool or gate, next}
 --          obstacle: 0 none, 1 bucket, 2 concurrency, 3 gate, 4 somebody ahead
-local HEAD, LEAST_TIME = 14, 1000
+local HEAD, LEAST_TIME, ROW = 14, 1000, 0.9
 local pools, id, horizon, lane = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local term, pause, grace, late = tonumber(ARGV[5]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 local farthest, most_owed = tonumber(ARGV[12]), tonumber(ARGV[13])
@@ -48,26 +48,38 @@ local gated = obstacle ~= 0
 -- The asks that wait at a pool: the latest time for which somebody with another name is to be
 -- given way to, which lanes wait, and the ask's own. A member is a class, a lane and a name.
 local function look_at_marks(pool)
-  local till = now
+  local till, like_it, own = now, {}, math.huge
   local marks = redis.call('ZRANGE', pool.marks, 0, 99, 'REV', 'WITHSCORES')
   for index = 1, #marks, 2 do
     local mark, time = marks[index], tonumber(marks[index + 1])
     if time <= now then break end
-    pool.waits[tonumber(string.sub(mark, 2, 2))] = true
     if string.sub(mark, 3) == id then
-      pool.own = mark
-    elseif tonumber(string.sub(mark, 1, 1)) < pool.class then
-      till = at_least(time, till)
+      pool.own, own = mark, time
+    else
+      local class = tonumber(string.sub(mark, 1, 1))
+      pool.waits[tonumber(string.sub(mark, 2, 2))] = true
+      if class < pool.class then till = at_least(time, till) end
+      if class <= pool.class then like_it[#like_it + 1] = time end
     end
   end
   longer(till - now, 4, pool.index)
+  -- Whoever waits here already comes first: to ask again before would be in vain.
+  local behind, slot = 0, pool.time * ROW
+  for _, time in ipairs(like_it) do
+    if time <= own then behind = behind + 1 end
+  end
+  for _, bucket in ipairs(pool.buckets) do
+    local time = bucket.wait and bucket.wait - bucket.ahead or 0
+    if time > 1e-3 then longer(time + behind * slot, 1, pool.index) end
+  end
   -- Who waits behind others here keeps its place in the row.
-  pool.reach = at_least(till - now, pool.reach)
+  pool.reach = at_least(till - now, pool.reach) + behind * slot
+  pool.row = #like_it * slot
 end
 
 local function look(pool)
   local stored = read(pool.levels, pool.buckets)
-  local n = 5 * #pool.buckets
+  local n = EACH * #pool.buckets
   local share = share_now(stored, n, now)
   pool.reach, pool.time = pause, LEAST_TIME
   for at, bucket in ipairs(pool.buckets) do
@@ -79,7 +91,7 @@ local function look(pool)
       local recovery = bucket.period and 0 or at_most(cost, bucket.burst) / bucket.rate
       -- What is taken ahead of a reset would count before it and leave after it.
       bucket.ahead = bucket.period and 0 or at_least(at_most(recovery, farthest), horizon)
-      longer(time - bucket.ahead, 1, pool.index)
+      bucket.wait = time
       departs = at_least(time, departs)
       pool.reach = at_least(at_least(pool.reach, time), recovery)
       if not bucket.daily then pool.time = at_least(pool.time, cost / bucket.whole) end
@@ -116,18 +128,24 @@ if obstacle ~= 0 then
   return { 0, exact(wait), obstacle, which, '0' }
 end
 
-local next_wait = 0
+local next_turn = 0
 for _, pool in ipairs(looked) do
-  local fields, gone = {}, 0
+  local fields, gone, next_wait = {}, 0, 0
   for _, bucket in ipairs(pool.buckets) do
     if bucket.cost > 0 then
       local leak = bucket.period and 0 or bucket.rate * departs
       local units = at_least(bucket.units, leak) + bucket.cost
+      if bucket.units <= 0 then
+        bucket.began, bucket.low1, bucket.low2 = bucket.at, 1e300, 1e300
+      else
+        bucket.low1, bucket.low2 = at_most(bucket.low1, bucket.units), at_most(bucket.low2, bucket.units)
+      end
       next_wait = at_least(wait_for(bucket, units, bucket.cost) - bucket.ahead, next_wait)
       gone = at_least(forgotten_at(bucket, units), gone)
       add_level(fields, bucket, units)
     end
   end
+  next_turn = at_least(next_wait + pool.row, next_turn)
   for other = 0, 2 do
     local owed = pool.owed[other]
     if other == lane then
@@ -149,4 +167,4 @@ for _, pool in ipairs(looked) do
   redis.call('ZADD', pool.turns, exact(till), id)
   keep(pool.turns, till + late)
 end
-return { 1, exact(departs), 0, 0, exact(next_wait) }
+return { 1, exact(departs), 0, 0, exact(next_turn) }

@@ -53,7 +53,7 @@ impl Tables<'_> {
         self.ready.insert((line, flow, id), since)?;
         self.waiting.insert((since, id), ())?;
         self.lines.insert(line, (time, count + 1))?;
-        self.came = true;
+        self.came.insert(line.to_owned());
         self.changed(Change::Light);
         self.join(line, flow)
     }

@@ -52,6 +52,7 @@ use self::hold::Taken;
 use self::push::Parcel;
 use self::store::Store;
 use self::writer::Writer;
+use super::hints::Hints;
 use super::{
     Batch, Dedup, Depths, Durability, Ended, Ending, Filter, GroupRecord, Lease, LeaseToken, Page,
     Pushed, Queue, QueueError, Record, Replay, Replayed, Settled, Swept, Verdict,
@@ -66,7 +67,7 @@ pub struct EmbeddedQueue {
     writer: Writer,
     store: Arc<Store>,
     clock: SharedClock,
-    hints: watch::Receiver<u64>,
+    hints: Arc<Hints>,
 }
 
 impl EmbeddedQueue {
@@ -78,8 +79,8 @@ impl EmbeddedQueue {
         if freed > 0 {
             tracing::info!(freed, "jobs that were held when the store was left are back in line");
         }
-        let (sender, hints) = watch::channel(0);
-        let writer = Writer::start(Arc::clone(&store), Arc::clone(&clock), sender)?;
+        let hints = Arc::new(Hints::default());
+        let writer = Writer::start(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&hints))?;
         Ok(Self { writer, store, clock, hints })
     }
 
@@ -87,8 +88,8 @@ impl EmbeddedQueue {
     /// and every answer is there at once.
     pub fn in_memory(clock: SharedClock) -> Result<Self, QueueError> {
         let store = Arc::new(Store::in_memory().map_err(|fault| fault.told())?);
-        let (sender, hints) = watch::channel(0);
-        let writer = Writer::inline(Arc::clone(&store), Arc::clone(&clock), sender);
+        let hints = Arc::new(Hints::default());
+        let writer = Writer::inline(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&hints));
         Ok(Self { writer, store, clock, hints })
     }
 
@@ -196,8 +197,8 @@ impl Queue for EmbeddedQueue {
         Durability::Fsynced
     }
 
-    fn hints(&self) -> watch::Receiver<u64> {
-        self.hints.clone()
+    fn hints(&self, line: &Line) -> watch::Receiver<u64> {
+        self.hints.of(line)
     }
 
     async fn ping(&self) -> Result<(), QueueError> {

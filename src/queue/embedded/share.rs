@@ -112,7 +112,7 @@ impl Tables<'_> {
             self.aside.remove((flow, line.as_str()))?;
             self.join(&line, flow)?;
             self.press(&line, flow)?;
-            self.came = true;
+            self.came.insert(line);
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! What is stored, and one transaction's hold on it.
 
+use std::collections::BTreeSet;
+
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
@@ -183,8 +185,8 @@ pub(super) struct Tables<'t> {
     /// Now, in microseconds.
     pub(super) now: u64,
     pub(super) change: Change,
-    /// Whether something came into a line.
-    pub(super) came: bool,
+    /// Lines that something came into.
+    pub(super) came: BTreeSet<String>,
     pub(super) facts: Table<'t, &'static str, u64>,
     pub(super) jobs: Table<'t, &'static str, &'static [u8]>,
     pub(super) groups: Table<'t, &'static str, &'static [u8]>,
@@ -220,7 +222,7 @@ impl<'t> Tables<'t> {
         Ok(Self {
             now,
             change: Change::None,
-            came: false,
+            came: BTreeSet::new(),
             facts: transaction.open_table(FACTS)?,
             jobs: transaction.open_table(JOBS)?,
             groups: transaction.open_table(GROUPS)?,

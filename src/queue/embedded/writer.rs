@@ -1,6 +1,7 @@
 //! The one thread that writes. It takes every step that waits for it into one transaction, so
 //! that all of them share one flush to the disk, and answers after that.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,8 +9,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use redb::Durability;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::super::hints::Hints;
 use super::fault::Fault;
 use super::moment;
 use super::store::Store;
@@ -74,7 +76,7 @@ impl Writer {
     pub(super) fn start(
         store: Arc<Store>,
         clock: SharedClock,
-        hints: watch::Sender<u64>,
+        hints: Arc<Hints>,
     ) -> Result<Self, QueueError> {
         let (steps, waiting) = mpsc::channel();
         let mut desk = Desk { store, clock, hints, waiting, unflushed: None };
@@ -89,7 +91,7 @@ impl Writer {
 
     /// Takes each step where it is asked for, without a thread: nothing waits for anything, and
     /// the same steps have the same outcome in every run.
-    pub(super) fn inline(store: Arc<Store>, clock: SharedClock, hints: watch::Sender<u64>) -> Self {
+    pub(super) fn inline(store: Arc<Store>, clock: SharedClock, hints: Arc<Hints>) -> Self {
         let (_, waiting) = mpsc::channel();
         let desk = Desk { store, clock, hints, waiting, unflushed: None };
         let room = Arc::new(Semaphore::new(ROOM));
@@ -135,7 +137,7 @@ impl Drop for Writer {
 struct Desk {
     store: Arc<Store>,
     clock: SharedClock,
-    hints: watch::Sender<u64>,
+    hints: Arc<Hints>,
     waiting: Receiver<Box<dyn Step>>,
     /// Since when there are changes in memory alone.
     unflushed: Option<Instant>,
@@ -218,8 +220,8 @@ impl Desk {
             }
             Change::Light | Change::Lasting => self.unflushed = None,
         }
-        if came {
-            self.hints.send_modify(|count| *count = count.wrapping_add(1));
+        for line in &came {
+            self.hints.tell(line);
         }
         Ok(())
     }
@@ -246,12 +248,12 @@ impl Desk {
     }
 }
 
-/// Takes all steps. What they changed, and whether something came into a line.
+/// Takes all steps. What they changed, and the lines that something came into.
 fn take_all(
     transaction: &redb::WriteTransaction,
     now: u64,
     steps: &mut [Box<dyn Step>],
-) -> Result<(Change, bool), Fault> {
+) -> Result<(Change, BTreeSet<String>), Fault> {
     let mut tables = Tables::open(transaction, now)?;
     for step in steps {
         step.take(&mut tables)?;

@@ -43,7 +43,7 @@
 //! | `x:<caller>` | sorted set | a caller's jobs, all with score 0, for pages |
 //! | `i:<key>` | string | `<fingerprint>:<id>` of an idempotency key; the one kind of key that expires |
 //! | `sync` | string | what a [`fence`] writes |
-//! | `hints` | channel | names of lines that were empty and are no longer |
+//! | `hints` | channel | names of lines that were empty and are no longer; the scripts tell all replicas |
 //!
 //! Start-time fair queueing: serving one item moves its flow's tag on by one part in its weight, the
 //! smallest tag is served first, and a flow that comes back starts where the line stands (its smallest tag), or
@@ -67,10 +67,10 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use self::fence::Fence;
-use self::hints::Hints;
 use self::info::Level;
 use self::push::Pushes;
 use self::scripts::Scripts;
+use super::hints::Hints;
 use super::settings::Settings;
 use super::{
     Batch, Dedup, Depths, Durability, Ended, Ending, Filter, GroupRecord, Lease, LeaseToken, Page,
@@ -83,8 +83,8 @@ use crate::lifecycle::Lifecycle;
 
 mod codec;
 mod fence;
-mod hints;
 mod info;
+mod listen;
 mod push;
 mod read;
 mod scripts;
@@ -97,7 +97,7 @@ pub struct RedisQueue {
     pushes: Arc<Pushes>,
     level: Arc<Level>,
     fence: Option<Fence>,
-    hints: Hints,
+    hints: Arc<Hints>,
 }
 
 impl RedisQueue {
@@ -115,7 +115,7 @@ impl RedisQueue {
         level.watch(&keyspace, lifecycle);
         let fence =
             server.beyond(settings).map(|wanted| Fence::start(&keyspace, wanted, lifecycle));
-        let hints = Hints::start(&keyspace, lifecycle);
+        let hints = listen::start(&keyspace, lifecycle);
         let pushes = Arc::new(Pushes::new(&keyspace, &scripts, lifecycle));
         Ok(Self { keyspace, scripts, pushes, level, fence, hints })
     }
@@ -207,8 +207,8 @@ impl Queue for RedisQueue {
         self.fence.as_ref().map_or(own, |fence| own.max(fence.level()))
     }
 
-    fn hints(&self) -> watch::Receiver<u64> {
-        self.hints.subscribe()
+    fn hints(&self, line: &Line) -> watch::Receiver<u64> {
+        self.hints.of(line)
     }
 
     async fn ping(&self) -> Result<(), QueueError> {

@@ -31,6 +31,7 @@ impl RedisQueue {
             Vec::new()
         };
         let id = batch.group.as_ref().map_or(first, |group| group.id.as_str()).to_owned();
+        let line_name = batch.jobs.first().map(|job| job.line().name()).unwrap_or_default();
         let first = format!("j:{first}");
         let dedup = batch.dedup.as_ref().map(|dedup| format!("i:{}", dedup.key));
         let told = self.pushes.push(batch).await?;
@@ -51,7 +52,7 @@ impl RedisQueue {
         // Where others wait already, nobody is idle for want of a job. Lines that a group's further
         // jobs were the first in are hinted by Redis.
         if own == 0 && flows <= 1 {
-            self.hints.bump();
+            self.hints.tell(&line_name);
         }
         self.confirm(&first, &id).await?;
         Ok(Pushed::Stored { ahead, durability: self.durability() })
@@ -130,9 +131,7 @@ impl RedisQueue {
         settle.arg(&lease.id).arg(lease.epoch).arg(name).arg(codec::millis(after));
         settle.arg(log.unwrap_or_default()).arg(KEPT_ATTEMPTS);
         settle.arg(noted.as_deref().unwrap_or_default());
-        let code: i64 = self.keyspace.run(&settle).await?;
-        self.hints.bump();
-        Ok(settled(code))
+        Ok(settled(self.keyspace.run(&settle).await?))
     }
 
     pub(super) async fn finish(&self, id: &JobId, ending: &Ending) -> Result<Ended, QueueError> {
@@ -158,9 +157,7 @@ impl RedisQueue {
         add_delivery(&mut finish, ending.delivery.as_ref());
         finish.arg(ending.group.as_ref().map_or("", |group| group.id.as_str()));
         add_delivery(&mut finish, ending.group.as_ref().and_then(|group| group.delivery.as_ref()));
-        let code = self.keyspace.run(&finish).await?;
-        self.hints.bump();
-        Ok(code)
+        Ok(self.keyspace.run(&finish).await?)
     }
 
     pub(super) async fn bring_back(
@@ -186,7 +183,6 @@ impl RedisQueue {
         replay.arg(job.group.as_ref().map_or("", GroupId::as_str));
         replay.arg(job.share.map(|share| codec::share(&share)).unwrap_or_default());
         let code: i64 = self.keyspace.run(&replay).await?;
-        self.hints.bump();
         Ok(if code == 1 { Replayed::Done } else { Replayed::NotEnded })
     }
 
@@ -195,7 +191,6 @@ impl RedisQueue {
         replay.arg(id.as_str()).arg("post").arg(Line::Deliver.name());
         replay.arg("").arg(0).arg("").arg("").arg("");
         let code: i64 = self.keyspace.run(&replay).await?;
-        self.hints.bump();
         Ok(code == 1)
     }
 
@@ -206,9 +201,6 @@ impl RedisQueue {
             self.keyspace.run(&sweep).await?;
         let purged = self.purge(over).await?;
         let swept = Swept { due, freed, lost: ids(&lost), expired: ids(&expired), purged };
-        if swept.due + swept.freed > 0 {
-            self.hints.bump();
-        }
         Ok(swept)
     }
 

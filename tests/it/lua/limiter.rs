@@ -89,12 +89,17 @@ async fn take_answers_the_wait_and_writes_only_what_it_grants() {
     assert_eq!(take(&keyspace, "c", 0, NOW + 500_000).await, (0, 500_000.0, 1, 1, 0.0));
     let mut level: Vec<String> = ask(&keyspace, "HGETALL", "l").await;
     level.sort();
-    assert_eq!(level, ["1.5", "4000000000500000", "ar", "ur"]);
+    // One unit was left when it was charged last; it began with the first.
+    let expected =
+        ["0.5", "0.5", "1.5", "4000000000000000", "4000000000500000", "ar", "br", "mr", "nr", "ur"];
+    assert_eq!(level, expected);
     let turns: u32 = ask(&keyspace, "ZCARD", "c").await;
     assert_eq!(turns, 2);
-    assert_eq!(take(&keyspace, "u", 1, NOW + 500_000).await, (0, 500_000.0, 1, 1, 0.0));
-    assert_eq!(take(&keyspace, "c", 0, NOW + 1_000_000).await, (0, 100_000.0, 4, 1, 0.0));
-    assert_eq!(take(&keyspace, "u", 1, NOW + 1_000_000).await, (1, 0.0, 0, 0, 1_000_000.0));
+    // Who is waited for may have a quarter more of the burst.
+    assert_eq!(take(&keyspace, "t", 1, NOW + 500_000).await, (1, 0.0, 0, 0, 1_000_000.0));
+    assert_eq!(take(&keyspace, "u", 1, NOW + 500_000).await, (0, 1_000_000.0, 1, 1, 0.0));
+    assert_eq!(take(&keyspace, "c", 0, NOW + 1_000_000).await, (0, 600_000.0, 4, 1, 0.0));
+    assert_eq!(take(&keyspace, "u", 1, NOW + 1_500_000).await, (1, 0.0, 0, 0, 1_000_000.0));
     assert_eq!(take(&keyspace, "c", 1, NOW + 3_000_000).await, (0, 50_000.0, 2, 1, 0.0));
     let _: Value =
         call(&keyspace, scripts::SHUT, "h", &format!("90000000 why {}", NOW + 3_000_000)).await;
@@ -111,7 +116,7 @@ async fn settle_counts_once_and_renew_revives_nothing() {
     range.arg(keyspace.key("c")).arg(&["0", "-1", "WITHSCORES"]);
     let turns: Vec<String> = keyspace.ask(&range).await.unwrap();
     assert_eq!(turns, ["a", "4000000060000000"]);
-    let settle = format!("a 0 3600000000 1 0 r 1e-6 2 - - - - - 0.25 - {}", NOW + 500_000);
+    let settle = format!("a 0 0 3600000000 1 0 r 1e-6 2 - - - - - 0.25 - {}", NOW + 500_000);
     let known: u32 = call(&keyspace, scripts::SETTLE, "l c", &settle).await;
     let again: u32 = call(&keyspace, scripts::SETTLE, "l c", &settle).await;
     assert_eq!((known, again), (1, 0));

@@ -62,7 +62,10 @@ fn told() -> impl Strategy<Value = Told> {
 fn end() -> impl Strategy<Value = End> {
     let age = (0..20_000_000u64).prop_map(Duration::from_micros);
     let end = (prop::option::of(cost()), age, any::<bool>(), prop::collection::vec(told(), 0..3));
-    end.prop_map(|(used, age, refused, told)| End { used, age, refused, told })
+    end.prop_map(|(used, age, refused, told)| {
+        let since = age + age / 8;
+        End { used, since, age, refused, told }
+    })
 }
 
 /// Small steps and large ones, up to more than a day.

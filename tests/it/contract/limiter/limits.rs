@@ -10,7 +10,7 @@ use spillway::limiter::{Ask, Turn};
 
 use super::{Bench, Kind, ask, ms};
 
-fn pool(settings: LimitSettings) -> Arc<Pool> {
+fn pool(settings: &LimitSettings) -> Arc<Pool> {
     Arc::new(settings.pool("acme"))
 }
 
@@ -22,7 +22,7 @@ async fn every_axis_binds(
 ) {
     let bench = Bench::new(kind).await;
     let rate = |key, text| Rate::parse(if key == axis { text } else { "100000000/min" });
-    let pool = pool(LimitSettings {
+    let pool = pool(&LimitSettings {
         requests: rate("r", "600/min"),
         input_tokens: rate("i", "60000/min"),
         output_tokens: rate("o", "12000/min"),
@@ -48,7 +48,7 @@ async fn a_days_amount_comes_back_evenly_or_at_its_time(
     #[values(None, Some("08:00"))] resets: Option<&str>,
 ) {
     let bench = Bench::new(kind).await;
-    let pool = pool(LimitSettings {
+    let pool = pool(&LimitSettings {
         requests_per_day: Some(4),
         day_resets: resets.and_then(TimeOfDay::parse),
         ..LimitSettings::default()
@@ -79,7 +79,7 @@ async fn a_ramp_never_grows_faster_than_the_provider_bears_also_after_pauses(
     #[values(Kind::Local, Kind::Redis)] kind: Kind,
 ) {
     let bench = Bench::new(kind).await;
-    let pool = pool(LimitSettings {
+    let pool = pool(&LimitSettings {
         requests: Rate::parse("1200/min"),
         ramp: Growth::parse("2x/10s from 10%"),
         ..LimitSettings::default()
@@ -120,7 +120,7 @@ async fn cached_input_counts_or_not(
     #[values(CachedInput::Free, CachedInput::Counted)] cached_input: CachedInput,
 ) {
     let bench = Bench::new(kind).await;
-    let pool = pool(LimitSettings {
+    let pool = pool(&LimitSettings {
         input_tokens: Rate::parse("600000/min"),
         cached_input: Some(cached_input),
         ..LimitSettings::default()

@@ -4,6 +4,7 @@ mod gates;
 mod lanes;
 mod learning;
 mod limits;
+mod settling;
 mod shape;
 mod turns;
 mod urgent;

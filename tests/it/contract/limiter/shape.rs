@@ -111,8 +111,9 @@ fn excess(pool: &Pool, bucket: &Bucket, departures: &mut [(f64, Cost)]) -> f64 {
         let mut sum = 0.0;
         for (at, cost) in &departures[from..] {
             sum += pool.units(bucket, cost);
-            most =
-                most.max(sum - bucket.quota.burst - bucket.quota.rate * (at - departures[from].0));
+            most = most.max(
+                sum - bucket.quota.roomier().burst - bucket.quota.rate * (at - departures[from].0),
+            );
         }
     }
     most

@@ -16,7 +16,7 @@ async fn others_keep_back_until_the_urgent_one_had_its_turn(
 ) {
     let bench = Bench::new(kind).await;
     let pool = calls("p", 10.0, 1.0);
-    bench.granted(&costing("a", &[&pool], 2.0)).await;
+    bench.granted(&costing("a", &[&pool], 2.25)).await;
     let full = Obstacle::Bucket("p".to_owned());
     assert_eq!(bench.take(&urgent("u", &[&pool])).await, not_before(ms(100), full));
     bench.pass(ms(100));
@@ -24,7 +24,8 @@ async fn others_keep_back_until_the_urgent_one_had_its_turn(
     let patient = Ask { horizon: ms(10_000), ..ask("b", &[&pool]) };
     assert_eq!(bench.replica().take(&patient).await.unwrap(), kept_back);
     assert!(bench.wait(&urgent("u", &[&pool])).await.is_some());
-    bench.pass(ms(100));
+    // The urgent one had a quarter of the burst beyond what others have.
+    bench.pass(ms(125));
     assert!(bench.wait(&patient).await.is_some());
 }
 
@@ -35,7 +36,7 @@ async fn one_who_gave_up_costs_the_others_no_more_than_the_grace(
 ) {
     let bench = Bench::new(kind).await;
     let pool = calls("p", 100.0, 1.0);
-    bench.granted(&costing("a", &[&pool], 2.0)).await;
+    bench.granted(&costing("a", &[&pool], 2.25)).await;
     assert_eq!(bench.wait(&urgent("gives up", &[&pool])).await, None);
     bench.pass(ms(9) + GRACE);
     assert_eq!(bench.wait(&ask("b", &[&pool])).await, None);
@@ -50,7 +51,7 @@ async fn the_turn_of_one_urgent_leaves_the_place_of_another(
 ) {
     let bench = Bench::new(kind).await;
     let pool = calls("p", 10.0, 1.0);
-    bench.granted(&costing("a", &[&pool], 2.0)).await;
+    bench.granted(&costing("a", &[&pool], 2.25)).await;
     let (first, second) = (urgent("first", &[&pool]), urgent("second", &[&pool]));
     assert_eq!(bench.wait(&first).await, None);
     assert_eq!(bench.wait(&second).await, None);
@@ -61,7 +62,7 @@ async fn the_turn_of_one_urgent_leaves_the_place_of_another(
     bench.pass(ms(100));
     assert_eq!(bench.wait(&ask("b", &[&pool])).await, None);
     assert!(bench.wait(&first).await.is_some());
-    bench.pass(ms(100));
+    bench.pass(ms(125));
     assert!(bench.wait(&ask("b", &[&pool])).await.is_some());
 }
 
@@ -92,7 +93,7 @@ async fn a_long_wait_at_one_pool_keeps_nobody_back_from_another(
 ) {
     let bench = Bench::new(kind).await;
     let (family, org) = (calls("family", 1.0, 10.0), calls("org", 10.0, 1.0));
-    bench.granted(&costing("a", &[&family], 60.0)).await;
+    bench.granted(&costing("a", &[&family], 62.5)).await;
     bench.granted(&costing("b", &[&org], 2.0)).await;
     let refused = bench.take(&urgent("u", &[&family, &org])).await;
     assert_eq!(refused, not_before(ms(50_000), Obstacle::Bucket("family".to_owned())));
@@ -107,7 +108,7 @@ async fn who_needs_two_busy_pools_keeps_the_one_that_has_come_free(
 ) {
     let bench = Bench::new(kind).await;
     let (fast, slow) = (calls("fast", 2.0, 1.0), calls("slow", 1.0, 1.0));
-    bench.granted(&costing("a", &[&slow], 2.0)).await;
+    bench.granted(&costing("a", &[&slow], 2.25)).await;
     bench.granted(&ask("b", &[&fast])).await;
     let asks = urgent("u", &[&fast, &slow]);
     let full = Obstacle::Bucket("slow".to_owned());
@@ -116,8 +117,7 @@ async fn who_needs_two_busy_pools_keeps_the_one_that_has_come_free(
     // would not.
     bench.pass(ms(900));
     bench.granted(&ask("c", &[&fast])).await;
-    let kept_back = not_before(ms(200), Obstacle::Ahead("slow".to_owned()));
-    assert_eq!(bench.take(&ask("d", &[&slow])).await, kept_back);
+    assert_eq!(bench.wait(&ask("d", &[&slow])).await, None);
     bench.pass(ms(100));
     assert_eq!(bench.wait(&asks).await, Some(ms(1000)));
 }

@@ -159,7 +159,7 @@ async fn several_jobs_are_found_in_the_order_asked_for(#[case] kind: Kind) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_is_hinted_at(#[case] kind: Kind) {
     let store = kind.open().await;
-    let mut hints = store.hints();
+    let mut hints = store.hints(&job().line());
     hints.mark_unchanged();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     // A hint may be lost, so one push need not be enough.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use tokio::sync::watch;
 
+use super::super::hints::Hints;
 use crate::keyspace::{Keyspace, KeyspaceError};
 use crate::lifecycle::Lifecycle;
 
@@ -15,38 +15,21 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Pauses between attempts to subscribe, from the first to the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// A number that changes whenever something may have become ready.
-pub(super) struct Hints(Arc<watch::Sender<u64>>);
-
-impl Hints {
-    /// Listens to what other replicas make ready, until draining begins.
-    pub(super) fn start(keyspace: &Keyspace, lifecycle: &Lifecycle) -> Self {
-        let hints = Arc::new(watch::Sender::new(0));
-        let (told, keyspace, stop) = (Arc::clone(&hints), keyspace.clone(), lifecycle.clone());
-        lifecycle.spawn(async move {
-            let listen = listen(&keyspace, &told, &stop);
-            tokio::select! {
-                () = stop.draining() => {}
-                () = listen => {}
-            }
-        });
-        Self(hints)
-    }
-
-    pub(super) fn bump(&self) {
-        bump(&self.0);
-    }
-
-    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.0.subscribe()
-    }
+/// Listens to what other replicas make ready, until draining begins.
+pub(super) fn start(keyspace: &Keyspace, lifecycle: &Lifecycle) -> Arc<Hints> {
+    let hints = Arc::new(Hints::default());
+    let (told, keyspace, stop) = (Arc::clone(&hints), keyspace.clone(), lifecycle.clone());
+    lifecycle.spawn(async move {
+        let listen = listen(&keyspace, &told, &stop);
+        tokio::select! {
+            () = stop.draining() => {}
+            () = listen => {}
+        }
+    });
+    hints
 }
 
-fn bump(hints: &watch::Sender<u64>) {
-    hints.send_modify(|number| *number = number.wrapping_add(1));
-}
-
-async fn listen(keyspace: &Keyspace, hints: &watch::Sender<u64>, stop: &Lifecycle) {
+async fn listen(keyspace: &Keyspace, hints: &Hints, stop: &Lifecycle) {
     let (mut pause, mut moves) = (PAUSE.0, keyspace.moves());
     loop {
         moves.mark_unchanged();
@@ -69,7 +52,7 @@ async fn listen(keyspace: &Keyspace, hints: &watch::Sender<u64>, stop: &Lifecycl
 /// Passes hints on for as long as the subscription lasts.
 async fn follow(
     keyspace: &Keyspace,
-    hints: &watch::Sender<u64>,
+    hints: &Hints,
     pause: &mut Duration,
 ) -> Result<(), KeyspaceError> {
     let mut moves = keyspace.moves();
@@ -77,12 +60,15 @@ async fn follow(
     subscription.subscribe(keyspace.key("hints")).await?;
     *pause = PAUSE.0;
     // What became ready meanwhile was not told.
-    bump(hints);
+    hints.tell_all();
     let mut messages = subscription.on_message();
     loop {
         tokio::select! {
             message = tokio::time::timeout(SILENCE, messages.next()) => match message {
-                Ok(Some(_)) => bump(hints),
+                Ok(Some(message)) => match message.get_payload::<String>() {
+                    Ok(line) => hints.tell(&line),
+                    Err(_) => hints.tell_all(),
+                },
                 _ => return Ok(()),
             },
             _ = moves.changed() => return Ok(()),
