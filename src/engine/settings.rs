@@ -13,10 +13,12 @@ pub struct LaneSettings {
     /// Calls of this lane that this replica makes at the same time. Default: as many as of all
     /// lanes together.
     #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<usize>,
     /// The part of each limit's departures the lane gets while it has jobs waiting, however busy
     /// the more urgent lanes are. Default: 0.1 for `standard`, 0.05 for `batch`.
     #[schemars(range(min = 0.0, max = 0.5))]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
 }
 

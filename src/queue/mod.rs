@@ -5,7 +5,7 @@
 //! whatever it has queued. An item leaves a line under a *lease*, and a lease ends by
 //! [`Queue::settle`] or, when its holder vanished, in [`Queue::sweep`].
 //!
-//! A job may say what [`Share`](crate::domain::job::Share) its flow has; what the latest job pushed says holds for the whole
+//! A job may say what [`Share`] its flow has; what the latest job pushed says holds for the whole
 //! flow, until none of its jobs is open. A flow's weight is how many turns it gets for one of an
 //! ordinary flow. A flow of which as many jobs run as may is passed over. A ready job whose
 //! `deliver_by` is nearer than [`NEAR`] is pulled forward, the earliest first, but never twice in a

@@ -111,7 +111,8 @@ impl Report {
             reasons,
             calls: outcome.calls.len(),
             rate_limited: outcome.calls.iter().filter(|call| call.refused.is_some()).count(),
-            cost_usd: jobs.iter().filter_map(|job| job.cost_usd).sum(),
+            // The sum of no numbers would be -0.
+            cost_usd: jobs.iter().filter_map(|job| job.cost_usd).fold(0.0, |sum, cost| sum + cost),
             without_price: unpriced.count(),
             binding: binding(&limits),
             lanes: lanes(outcome),

@@ -2,6 +2,7 @@
 
 use secrecy::ExposeSecret;
 use spillway::config::load;
+use spillway::domain::limits::{CachedInput, Learn};
 use spillway::domain::route::Step;
 use spillway::provider::settings::Vendor;
 use tempfile::TempDir;
@@ -62,10 +63,12 @@ fn known_entry_tier_figures_are_used() {
     let haiku = plan.accounts[0].limits.iter().find(|l| l.counts("claude-haiku-4-5")).unwrap();
     let rates = [haiku.requests, haiku.input_tokens, haiku.output_tokens];
     assert_eq!(rates.map(|rate| rate.unwrap().to_string()), ["50/min", "50000/min", "10000/min"]);
-    // One total of input and output: the two together do not exceed it.
+    // One total of input and output. Nobody has vouched for these figures.
     let cerebras = &plan.accounts[1].limits[0];
-    let total = cerebras.input_tokens.unwrap().amount + cerebras.output_tokens.unwrap().amount;
-    assert_eq!(total, 30_000);
+    assert_eq!(cerebras.tokens.unwrap().to_string(), "30000/min");
+    assert_eq!((cerebras.learn, haiku.learn), (Some(Learn::Both), Some(Learn::Both)));
+    let counted = (Some(CachedInput::Counted), Some(CachedInput::Free));
+    assert_eq!((cerebras.cached_input, haiku.cached_input), counted);
 }
 
 #[test]
