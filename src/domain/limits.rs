@@ -215,9 +215,11 @@ impl LimitSettings {
         let in_period = per_second * rate.per.as_secs_f64();
         let gives_way = (beside / in_period).clamp(GIVES_WAY.0, GIVES_WAY.1);
         let ramp = self.ramp.map(Into::into);
-        let rate = per_second / 1e6 * (1.0 - gives_way);
-        let quota = Quota { rate, burst, ramp, resets: None };
-        Bucket { axis, per: Period::Minute, limit, quota }
+        let leaks = per_second / 1e6 * (1.0 - gives_way);
+        // What is counted by the hour may take an hour's worth at once.
+        let most = limit * (rate.per.as_secs_f64() / 60.0).max(1.0);
+        let quota = Quota { rate: leaks, burst, ramp, resets: None };
+        Bucket { axis, per: Period::Minute, limit, most, quota }
     }
 
     fn day_bucket(&self, axis: Axis, rate: Rate) -> Bucket {
@@ -229,7 +231,7 @@ impl LimitSettings {
             offset: at.since_midnight().as_secs_f64() * 1e6,
         });
         let quota = Quota { resets, ..Quota::even(limit / day / 1e6, limit) };
-        Bucket { axis, per: Period::Day, limit, quota }
+        Bucket { axis, per: Period::Day, limit, most: limit, quota }
     }
 }
 
@@ -240,8 +242,10 @@ pub struct Bucket {
     pub axis: Axis,
     /// Over what time.
     pub per: Period,
-    /// Units in that time, as configured. A call of more can never be served.
+    /// Units in that time, as configured.
     pub limit: f64,
+    /// The most that one call may take. One of more can never be served.
+    pub most: f64,
     /// Its arithmetic.
     pub quota: Quota,
 }
@@ -302,7 +306,7 @@ impl Pool {
     /// The first bucket whose whole limit is less than this call takes: the call can never be
     /// served.
     pub fn too_small_for(&self, cost: &Cost) -> Option<&Bucket> {
-        self.buckets.iter().find(|bucket| self.units(bucket, cost) > bucket.limit)
+        self.buckets.iter().find(|bucket| self.units(bucket, cost) > bucket.most)
     }
 
     /// How long the slowest of the buckets needs for this cost on average.

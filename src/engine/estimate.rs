@@ -92,9 +92,9 @@ impl Engine {
             let cost = Cost::call(input, output);
             let found = target.pools.iter().find_map(|pool| {
                 let bucket = pool.too_small_for(&cost)?;
-                let (units, limit) = (pool.units(bucket, &cost), bucket.limit);
-                let (axis, per) = (bucket.axis.as_str().replace('_', " "), bucket.per.as_str());
-                Some(format!("about {units} {axis}, and `{}` has {limit} in a {per}", pool.id))
+                let (units, most) = (pool.units(bucket, &cost), bucket.most);
+                let axis = bucket.axis.as_str().replace('_', " ");
+                Some(format!("about {units} {axis}, and `{}` has {most} in all", pool.id))
             });
             told = Some(found?);
         }

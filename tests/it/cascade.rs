@@ -185,8 +185,6 @@ async fn a_job_whose_deadline_passes_expires_and_its_callback_is_told() {
     let more = r#"
 [accounts.first]
 provider = "scripted"
-[[accounts.first.limits]]
-requests = "1/h"
 [routes.cheap]
 steps = ["first/a"]
 [routes.premium]
@@ -194,11 +192,10 @@ steps = ["first/a"]
 "#;
     let (spillway, _folder) = start(Store::Redis, more);
     let receiver = crate::support::receiver::Receiver::start();
-    spillway.run(&json!({ "task": "tag", "input": "x" })).await;
     let soon = chrono::Utc::now() + chrono::Duration::milliseconds(1_500);
     let result = spillway
         .run(&json!({
-            "task": "tag", "input": "y", "deliver_by": soon.to_rfc3339(),
+            "task": "tag", "input": "#scripted:slow 30s", "deliver_by": soon.to_rfc3339(),
             "callback_url": receiver.url("/"),
         }))
         .await;

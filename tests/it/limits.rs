@@ -70,7 +70,7 @@ async fn a_job_larger_than_a_limit_is_refused_at_the_door() {
         (422, &json!("larger_than_limit")),
         "{problem}"
     );
-    assert!(problem["detail"].as_str().unwrap().contains("1000 in a minute"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("1000 in all"), "{problem}");
     let result = spillway.run(&json!({ "task": "tag", "input": "a text" })).await;
     assert_eq!(result["status"], "succeeded");
 }

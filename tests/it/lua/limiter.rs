@@ -47,7 +47,13 @@ pub(super) fn pool(id: &str, buckets: Vec<Bucket>, concurrency: Option<u32>) -> 
 }
 
 fn requests(quota: Quota) -> Bucket {
-    Bucket { axis: Axis::Requests, per: Period::Minute, limit: quota.rate * 60e6, quota }
+    Bucket {
+        axis: Axis::Requests,
+        per: Period::Minute,
+        limit: quota.rate * 60e6,
+        most: 60.0,
+        quota,
+    }
 }
 
 /// An ask for nothing.

@@ -115,7 +115,7 @@ fn day_quota() -> impl Strategy<Value = Quota> {
 
 /// A pool with some of the buckets there can be.
 fn pool() -> impl Strategy<Value = Pool> {
-    let bucket = |axis, per, quota| Bucket { axis, per, limit: 60.0, quota };
+    let bucket = |axis, per, quota| Bucket { axis, per, limit: 60.0, most: 60.0, quota };
     let minutes = prop::array::uniform4(prop::option::of(quota()));
     let days = prop::array::uniform4(prop::option::weighted(0.3, day_quota()));
     let learn = prop::sample::select(&[Learn::Off, Learn::Down, Learn::Both][..]);

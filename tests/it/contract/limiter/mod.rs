@@ -149,7 +149,7 @@ fn pool(id: &str, buckets: Vec<Bucket>, concurrency: Option<u32>) -> Arc<Pool> {
 /// A bucket of so many units a second.
 fn minute(axis: Axis, per_second: f64, burst: f64) -> Bucket {
     let quota = Quota::even(per_second / 1e6, burst);
-    Bucket { axis, per: Period::Minute, limit: per_second * 60.0, quota }
+    Bucket { axis, per: Period::Minute, limit: per_second * 60.0, most: per_second * 60.0, quota }
 }
 
 /// Asks for one call, no farther ahead than one departure. It does not come back.
