@@ -85,10 +85,10 @@ impl Engine {
     /// The limit, in words, that is too small for a job at every step it may use.
     pub(super) fn too_small(&self, asked: &Asked<'_>) -> Option<String> {
         let (input, _) = self.tokens(asked);
-        let output = self.learned.seen_output_tokens(&asked.task.name);
+        let output = self.learned.least_output_tokens(&asked.task.name);
         let mut told = None;
         for target in self.targets_of(asked) {
-            let input = self.learned.input_tokens(&target.step.name(), input);
+            let input = input.min(self.learned.input_tokens(&target.step.name(), input));
             let cost = Cost::call(input, output);
             let found = target.pools.iter().find_map(|pool| {
                 let bucket = pool.too_small_for(&cost)?;

@@ -16,6 +16,9 @@ const WEIGHT: f64 = 0.05;
 /// Limits told alike so many times in a row are believed.
 const AGREE: u32 = 5;
 
+/// A limit that is believed is told to the limiter again after so many more.
+const AGAIN: u32 = 500;
+
 /// Two figures that differ by less are the same.
 const SAME: f64 = 0.01;
 
@@ -59,6 +62,7 @@ struct LimitTold {
 #[derive(Default)]
 struct Seen {
     output_tokens: HashMap<String, Average>,
+    least_output: HashMap<String, u64>,
     /// Reported by estimated input tokens, by step.
     input_ratio: HashMap<String, Average>,
     latency_s: HashMap<String, Average>,
@@ -91,9 +95,9 @@ impl Learned {
         self.lock().output_tokens.get(&task.name).map_or(cap, |usual| usual.whole().clamp(1, cap))
     }
 
-    /// Output tokens a call of this task is sure to take, going by what was seen.
-    pub(super) fn seen_output_tokens(&self, task: &str) -> u64 {
-        self.lock().output_tokens.get(task).map_or(0, Average::whole)
+    /// Output tokens a call of this task is sure to take: the fewest that one has taken.
+    pub(super) fn least_output_tokens(&self, task: &str) -> u64 {
+        self.lock().least_output.get(task).copied().unwrap_or_default()
     }
 
     /// Input tokens a step will count where so many are estimated: tokenizers differ.
@@ -114,6 +118,8 @@ impl Learned {
         average(&mut seen.latency_s, step, seconds).add(seconds);
         let Some(usage) = lesson.usage else { return };
         let tokens = usage.output_tokens as f64;
+        let least = seen.least_output.entry(lesson.task.to_owned()).or_insert(u64::MAX);
+        *least = (*least).min(usage.output_tokens);
         average(&mut seen.output_tokens, lesson.task, f64::from(lesson.cap)).add(tokens);
         if seconds > 0.0 {
             average(&mut seen.tokens_per_s, step, tokens / seconds).add(tokens / seconds);
@@ -151,7 +157,8 @@ impl Learned {
             *told = LimitTold { factor, times: 0 };
         }
         told.times = told.times.saturating_add(1);
-        (told.times == AGREE).then_some(told.factor)
+        // Said again now and then: the store may have lost it.
+        (told.times % AGAIN == AGREE).then_some(told.factor)
     }
 
     /// A call to a step, begun at `started`, failed: how often it failed in a row now. Calls under
@@ -230,6 +237,15 @@ mod tests {
     }
 
     #[test]
+    fn a_high_cap_is_no_reason_to_refuse_small_answers() {
+        let learned = Learned::default();
+        let usage = Usage { input_tokens: 10, output_tokens: 200, ..Usage::default() };
+        assert_eq!(learned.least_output_tokens("t"), 0);
+        learned.answered(&Lesson { cap: 32_000, ..lesson(Some(&usage)) });
+        assert_eq!(learned.least_output_tokens("t"), 200);
+    }
+
+    #[test]
     fn a_limit_is_believed_once_it_was_told_again_and_again() {
         let learned = Learned::default();
         let told = |factor| learned.limit_told("p", "r", factor);
@@ -240,5 +256,7 @@ mod tests {
         assert_eq!((told(0.7), told(0.701), told(0.7)), (None, Some(0.7), None));
         let back: Vec<_> = (0..5).filter_map(|_| told(0.995)).collect();
         assert_eq!(back, [1.0]);
+        let again = (0..2 * AGAIN).filter_map(|_| told(1.0)).count();
+        assert_eq!(again, 2, "said again, in case the store lost it");
     }
 }

@@ -74,9 +74,11 @@ impl Engine {
                 continue;
             };
             let cost = self.cost_at(&name, run);
-            let output = self.learned.seen_output_tokens(&run.task.name);
+            // A call is refused only when it is sure to be too large.
+            let output = self.learned.least_output_tokens(&run.task.name);
             #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
-            let sure = Cost { output: output as f64, ..cost };
+            let (input, output) = (run.input_tokens as f64, output as f64);
+            let sure = Cost { input: cost.input.min(input), output, ..cost };
             if target.too_small_for(&sure) {
                 continue;
             }

@@ -53,21 +53,19 @@ impl Engine {
 
     /// Corrects limits by what the provider says of them, once it has said so often enough.
     pub(super) async fn heed(&self, target: &Target, told: &[Told]) {
-        let mut believed = Vec::new();
-        for pool in &target.pools {
-            for told in told {
-                believed.extend(self.believed(pool, told));
-            }
-        }
+        let believed: Vec<_> = told.iter().filter_map(|told| self.believed(target, told)).collect();
         for (pool, bucket, factor) in believed {
             self.correct(pool, &bucket, factor).await;
         }
     }
 
-    /// The correction that follows from what a provider says, once it is to be believed.
-    fn believed<'a>(&self, pool: &'a Pool, told: &Told) -> Option<(&'a Pool, Bucket, f64)> {
+    /// The correction that follows from what a provider says, once it is to be believed. Where
+    /// several limits count the same, it speaks of the narrowest.
+    fn believed<'a>(&self, target: &'a Target, told: &Told) -> Option<(&'a Pool, Bucket, f64)> {
         let here = |bucket: &&Bucket| bucket.axis == told.axis && bucket.per == told.per;
-        let bucket = pool.buckets.iter().find(here)?;
+        let counted =
+            target.pools.iter().filter_map(|pool| Some((pool, pool.buckets.iter().find(here)?)));
+        let (pool, bucket) = counted.min_by(|a, b| a.1.limit.total_cmp(&b.1.limit))?;
         let factor = told.limit.filter(|limit| *limit > 0.0)? / bucket.limit;
         let factor = match pool.learn {
             Learn::Off => return None,

@@ -197,6 +197,9 @@ pub const FARTHEST: Duration = Duration::from_secs(1);
 /// back to the limiter; one that gave up costs them no more.
 pub const GRACE: Duration = Duration::from_millis(100);
 
+/// The longest wait that others keep back for: whoever waits longer comes back before to ask again.
+pub const LONGEST_MARK: Duration = Duration::from_secs(66);
+
 /// How soon to ask again when all of a pool's concurrent calls are taken. None of them says when
 /// it will end.
 pub const CONCURRENCY_PAUSE: Duration = Duration::from_millis(50);

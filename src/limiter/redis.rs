@@ -22,8 +22,8 @@ use super::figures::{
     LATE, charges, corrections, distinct, duration, micros, minds_refusals, told_left,
 };
 use super::{
-    Ask, BucketLevel, CONCURRENCY_PAUSE, End, FARTHEST, GRACE, LEARNED_FOR, Limiter, LimiterError,
-    MOST_OWED, Obstacle, PoolLevel, REFUSED_FOR, ShutGate, Turn,
+    Ask, BucketLevel, CONCURRENCY_PAUSE, End, FARTHEST, GRACE, LEARNED_FOR, LONGEST_MARK, Limiter,
+    LimiterError, MOST_OWED, Obstacle, PoolLevel, REFUSED_FOR, ShutGate, Turn,
 };
 use crate::clock::SharedClock;
 use crate::domain::id::digest16;
@@ -121,7 +121,7 @@ impl Limiter for RedisLimiter {
         }
         call.arg(pools.len()).arg(&ask.id).arg(micros(ask.horizon)).arg(ask.lane.index());
         call.arg(micros(ask.term)).arg(&ask.shares[..]);
-        for constant in [CONCURRENCY_PAUSE, GRACE, LATE, FARTHEST, MOST_OWED] {
+        for constant in [CONCURRENCY_PAUSE, GRACE, LATE, FARTHEST, MOST_OWED, LONGEST_MARK] {
             call.arg(micros(constant));
         }
         call.arg(u8::from(ask.comes_back));

@@ -6,8 +6,8 @@ use super::super::figures::{
     LATE, ROUNDING, charges, corrections, micros, minds_refusals, told_left,
 };
 use super::super::{
-    Ask, BucketLevel, CONCURRENCY_PAUSE, End, FARTHEST, GRACE, LEARNED_FOR, MOST_OWED, Obstacle,
-    PoolLevel, REFUSED_FOR,
+    Ask, BucketLevel, CONCURRENCY_PAUSE, End, FARTHEST, GRACE, LEARNED_FOR, LONGEST_MARK,
+    MOST_OWED, Obstacle, PoolLevel, REFUSED_FOR,
 };
 use crate::domain::bucket::{Level, Quota, UNKNOWN_LOW};
 use crate::domain::job::Lane;
@@ -99,7 +99,9 @@ impl Stored {
                     None => micros(ask.horizon).max(recovery.min(micros(FARTHEST))),
                 };
                 longest.departs = longest.departs.max(wait);
-                reach = reach.max(wait).max(recovery);
+                // One more departure moves no reset.
+                let recovers = if quota.resets.is_some() { 0.0 } else { wait.max(recovery) };
+                reach = reach.max(recovers);
                 if bucket.per == Period::Minute {
                     time = time.max(cost / quota.rate);
                 }
@@ -135,7 +137,7 @@ impl Stored {
 
     /// Remembers that an ask waits, so that others keep back.
     pub(super) fn mark(&mut self, ask: &Ask, seen: &Seen, now: f64, wait: f64) {
-        let until = now + wait + micros(GRACE);
+        let until = now + wait.min(micros(LONGEST_MARK)) + micros(GRACE);
         self.marks.retain(|_, mark| mark.until > now);
         self.marks.insert(ask.id.clone(), Mark { until, class: seen.class, lane: ask.lane });
         self.keep(until);

@@ -3,15 +3,15 @@
 -- ARGV     1 pools  2 id  3 horizon  4 lane 0..2  5 term  6-8 the lanes' shares
 --          9 pause when all places are taken  10 grace of a mark  11 how late a turn is settled
 --          12 how far ahead a turn is taken at the most  13 the most a lane is owed
---          14 whether it comes back 0|1
+--          14 the longest wait of a mark  15 whether it comes back 0|1
 --          then for each pool: buckets, places ('' for none), and for each of its buckets the
 --          setting and the cost; [now]
 -- Returns  {granted 0|1, wait, obstacle, which pool or gate, next}
 --          obstacle: 0 none, 1 bucket, 2 concurrency, 3 gate, 4 somebody ahead
-local HEAD, LEAST_TIME, ROW = 14, 1000, 0.9
+local HEAD, LEAST_TIME, ROW, MARKS = 15, 1000, 0.9, 1000
 local pools, id, horizon, lane = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local term, pause, grace, late = tonumber(ARGV[5]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
-local farthest, most_owed = tonumber(ARGV[12]), tonumber(ARGV[13])
+local farthest, most_owed, longest = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
 assert(pools and #KEYS >= 3 * pools and #ARGV >= HEAD + 2 * pools, 'take: wrong arity')
 
 local first, looked = HEAD + 1, {}
@@ -49,10 +49,10 @@ local gated = obstacle ~= 0
 -- given way to, which lanes wait, and the ask's own. A member is a class, a lane and a name.
 local function look_at_marks(pool)
   local till, like_it, own = now, {}, math.huge
-  local marks = redis.call('ZRANGE', pool.marks, 0, 99, 'REV', 'WITHSCORES')
+  local alive = '(' .. exact(now)
+  local marks = redis.call('ZRANGEBYSCORE', pool.marks, alive, '+inf', 'WITHSCORES', 'LIMIT', 0, MARKS)
   for index = 1, #marks, 2 do
     local mark, time = marks[index], tonumber(marks[index + 1])
-    if time <= now then break end
     if string.sub(mark, 3) == id then
       pool.own, own = mark, time
     else
@@ -93,7 +93,8 @@ local function look(pool)
       bucket.ahead = bucket.period and 0 or at_least(at_most(recovery, farthest), horizon)
       bucket.wait = time
       departs = at_least(time, departs)
-      pool.reach = at_least(at_least(pool.reach, time), recovery)
+      -- One more departure moves no reset.
+      if not bucket.period then pool.reach = at_least(pool.reach, at_least(time, recovery)) end
       if not bucket.daily then pool.time = at_least(pool.time, cost / bucket.whole) end
     end
   end
@@ -112,11 +113,11 @@ end
 for _, pool in ipairs(looked) do look(pool) end
 
 if obstacle ~= 0 then
-  if ARGV[14] == '1' and not gated then
+  if ARGV[15] == '1' and not gated then
     -- Keeps others back from the pools that could not recover in time from one more departure.
     for _, pool in ipairs(looked) do
       if wait <= pool.reach then
-        local till = now + wait + grace
+        local till = now + at_most(wait, longest) + grace
         redis.call('ZREMRANGEBYSCORE', pool.marks, '-inf', exact(now))
         local mark = pool.class .. lane .. id
         if pool.own and pool.own ~= mark then redis.call('ZREM', pool.marks, pool.own) end

@@ -81,7 +81,7 @@ type Level = (f64, u32, [u32; 3], Vec<(f64, f64, f64, f64)>);
 async fn take(keyspace: &Keyspace, id: &str, urgent: u8, now: u64) -> Answer {
     let lane = 1 - urgent;
     let args = format!(
-        "1 {id} 0 {lane} 30000000 0 0 0 50000 100000 60000000 0 5000000 {urgent} \
+        "1 {id} 0 {lane} 30000000 0 0 0 50000 100000 60000000 0 5000000 66000000 {urgent} \
          1 3 r 1e-6 2 - - - - - 1 {now}"
     );
     call(keyspace, scripts::TAKE, "l c u h", &args).await
