@@ -100,8 +100,8 @@ impl Stored {
                 };
                 longest.departs = longest.departs.max(wait);
                 // One more departure moves no reset.
-                let recovers = if quota.resets.is_some() { 0.0 } else { wait.max(recovery) };
-                reach = reach.max(recovers);
+                let fills = if quota.resets.is_some() { 0.0 } else { wait.max(recovery) };
+                reach = reach.max(fills);
                 if bucket.per == Period::Minute {
                     time = time.max(cost / quota.rate);
                 }
