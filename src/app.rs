@@ -229,7 +229,7 @@ fn catalog(
         };
         accounts.insert(account.name, ready);
     }
-    Ok(Catalog::new(&accounts, plan.routes, plan.tasks, plan.prices))
+    Ok(Catalog::new(accounts, plan.routes, plan.tasks, plan.prices))
 }
 
 /// The signing secret of the settings, or the one kept in the store.

@@ -2,10 +2,12 @@
 
 pub mod bucket;
 pub mod completion;
+pub mod content;
 pub mod id;
 pub mod job;
 pub mod limits;
 pub mod price;
+pub mod prompt;
 pub mod result;
 pub mod retry;
 pub mod route;

@@ -6,9 +6,10 @@ use minijinja::Environment;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::completion::{Message, Prompt, Role, Tool};
+use super::content::Content;
 use super::job::Lane;
-use super::schema::Schema;
+use super::prompt::{Message, Prompt, Role, Tool};
+use super::schema::{Schema, Violation};
 
 /// A declared kind of work and everything that follows from it.
 #[derive(Debug)]
@@ -27,8 +28,8 @@ pub struct Task {
     pub template: Option<String>,
     /// Makes the result's `text` out of its `data`.
     pub text: Option<String>,
-    /// What the input must look like.
-    pub input: Schema,
+    /// What the input must look like; `None` for anything.
+    pub input: Option<Schema>,
     /// What the answer must look like; `None` for free text.
     pub output: Option<Schema>,
     /// The most tokens an answer may have.
@@ -44,7 +45,7 @@ pub struct Task {
 struct Conversation {
     messages: Vec<Message>,
     #[serde(default)]
-    system: Option<String>,
+    system: Option<Content>,
     #[serde(default)]
     tools: Vec<Tool>,
 }
@@ -60,11 +61,16 @@ impl Task {
         }
     }
 
+    /// Every way in which an input does not fit.
+    pub fn unfit(&self, input: &Value) -> Vec<Violation> {
+        self.input.as_ref().map(|schema| schema.violations(input)).unwrap_or_default()
+    }
+
     /// The prompt for this input, which must fit the input schema. Text alone stands for
     /// `{"text": …}` or, in a conversation, for one message of the user's.
     pub fn prompt(&self, input: &Value) -> Result<Prompt, String> {
         let empty = Prompt {
-            system: self.system.clone(),
+            system: self.system.clone().map(Content::from),
             max_output_tokens: self.max_output_tokens,
             temperature: self.temperature,
             output_schema: self.output.as_ref().map(|schema| schema.source().clone()),
@@ -85,6 +91,56 @@ impl Task {
         }
     }
 
+    /// What is asked when no task is named: whatever comes is the answer.
+    pub fn plain(max_output_tokens: u32, timeout: Duration) -> Self {
+        Self {
+            name: "chat".to_owned(),
+            description: String::new(),
+            routes: [const { String::new() }; 3],
+            lane: Lane::Interactive,
+            system: None,
+            template: None,
+            text: None,
+            input: None,
+            output: None,
+            max_output_tokens,
+            temperature: None,
+            timeout,
+        }
+    }
+
+    /// The prompt when a conversation calls for this task: as it is with the task's instructions
+    /// before it, or, for a task that makes its message from an input, from what the user said last
+    /// (an object when that is JSON and the task takes one, else text).
+    pub fn asked_live(&self, asked: Prompt) -> Result<Prompt, Vec<Violation>> {
+        let cap = asked.max_output_tokens.min(self.max_output_tokens);
+        if self.template.is_none() {
+            let own = self.system.clone().map(Content::from);
+            let system = own.into_iter().chain(asked.system).reduce(Content::and);
+            return Ok(Prompt {
+                system,
+                max_output_tokens: cap,
+                temperature: asked.temperature.or(self.temperature),
+                output_schema: self.output.as_ref().map(|schema| schema.source().clone()),
+                native: None,
+                ..asked
+            });
+        }
+        let said = asked.messages.iter().rev().find(|message| message.role == Role::User);
+        let text = said.map(|message| message.content.text().into_owned()).unwrap_or_default();
+        let object = serde_json::from_str::<Value>(&text).ok().filter(Value::is_object);
+        let input =
+            object.filter(|input| self.unfit(input).is_empty()).unwrap_or(Value::String(text));
+        let violations = self.unfit(&input);
+        if !violations.is_empty() {
+            return Err(violations);
+        }
+        let prompt = self.prompt(&input);
+        let prompt =
+            prompt.map_err(|detail| vec![Violation { pointer: "#".to_owned(), detail }])?;
+        Ok(Prompt { max_output_tokens: cap, cache_key: asked.cache_key, ..prompt })
+    }
+
     /// The `text` of a result with this data.
     pub fn text_of(&self, data: &Value) -> String {
         let rendered = self.text.as_ref().and_then(|template| render(template, data).ok());
@@ -98,7 +154,7 @@ pub fn check_template(template: &str) -> Result<(), String> {
 }
 
 fn user(content: String) -> Message {
-    Message { role: Role::User, content, tool_calls: Vec::new(), tool_call_id: None }
+    Message::user(content)
 }
 
 fn render(template: &str, values: &Value) -> Result<String, String> {
@@ -114,12 +170,11 @@ fn conversation(input: &Value, empty: Prompt) -> Result<Prompt, String> {
     if messages.is_empty() {
         return Err("`messages` needs at least one message that is not from the system".to_owned());
     }
-    let system: Vec<String> = empty
+    let system = empty
         .system
         .into_iter()
         .chain(given.system)
         .chain(system.into_iter().map(|message| message.content))
-        .collect();
-    let system = (!system.is_empty()).then(|| system.join("\n\n"));
+        .reduce(Content::and);
     Ok(Prompt { system, messages, tools: given.tools, ..empty })
 }

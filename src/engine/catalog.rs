@@ -1,7 +1,7 @@
 //! Tasks, routes and accounts, joined so that running a job needs no search.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, RwLock};
 
 use super::settings::WorkflowSettings;
 use crate::domain::job::Share;
@@ -10,6 +10,9 @@ use crate::domain::price::PriceTable;
 use crate::domain::route::{Route, Step};
 use crate::domain::task::Task;
 use crate::provider::SharedProvider;
+
+/// Steps kept ready that no route declares.
+const MOST_FURTHER: usize = 1_000;
 
 /// The name that stands for all workflows without settings of their own.
 const OTHERS: &str = "*";
@@ -72,8 +75,11 @@ impl Target {
 /// Everything the settings declare.
 pub struct Catalog {
     tasks: BTreeMap<String, Arc<Task>>,
-    routes: BTreeMap<String, Route>,
-    targets: BTreeMap<(String, String), Target>,
+    routes: BTreeMap<String, Arc<Route>>,
+    accounts: BTreeMap<String, Account>,
+    targets: BTreeMap<(String, String), Arc<Target>>,
+    /// Of steps that no route declares: models that live calls name.
+    further: RwLock<HashMap<(String, String), Arc<Target>>>,
     prices: PriceTable,
     workflows: BTreeMap<String, WorkflowSettings>,
 }
@@ -82,7 +88,7 @@ impl Catalog {
     /// Joins routes with accounts. A step whose account is missing is left out; the settings'
     /// own check has refused it before.
     pub fn new(
-        accounts: &BTreeMap<String, Account>,
+        accounts: BTreeMap<String, Account>,
         routes: BTreeMap<String, Route>,
         tasks: BTreeMap<String, Arc<Task>>,
         prices: PriceTable,
@@ -92,10 +98,12 @@ impl Catalog {
             .flat_map(|route| &route.steps)
             .filter_map(|step| {
                 let account = accounts.get(&step.account)?;
-                Some(((step.account.clone(), step.model.clone()), target(step, account)))
+                Some((names(step), Arc::new(target(step, account))))
             })
             .collect();
-        Self { tasks, routes, targets, prices, workflows: BTreeMap::new() }
+        let routes = routes.into_iter().map(|(name, route)| (name, Arc::new(route))).collect();
+        let (further, workflows) = (RwLock::default(), BTreeMap::new());
+        Self { tasks, routes, accounts, targets, further, prices, workflows }
     }
 
     /// The same with what workflows may have.
@@ -123,22 +131,41 @@ impl Catalog {
     }
 
     /// A route by its name.
-    pub fn route(&self, name: &str) -> Option<&Route> {
+    pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
         self.routes.get(name)
     }
 
     /// All routes, by name.
-    pub fn routes(&self) -> impl Iterator<Item = &Route> {
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.values()
     }
 
     /// A step made ready.
-    pub fn target(&self, step: &Step) -> Option<&Target> {
-        self.targets.get(&(step.account.clone(), step.model.clone()))
+    pub fn target(&self, step: &Step) -> Option<Arc<Target>> {
+        let names = names(step);
+        if let Some(target) = self.targets.get(&names) {
+            return Some(Arc::clone(target));
+        }
+        if let Some(target) = self.further.read().ok()?.get(&names) {
+            return Some(Arc::clone(target));
+        }
+        let made = Arc::new(target(step, self.accounts.get(&step.account)?));
+        let mut further = self.further.write().ok()?;
+        // Callers name these: they are not kept without end.
+        if further.len() >= MOST_FURTHER {
+            further.clear();
+        }
+        further.insert(names, Arc::clone(&made));
+        Some(made)
+    }
+
+    /// All accounts, by name.
+    pub fn accounts(&self) -> impl Iterator<Item = (&str, &Account)> {
+        self.accounts.iter().map(|(name, account)| (name.as_str(), account))
     }
 
     /// All steps made ready, each once.
-    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+    pub fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
         self.targets.values()
     }
 
@@ -156,6 +183,10 @@ impl Catalog {
             .min()
             .map(|(_, known)| known.as_str())
     }
+}
+
+fn names(step: &Step) -> (String, String) {
+    (step.account.clone(), step.model.clone())
 }
 
 fn target(step: &Step, account: &Account) -> Target {

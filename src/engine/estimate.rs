@@ -1,5 +1,6 @@
 //! What a caller is told at the door: when a job will start and end, and what it will cost.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -108,27 +109,28 @@ impl Engine {
         (input, self.learned.output_tokens(asked.task))
     }
 
-    fn targets_of(&self, asked: &Asked<'_>) -> Vec<&Target> {
+    fn targets_of(&self, asked: &Asked<'_>) -> Vec<Arc<Target>> {
         let route = self.catalog.route(asked.route);
         let steps = route.map(|route| self.steps(route, asked.provider)).unwrap_or_default();
         steps.into_iter().filter_map(|step| self.catalog.target(step)).collect()
     }
 
     /// Jobs in other lines that go before it at the same limits: those of more urgent lanes.
-    fn goes_before(&self, asked: &Asked<'_>, targets: &[&Target]) -> u64 {
+    fn goes_before(&self, asked: &Asked<'_>, targets: &[Arc<Target>]) -> u64 {
         let is_ours = |pool: &Pool| targets.iter().any(|t| t.pools.iter().any(|p| p.id == pool.id));
         let shares = |route: &Route| {
             let targets = route.steps.iter().filter_map(|step| self.catalog.target(step));
-            targets.flat_map(|target| &target.pools).any(|pool| is_ours(pool))
+            targets.into_iter().any(|target| target.pools.iter().any(|pool| is_ours(pool)))
         };
         self.load.ready(|lane, route| {
             lane < asked.lane
-                && (route == asked.route || self.catalog.route(route).is_some_and(shares))
+                && (route == asked.route
+                    || self.catalog.route(route).is_some_and(|route| shares(route)))
         })
     }
 
     /// How long so many jobs need to leave through these steps together.
-    fn drain_seconds(&self, asked: &Asked<'_>, targets: &[&Target], jobs: u64) -> f64 {
+    fn drain_seconds(&self, asked: &Asked<'_>, targets: &[Arc<Target>], jobs: u64) -> f64 {
         if jobs == 0 {
             return 0.0;
         }

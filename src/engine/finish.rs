@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Engine;
 use super::cascade::Run;
+use super::work::Work;
 use crate::domain::completion::Completion;
 use crate::domain::job::{Callback, Job};
 use crate::domain::result::{JobError, JobResult, Status};
@@ -31,11 +32,17 @@ const RECORD_FOR: Duration = Duration::from_secs(600);
 impl Engine {
     /// Records an answer.
     pub(super) async fn finish_answered(&self, run: &Run, answer: Answer) {
+        let result = self.result_with(&run.work, answer);
+        self.record(run, result).await;
+    }
+
+    /// The result of work that was answered.
+    pub(super) fn result_with(&self, work: &Work, answer: Answer) -> JobResult {
         if answer.fell_back {
-            metrics::fell_back(&run.job.route);
+            metrics::fell_back(&work.route.name);
         }
         let text = match &answer.data {
-            Some(data) => run.task.text_of(data),
+            Some(data) => work.task.text_of(data),
             None => answer.completion.text.clone(),
         };
         let model = if answer.completion.model.is_empty() {
@@ -51,35 +58,41 @@ impl Engine {
             provider: Some(answer.step.provider),
             model: Some(model),
             fell_back: answer.fell_back,
-            ..self.receipt(run, Status::Succeeded)
+            ..self.receipt(work, Status::Succeeded)
         };
-        self.record(run, result.ended(Status::Succeeded, self.clock.now(), None)).await;
+        result.ended(Status::Succeeded, self.clock.now(), None)
     }
 
     /// Records that there is no answer.
     pub(super) async fn finish_without(&self, run: &Run, status: Status, error: JobError) {
-        let text = run.progress.best.clone();
-        let result = JobResult { text, ..self.receipt(run, status) };
-        self.record(run, result.ended(status, self.clock.now(), Some(error))).await;
+        let result = self.result_without(&run.work, status, error);
+        self.record(run, result).await;
+    }
+
+    /// The result of work that has no answer.
+    pub(super) fn result_without(&self, work: &Work, status: Status, error: JobError) -> JobResult {
+        let text = work.progress.best.clone();
+        let result = JobResult { text, ..self.receipt(work, status) };
+        result.ended(status, self.clock.now(), Some(error))
     }
 
     /// The result's part that tells what the job has been through.
-    fn receipt(&self, run: &Run, status: Status) -> JobResult {
-        let mut result = JobResult::open(&run.job, status);
-        let progress = &run.progress;
+    fn receipt(&self, work: &Work, status: Status) -> JobResult {
+        let mut result = JobResult::open(&work.job, status);
+        let progress = &work.progress;
         result.attempts.clone_from(&progress.attempts);
         result.usage = progress.usage;
         result.cost_usd = (!progress.unknown_cost).then_some(progress.cost_usd);
         result.timing.queued_ms = progress.queued_ms;
-        let total = crate::domain::result::millis_between(run.job.created_at, self.clock.now());
+        let total = crate::domain::result::millis_between(work.job.created_at, self.clock.now());
         result.timing.running_ms = progress.queued_ms.map(|queued| total.saturating_sub(queued));
         result
     }
 
     async fn record(&self, run: &Run, result: JobResult) {
-        let ending = self.ending(&run.job, &result).await;
+        let ending = self.ending(&run.work.job, &result).await;
         if self.settle_surely(&run.lease, Verdict::Finish(ending)).await == Some(Settled::Done) {
-            self.told(&run.job, &result);
+            self.told(&run.work.job, &result);
         }
     }
 
@@ -100,7 +113,7 @@ impl Engine {
         Ok(ended)
     }
 
-    fn told(&self, job: &Job, result: &JobResult) {
+    pub(super) fn told(&self, job: &Job, result: &JobResult) {
         let total = Duration::from_millis(result.timing.total_ms.unwrap_or_default());
         metrics::ended(&job.task, result.status.as_str(), job.lane.as_str(), total);
         tracing::info!(

@@ -412,7 +412,7 @@ fn check_input(task: &Task, input: &RawValue) -> Result<(), IntakeError> {
     let whole = |detail: String| vec![Violation { pointer: "#/input".to_owned(), detail }];
     let value: Value =
         serde_json::from_str(input.get()).map_err(|fault| invalid(whole(fault.to_string())))?;
-    let mut violations = task.input.violations(&value);
+    let mut violations = task.unfit(&value);
     for violation in &mut violations {
         // Pointers are told from the request's own root.
         let inside = violation.pointer.trim_start_matches('#').to_owned();

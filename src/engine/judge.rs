@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::cascade::Run;
+use super::work::Work;
 use crate::domain::completion::{Completion, Finish, Usage};
 use crate::domain::limits::Cost;
 use crate::domain::result::{Attempt, JobError, Outcome};
@@ -26,12 +26,12 @@ pub(super) enum Judged {
 }
 
 /// Judges an answer.
-pub(super) fn judge(run: &Run, answer: &Completion) -> Judged {
+pub(super) fn judge(work: &Work, answer: &Completion) -> Judged {
     if matches!(answer.finish, Finish::Refusal | Finish::ContentFilter) {
         let said = if answer.text.is_empty() { "no reason was given" } else { &answer.text };
         return Judged::Refused(format!("The model declined: {said}"));
     }
-    let schema = match &run.task.output {
+    let schema = match &work.task.output {
         Some(schema) if answer.tool_calls.is_empty() => schema,
         _ if answer.text.is_empty() && answer.tool_calls.is_empty() => {
             return Judged::Unfit("The answer is empty.".to_owned());
@@ -212,13 +212,13 @@ pub(super) fn rejected(error: &ProviderError) -> JobError {
 }
 
 /// No step of the route can serve the job.
-pub(super) fn no_step(run: &Run) -> JobError {
+pub(super) fn no_step(work: &Work) -> JobError {
     JobError {
         code: "no_step".to_owned(),
         message: format!(
             "No step of route `{}` can serve this job; the last: {}",
-            run.job.route,
-            run.last()
+            work.route.name,
+            work.last()
         ),
         retryable: false,
         hint: Some("Check the route's models and the job's `provider` object.".to_owned()),

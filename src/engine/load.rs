@@ -95,13 +95,16 @@ impl Load {
 impl Engine {
     /// Looks up how the limits stand.
     pub(super) async fn look_at_limits(&self) -> Result<(), LimiterError> {
-        let targets: Vec<&Target> = self.catalog.targets().collect();
+        let targets: Vec<Arc<Target>> = self.catalog.targets().cloned().collect();
         self.load.outlook.store(Arc::new(self.outlook_of(&targets).await?));
         Ok(())
     }
 
     /// How the limits of these steps stand now.
-    pub(super) async fn outlook_of(&self, targets: &[&Target]) -> Result<Outlook, LimiterError> {
+    pub(super) async fn outlook_of(
+        &self,
+        targets: &[Arc<Target>],
+    ) -> Result<Outlook, LimiterError> {
         let mut pools: Vec<Arc<Pool>> = targets.iter().flat_map(|t| t.pools.clone()).collect();
         pools.sort_by(|a, b| a.id.cmp(&b.id));
         pools.dedup_by(|a, b| a.id == b.id);

@@ -16,6 +16,8 @@ use crate::lifecycle::Lifecycle;
 use crate::limiter::SharedLimiter;
 use crate::queue::SharedQueue;
 
+mod attempt;
+mod breaker;
 mod cascade;
 pub mod catalog;
 mod chance;
@@ -27,14 +29,18 @@ mod held;
 pub mod intake;
 mod judge;
 mod learned;
+pub mod live;
 mod load;
+pub mod named;
 mod place;
 mod pump;
 pub mod settings;
+pub mod streamed;
 mod turn;
 mod upkeep;
 pub mod view;
 mod wait;
+mod work;
 
 use catalog::Catalog;
 use chance::Chance;

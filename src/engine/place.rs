@@ -1,10 +1,11 @@
 //! Where a job goes now: the first step of its route that has room, or back into its line.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
-use super::cascade::Run;
 use super::catalog::Target;
+use super::work::Work;
 use crate::domain::job::{ProviderChoice, SortBy};
 use crate::domain::limits::Cost;
 use crate::domain::result::JobError;
@@ -38,7 +39,7 @@ pub(super) struct Later {
 /// A turn at a step.
 pub(super) struct Departure {
     /// Whom to ask.
-    pub(super) target: Target,
+    pub(super) target: Arc<Target>,
     /// The turn taken.
     pub(super) ask: Ask,
     /// How long to wait before departing.
@@ -53,44 +54,41 @@ impl Engine {
     /// out.
     pub(super) async fn place(
         &self,
-        run: &Run,
+        work: &Work,
         tried: &[String],
         patience: Duration,
     ) -> Result<Placement, LimiterError> {
-        let Some(route) = self.catalog.route(&run.job.route) else {
-            return Ok(Placement::Nowhere);
-        };
+        let route = &work.route;
         let mut dear = None;
         let mut later: Option<Later> = None;
-        let any_step = tried.is_empty() && run.job.provider.is_none();
-        let steps = self.steps(route, run.job.provider.as_ref());
+        let any_step = tried.is_empty() && work.job.provider.is_none();
+        let steps = self.steps(route, work.job.provider.as_ref());
         let last = steps.len().saturating_sub(1);
         for (index, step) in steps.into_iter().enumerate() {
             let name = step.name();
-            if tried.contains(&name) || run.progress.unservable.contains(&name) {
+            if tried.contains(&name) || work.progress.unservable.contains(&name) {
                 continue;
             }
             let Some(target) = self.catalog.target(step) else {
                 continue;
             };
-            let cost = self.cost_at(&name, run);
+            let cost = self.cost_at(&name, work);
             // A call is refused only when it is sure to be too large.
-            let output = self.learned.least_output_tokens(&run.task.name);
+            let output = self.learned.least_output_tokens(&work.task.name);
             #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
-            let (input, output) = (run.input_tokens as f64, output as f64);
+            let (input, output) = (work.input_tokens as f64, output as f64);
             let sure = Cost { input: cost.input.min(input), output, ..cost };
             if target.too_small_for(&sure) {
                 continue;
             }
-            if let Some(error) = self.too_dear(run, step) {
+            if let Some(error) = self.too_dear(work, step) {
                 dear = Some(error);
                 continue;
             }
             // One that goes on to the next step keeps nobody back here.
             let comes_back = index == last || !patience.is_zero();
-            match self.turn(run, target, cost, comes_back).await? {
+            match self.turn(work, &target, cost, comes_back).await? {
                 (ask, Turn::Granted { wait, next }) => {
-                    let target = target.clone();
                     return Ok(Placement::Go(Box::new(Departure { target, ask, wait, next })));
                 }
                 (_, Turn::NotBefore { wait, by }) => {
@@ -110,17 +108,17 @@ impl Engine {
     }
 
     /// What a job's call is charged at a step, before it is known.
-    fn cost_at(&self, step: &str, run: &Run) -> Cost {
-        let input = self.learned.input_tokens(step, run.input_tokens);
-        Cost::call(input, run.output_tokens)
+    fn cost_at(&self, step: &str, work: &Work) -> Cost {
+        let input = self.learned.input_tokens(step, work.input_tokens);
+        Cost::call(input, work.output_tokens)
     }
 
     /// Whether a call at this step may cost more than the job allows. A price that is not known
     /// may be any.
-    fn too_dear(&self, run: &Run, step: &Step) -> Option<JobError> {
-        let most = run.job.max_cost_usd?;
-        let spent = run.progress.cost_usd;
-        let message = match self.price(step, run.input_tokens, run.output_tokens) {
+    fn too_dear(&self, work: &Work, step: &Step) -> Option<JobError> {
+        let most = work.job.max_cost_usd?;
+        let spent = work.progress.cost_usd;
+        let message = match self.price(step, work.input_tokens, work.output_tokens) {
             Some(next) if spent + next <= most => return None,
             Some(next) => format!(
                 "The next call may cost {next:.6} USD; {spent:.6} of at most {most} USD are spent."

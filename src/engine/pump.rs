@@ -8,11 +8,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::Engine;
-use super::cascade::{Progress, Run, turn_of, walk};
+use super::cascade::{Run, walk};
 use super::held::For;
 use super::place::{Departure, Later, Placement};
+use super::work::{Progress, Work, turn_of};
 use crate::domain::job::{Job, Lane, Line};
+use crate::domain::prompt::Prompt;
 use crate::domain::result::{JobError, Status};
+use crate::domain::route::Route;
+use crate::domain::task::Task;
 use crate::queue::{Item, Lease, QueueError, Verdict};
 use crate::telemetry::metrics;
 
@@ -223,7 +227,7 @@ async fn stand_aside(engine: Arc<Engine>, run: Run, mut later: Later) {
             () = engine.freed.notified(), if crowded => {}
             () = tokio::time::sleep(later.wait) => {}
         }
-        let Some(permit) = engine.permit(run.job.lane).await else {
+        let Some(permit) = engine.permit(run.work.job.lane).await else {
             break;
         };
         match engine.send_on(&run).await {
@@ -243,7 +247,7 @@ async fn stand_aside(engine: Arc<Engine>, run: Run, mut later: Later) {
 impl Engine {
     /// Leave to make one more call; `None` when draining. Some places are kept for calls that
     /// somebody waits for.
-    async fn permit(&self, lane: Lane) -> Option<Permit> {
+    pub(super) async fn permit(&self, lane: Lane) -> Option<Permit> {
         let urgent = lane == Lane::Interactive;
         let own = self.lanes.get(lane.index()).map(Arc::clone)?;
         let of_lane = tokio::select! {
@@ -262,19 +266,16 @@ impl Engine {
 
     /// Gets a job its turn, as far as its patience goes, or ends it when no step can serve it.
     async fn send_on(&self, run: &Run) -> Tried {
-        let age = (self.clock.now() - run.job.created_at).to_std().unwrap_or_default();
-        let patience = self
-            .catalog
-            .route(&run.job.route)
-            .map_or(Duration::ZERO, |route| route.patience(run.job.lane).saturating_sub(age));
-        let error = match self.place(run, &[], patience).await {
+        let age = (self.clock.now() - run.work.job.created_at).to_std().unwrap_or_default();
+        let patience = run.work.route.patience(run.work.job.lane).saturating_sub(age);
+        let error = match self.place(&run.work, &[], patience).await {
             Ok(Placement::Go(departure)) => return Tried::Go(departure),
             Ok(Placement::Later(later)) => return Tried::Later(later),
-            Ok(Placement::Nowhere) => super::judge::no_step(run),
+            Ok(Placement::Nowhere) => super::judge::no_step(&run.work),
             Ok(Placement::TooDear(error)) => error,
             Err(fault) => {
                 metrics::store_error("turn");
-                tracing::warn!(%fault, job.id = %run.job.id, "no turn could be asked for");
+                tracing::warn!(%fault, job.id = %run.work.job.id, "no turn could be asked for");
                 let wait = self.settings.cooldown.0.max(IN_HAND + Duration::from_millis(1));
                 return Tried::Later(Later { wait, for_all: false, crowded: false });
             }
@@ -299,22 +300,22 @@ impl Engine {
             job.deliver_by = job.deliver_by.filter(|by| *by > self.clock.now());
         }
         match self.prepare(&job) {
-            Ok((task, prompt)) => {
+            Ok(Prepared { task, route, prompt }) => {
                 let progress: Progress = lease
                     .progress
                     .and_then(|bytes| serde_json::from_slice(&bytes).ok())
                     .unwrap_or_default();
-                Some(Run {
+                let work = Work {
                     turn: turn_of(&job, &progress),
                     input_tokens: u64::from(prompt.estimated_input_tokens()),
                     output_tokens: self.learned.output_tokens(&task),
                     job,
-                    lease: token,
-                    lost,
                     task,
+                    route,
                     prompt,
                     progress,
-                })
+                };
+                Some(Run { work, lease: token, lost })
             }
             Err((status, error)) => {
                 if let Err(fault) = self.end(&job, status, error).await {
@@ -329,7 +330,7 @@ impl Engine {
     }
 
     /// The job's task and prompt, or why it ends here.
-    fn prepare(&self, job: &Job) -> Result<PreparedJob, (Status, JobError)> {
+    fn prepare(&self, job: &Job) -> Result<Prepared, (Status, JobError)> {
         if job.deliver_by.is_some_and(|by| by <= self.clock.now()) {
             return Err((Status::Expired, super::upkeep::expired()));
         }
@@ -341,10 +342,10 @@ impl Engine {
             let message = format!("The task `{}` is not in the settings any more.", job.task);
             return Err(failed("unknown_task", message, "Declare it again and replay the job."));
         };
-        if self.catalog.route(&job.route).is_none() {
+        let Some(route) = self.catalog.route(&job.route) else {
             let message = format!("The route `{}` is not in the settings any more.", job.route);
             return Err(failed("unknown_route", message, "Declare it again and replay the job."));
-        }
+        };
         let prompt = serde_json::from_str(job.input.get())
             .map_err(|fault| fault.to_string())
             .and_then(|input| task.prompt(&input))
@@ -352,8 +353,13 @@ impl Engine {
                 let message = format!("No prompt can be made of the input: {fault}");
                 failed("invalid_input", message, "Check the task's template against its input.")
             })?;
-        Ok((Arc::clone(task), prompt))
+        Ok(Prepared { task: Arc::clone(task), route: Arc::clone(route), prompt })
     }
 }
 
-type PreparedJob = (Arc<crate::domain::task::Task>, crate::domain::completion::Prompt);
+/// What a job needs to be run.
+struct Prepared {
+    task: Arc<Task>,
+    route: Arc<Route>,
+    prompt: Prompt,
+}

@@ -84,6 +84,24 @@ pub struct Settings {
     pub max_attempts: u32,
     /// How long an account whose key was refused is not asked again.
     pub disabled: Span,
+    /// Calls on an open connection: the dialects of OpenAI and Anthropic, and `/chat`.
+    pub live: LiveSettings,
+}
+
+/// `[engine.live]` in the settings.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LiveSettings {
+    /// The longest a call waits for its turn; then it is answered 429.
+    pub max_wait: Span,
+    /// The longest one attempt may take, unless a task says otherwise.
+    pub timeout: Span,
+}
+
+impl Default for LiveSettings {
+    fn default() -> Self {
+        Self { max_wait: Span::secs(30), timeout: Span::secs(300) }
+    }
 }
 
 impl Default for Settings {
@@ -99,6 +117,7 @@ impl Default for Settings {
             cooldown: Span::secs(2),
             max_attempts: 12,
             disabled: Span::secs(600),
+            live: LiveSettings::default(),
         }
     }
 }

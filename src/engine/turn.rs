@@ -1,10 +1,11 @@
 //! Turns: asking for one, and what becomes of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
-use super::cascade::Run;
 use super::catalog::Target;
+use super::work::Work;
 use crate::domain::limits::{Bucket, Cost, Learn, Pool};
 use crate::domain::told::Told;
 use crate::limiter::{Ask, End, FARTHEST, LimiterError, Turn};
@@ -21,21 +22,21 @@ impl Engine {
     /// Asks for a turn at this target. The answer's `ask` must be settled once it was granted.
     pub(super) async fn turn(
         &self,
-        run: &Run,
+        work: &Work,
         target: &Target,
         cost: Cost,
         comes_back: bool,
     ) -> Result<(Ask, Turn), LimiterError> {
         let ask = Ask {
-            id: run.turn.clone(),
+            id: work.turn.clone(),
             pools: target.pools.clone(),
             gates: target.gates.to_vec(),
             cost,
             horizon: HORIZON,
-            lane: run.job.lane,
+            lane: work.job.lane,
             shares: self.settings.lanes.shares(),
             comes_back,
-            term: run.task.timeout + FARTHEST + SLACK,
+            term: work.task.timeout + FARTHEST + SLACK,
         };
         let turn = self.limiter.take(&ask).await?;
         metrics::turn(matches!(turn, Turn::Granted { .. }));
@@ -106,5 +107,38 @@ impl Engine {
                 tracing::warn!(%fault, gate, "a gate could not be shut");
             }
         }
+    }
+}
+
+/// A turn that was taken. It is settled however the call ends, also when its caller hangs up.
+pub(super) struct Taken {
+    engine: Arc<Engine>,
+    ask: Option<Ask>,
+}
+
+impl Taken {
+    /// A turn that was taken for this ask.
+    pub(super) fn new(engine: &Arc<Engine>, ask: &Ask) -> Self {
+        Self { engine: Arc::clone(engine), ask: Some(ask.clone()) }
+    }
+
+    /// Settles in the background: nobody waits for it.
+    pub(super) fn settle(&mut self, target: &Arc<Target>, end: End) {
+        let Some(ask) = self.ask.take() else { return };
+        let (engine, target) = (Arc::clone(&self.engine), Arc::clone(target));
+        self.engine.lifecycle.spawn(async move {
+            engine.settle_turn(&ask, &end).await;
+            engine.heed(&target, &end.told).await;
+        });
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let Some(ask) = self.ask.take() else { return };
+        let engine = Arc::clone(&self.engine);
+        self.engine.lifecycle.spawn(async move {
+            engine.settle_turn(&ask, &End::default()).await;
+        });
     }
 }

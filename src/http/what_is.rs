@@ -100,7 +100,7 @@ pub(super) async fn tasks(
         description: task.description.clone(),
         lane: task.lane,
         routes: by_lane(|lane| task.route(lane).to_owned()),
-        input_schema: task.input.source().clone(),
+        input_schema: task.input.as_ref().map(|schema| schema.source().clone()).unwrap_or_default(),
         output_schema: task.output.as_ref().map(|schema| schema.source().clone()),
         max_output_tokens: task.max_output_tokens,
         timeout_ms: millis(task.timeout),

@@ -7,9 +7,11 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 
 use crate::clock::SharedClock;
-use crate::domain::completion::{Completion, Prompt};
+use crate::domain::completion::Completion;
+use crate::domain::prompt::Prompt;
 use crate::domain::told::Told;
 use settings::{AccountSettings, Vendor};
+use stream::Pieces;
 
 pub mod anthropic;
 pub mod duration;
@@ -23,6 +25,7 @@ mod hint;
 mod json;
 mod output;
 mod sampling;
+pub mod stream;
 mod told;
 mod tool_id;
 mod wire;
@@ -39,8 +42,28 @@ pub trait Provider: Send + Sync + 'static {
         timeout: Duration,
     ) -> Result<Completion, ProviderError>;
 
+    /// One call whose answer comes piece by piece. Resolves with the answer's first piece, within
+    /// `timeouts.first`; all of it comes within `timeouts.total`. Dropping it cancels the call.
+    async fn stream(
+        &self,
+        model: &str,
+        prompt: &Prompt,
+        timeouts: Timeouts,
+    ) -> Result<Pieces, ProviderError> {
+        self.complete(model, prompt, timeouts.total).await.map(stream::at_once)
+    }
+
     /// Whether the key is accepted, told without paying for an answer.
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError>;
+}
+
+/// How long a call may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until the first piece of the answer.
+    pub first: Duration,
+    /// Until its end.
+    pub total: Duration,
 }
 
 /// A provider many hold.
@@ -152,6 +175,8 @@ pub mod codes {
     pub const UNREACHABLE: &str = "unreachable";
     /// The answer cannot be read: HTML, half a JSON, nothing.
     pub const GARBLED: &str = "garbled";
+    /// The answer began and broke off.
+    pub const CUT: &str = "cut";
     /// The answer is larger than the cap.
     pub const TOO_LARGE: &str = "answer_too_large";
     /// The model's output did not validate at the provider (a tool call, forced JSON).

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::json::{list, text};
+use crate::domain::content::Content;
 
 /// What a strict mode bears.
 pub(super) struct Strict {
@@ -69,15 +70,20 @@ pub(super) fn is_object(schema: &Value) -> bool {
 }
 
 /// The instructions with the schema in words, for models that cannot be held to one.
-pub(super) fn instructed(system: Option<&str>, schema: &Value) -> String {
+pub(super) fn instructed(system: Option<Content>, schema: &Value) -> Content {
     let rule = format!(
         "Answer with one JSON document that fits the JSON Schema below, and with nothing else: \
          no explanation, no code fence.\n{schema}"
     );
     match system {
-        Some(system) => format!("{system}\n\n{rule}"),
-        None => rule,
+        Some(system) => system.and(rule.into()),
+        None => rule.into(),
     }
+}
+
+/// Instructions as one text, where no more than that is taken.
+pub(super) fn joined(system: &Content) -> String {
+    system.texts().collect::<Vec<_>>().join("\n\n")
 }
 
 #[derive(Default)]

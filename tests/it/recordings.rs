@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use spillway::clock::ManualClock;
-use spillway::domain::completion::{Completion, Message, Prompt, Role};
+use spillway::domain::completion::Completion;
 use spillway::domain::limits::Axis::{self, InputTokens, OutputTokens, Requests, Tokens};
+use spillway::domain::prompt::{Message, Prompt};
 use spillway::domain::told::Period::{self, Day, Minute};
 use spillway::provider::settings::Vendor;
 use spillway::provider::{ProviderError, connect};
@@ -96,12 +97,7 @@ async fn asked(name: &str) -> Result<Completion, ProviderError> {
     let clock = Arc::new(ManualClock::at(now));
     let key = Some("sk-test".into());
     let provider = connect(vendor(name), Some(&server.uri()), key, clock).unwrap();
-    let message = Message {
-        role: Role::User,
-        content: "Hi".to_owned(),
-        tool_calls: Vec::new(),
-        tool_call_id: None,
-    };
+    let message = Message::user("Hi");
     let prompt = Prompt { messages: vec![message], max_output_tokens: 100, ..Prompt::default() };
     provider.complete("a-model", &prompt, Duration::from_secs(20)).await
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use spillway::clock::SystemClock;
-use spillway::domain::completion::{Message, Prompt, Role};
 use spillway::domain::limits::Axis;
+use spillway::domain::prompt::{Message, Prompt};
 use spillway::domain::told::{Period, Told};
 use spillway::domain::units::{Rate, Span};
 use spillway::provider::scripted::model::Model;
@@ -134,12 +134,7 @@ async fn a_burst_beyond_the_limit_is_refused_as_openai_refuses() {
 }
 
 fn prompt(text: &str) -> Prompt {
-    let user = Message {
-        role: Role::User,
-        content: text.to_owned(),
-        tool_calls: Vec::new(),
-        tool_call_id: None,
-    };
+    let user = Message::user(text);
     Prompt { messages: vec![user], max_output_tokens: 300, ..Prompt::default() }
 }
 

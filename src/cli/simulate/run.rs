@@ -171,7 +171,7 @@ fn plain_tasks(plan: &mut Plan) -> Result<()> {
             system: None,
             template: Some(TEMPLATE.to_owned()),
             text: None,
-            input: input.map_err(|fault| anyhow::anyhow!("{fault}"))?,
+            input: Some(input.map_err(|fault| anyhow::anyhow!("{fault}"))?),
             output: None,
             max_output_tokens: task.max_output_tokens,
             temperature: task.temperature,
@@ -203,10 +203,10 @@ fn pools(engine: &SharedEngine) -> (Vec<Arc<Pool>>, BTreeMap<String, BTreeSet<us
     }
     let routes = engine.catalog().routes().map(|route| {
         let targets = route.steps.iter().filter_map(|step| engine.catalog().target(step));
-        let ids: Vec<&str> =
-            targets.flat_map(|target| &target.pools).map(|pool| pool.id.as_str()).collect();
+        let ids: Vec<String> =
+            targets.flat_map(|target| target.pools.clone()).map(|pool| pool.id.clone()).collect();
         let places = pools.iter().enumerate();
-        let places = places.filter(|(_, pool)| ids.contains(&pool.id.as_str()));
+        let places = places.filter(|(_, pool)| ids.contains(&pool.id));
         (route.name.clone(), places.map(|(place, _)| place).collect())
     });
     let routes = routes.collect();

@@ -13,7 +13,8 @@ use super::arrivals::Arrival;
 use super::meter::{Meter, Refusal};
 use crate::clock::SharedClock;
 use crate::config::Account;
-use crate::domain::completion::{Completion, Finish, Prompt, Usage};
+use crate::domain::completion::{Completion, Finish, Usage};
+use crate::domain::prompt::Prompt;
 use crate::provider::{ErrorClass, Provider, ProviderError, SharedProvider, codes};
 
 /// Makes the prompt of a simulated job: its row and tokens, then as many spaces as make the
@@ -202,7 +203,7 @@ impl Provider for Simulated {
             finish: Finish::Stop,
             usage: Some(usage),
             cost_usd: None,
-            told: Vec::new(),
+            ..Completion::default()
         })
     }
 
@@ -213,7 +214,8 @@ impl Provider for Simulated {
 
 /// Row and tokens, as [`TEMPLATE`] has written them.
 fn read(prompt: &Prompt) -> Option<(usize, u64, u64)> {
-    let mut words = prompt.messages.first()?.content.split_ascii_whitespace();
+    let text = prompt.messages.first()?.content.text();
+    let mut words = text.split_ascii_whitespace();
     let row = words.next()?.parse().ok()?;
     Some((row, words.next()?.parse().ok()?, words.next()?.parse().ok()?))
 }

@@ -102,7 +102,7 @@ impl Work<'_> {
             system: settings.system,
             template: settings.template,
             text: settings.text,
-            input,
+            input: Some(input),
             output,
             max_output_tokens: settings.max_output_tokens.unwrap_or(1_024),
             temperature: settings.temperature,

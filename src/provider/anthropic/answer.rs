@@ -22,8 +22,7 @@ pub(super) fn read(answer: &Value, model: &str) -> Option<Completion> {
         tool_calls,
         finish,
         usage: answer.get("usage").and_then(usage),
-        cost_usd: None,
-        told: Vec::new(),
+        ..Completion::default()
     })
 }
 

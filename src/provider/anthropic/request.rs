@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::domain::completion::{Message, Prompt, Role};
+use crate::domain::content::Content;
 use crate::domain::limits::glob;
-use crate::provider::output::{ANTHROPIC, instructed, strict_schema};
+use crate::domain::prompt::{Message, Prompt, Role};
+use crate::provider::output::{ANTHROPIC, instructed, joined, strict_schema};
 use crate::provider::sampling::takes_temperature;
 use crate::provider::tool_id::portable;
 
@@ -34,11 +35,11 @@ pub(super) fn body(model: &str, prompt: &Prompt) -> Value {
                 let format = json!({ "format": { "type": "json_schema", "schema": schema } });
                 body.insert("output_config".to_owned(), format);
             }
-            None => system = Some(instructed(system.as_deref(), schema)),
+            None => system = Some(instructed(system, schema)),
         }
     }
     if let Some(system) = system {
-        body.insert("system".to_owned(), system.into());
+        body.insert("system".to_owned(), joined(&system).into());
     }
     body.insert("messages".to_owned(), messages(&prompt.messages));
     if let Some(temperature) = prompt.temperature.filter(|_| takes_temperature(model)) {
@@ -56,11 +57,10 @@ pub(super) fn body(model: &str, prompt: &Prompt) -> Value {
 }
 
 /// Instructions stand beside the conversation, not in it.
-fn system(prompt: &Prompt) -> Option<String> {
+fn system(prompt: &Prompt) -> Option<Content> {
     let within = prompt.messages.iter().filter(|message| message.role == Role::System);
-    let parts: Vec<&str> =
-        prompt.system.as_deref().into_iter().chain(within.map(|m| m.content.as_str())).collect();
-    (!parts.is_empty()).then(|| parts.join("\n\n"))
+    let parts = prompt.system.iter().chain(within.map(|message| &message.content));
+    parts.cloned().reduce(Content::and)
 }
 
 /// Neighbours of one role become one message: the answers to parallel calls must stand together.
@@ -84,7 +84,7 @@ fn messages(messages: &[Message]) -> Value {
 }
 
 fn text(message: &Message) -> Vec<Value> {
-    let block = || json!({ "type": "text", "text": message.content });
+    let block = || json!({ "type": "text", "text": message.content.text() });
     (!message.content.is_empty()).then(block).into_iter().collect()
 }
 
@@ -102,5 +102,5 @@ fn assistant(message: &Message) -> Vec<Value> {
 
 fn tool_result(message: &Message) -> Value {
     let id = portable(message.tool_call_id.as_deref().unwrap_or_default());
-    json!({ "type": "tool_result", "tool_use_id": id, "content": message.content })
+    json!({ "type": "tool_result", "tool_use_id": id, "content": message.content.text() })
 }

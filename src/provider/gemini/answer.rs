@@ -17,7 +17,7 @@ pub(super) fn read(answer: &Value, model: &str) -> Option<Completion> {
         finish: Finish::ContentFilter,
         usage: answer.get("usageMetadata").and_then(usage),
         cost_usd: None,
-        told: Vec::new(),
+        ..Completion::default()
     };
     let Some(candidate) = answer.pointer("/candidates/0") else {
         return (!text(answer, "/promptFeedback/blockReason").is_empty()).then_some(empty);

@@ -2,9 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::domain::completion::{Message, Prompt, Role, ToolCall};
+use crate::domain::completion::ToolCall;
+use crate::domain::content::Content;
 use crate::domain::limits::glob;
-use crate::provider::output::instructed;
+use crate::domain::prompt::{Message, Prompt, Role};
+use crate::provider::output::{instructed, joined};
 use crate::provider::tool_id::signature;
 
 /// Models that know JSON but no schema in JSON Schema's own words.
@@ -34,11 +36,14 @@ pub(super) fn body(model: &str, prompt: &Prompt) -> Value {
         if json_mode && !any(&SCHEMALESS) {
             config.insert("responseJsonSchema".to_owned(), schema.clone());
         } else {
-            system = Some(instructed(system.as_deref(), schema));
+            system = Some(instructed(system, schema));
         }
     }
     if let Some(system) = system {
-        body.insert("systemInstruction".to_owned(), json!({ "parts": [{ "text": system }] }));
+        body.insert(
+            "systemInstruction".to_owned(),
+            json!({ "parts": [{ "text": joined(&system) }] }),
+        );
     }
     body.insert("contents".to_owned(), contents(&prompt.messages));
     if !prompt.tools.is_empty() {
@@ -57,11 +62,10 @@ pub(super) fn body(model: &str, prompt: &Prompt) -> Value {
 }
 
 /// Instructions stand beside the conversation, not in it.
-fn system(prompt: &Prompt) -> Option<String> {
+fn system(prompt: &Prompt) -> Option<Content> {
     let within = prompt.messages.iter().filter(|message| message.role == Role::System);
-    let parts: Vec<&str> =
-        prompt.system.as_deref().into_iter().chain(within.map(|m| m.content.as_str())).collect();
-    (!parts.is_empty()).then(|| parts.join("\n\n"))
+    let parts = prompt.system.iter().chain(within.map(|message| &message.content));
+    parts.cloned().reduce(Content::and)
 }
 
 /// Neighbours of one role become one turn: the answers to parallel calls must stand together.
@@ -86,7 +90,7 @@ fn contents(messages: &[Message]) -> Value {
 }
 
 fn text(message: &Message) -> Vec<Value> {
-    let part = || json!({ "text": message.content });
+    let part = || json!({ "text": message.content.text() });
     (!message.content.is_empty()).then(part).into_iter().collect()
 }
 
@@ -116,7 +120,8 @@ fn function_response(message: &Message, before: &[Message]) -> Value {
     let id = message.tool_call_id.as_deref().unwrap_or_default();
     let call = before.iter().rev().flat_map(|m| &m.tool_calls).find(|call| call.id == id);
     let name = call.map_or(id, |call| call.name.as_str());
-    let answer = serde_json::from_str::<Value>(&message.content).ok().filter(Value::is_object);
-    let response = answer.unwrap_or_else(|| json!({ "result": message.content }));
+    let answer =
+        serde_json::from_str::<Value>(&message.content.text()).ok().filter(Value::is_object);
+    let response = answer.unwrap_or_else(|| json!({ "result": message.content.text() }));
     json!({ "functionResponse": { "name": name, "response": response } })
 }

@@ -30,7 +30,7 @@ pub(super) fn read(answer: &Value, model: &str) -> Option<Completion> {
         finish,
         usage: answer.get("usage").and_then(usage),
         cost_usd: answer.pointer("/usage/cost").and_then(Value::as_f64),
-        told: Vec::new(),
+        ..Completion::default()
     })
 }
 

@@ -10,7 +10,8 @@ use super::settings::{AccountSettings, Vendor};
 use super::wire::{Auth, Reply, Wire, heard};
 use super::{Provider, ProviderError};
 use crate::clock::SharedClock;
-use crate::domain::completion::{Completion, Prompt};
+use crate::domain::completion::Completion;
+use crate::domain::prompt::Prompt;
 
 mod answer;
 mod errors;

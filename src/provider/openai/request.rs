@@ -3,9 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::Dialect;
-use crate::domain::completion::{Message, Prompt, Role};
+use crate::domain::content::Content;
 use crate::domain::limits::glob;
-use crate::provider::output::{OPENAI, instructed, is_object, strict_schema};
+use crate::domain::prompt::{Message, Prompt, Role};
+use crate::provider::output::{OPENAI, instructed, is_object, joined, strict_schema};
 use crate::provider::sampling::takes_temperature;
 use crate::provider::tool_id::portable;
 
@@ -38,16 +39,16 @@ pub(super) fn body(dialect: Dialect, model: &str, prompt: &Prompt) -> Value {
         response_format = match form(dialect, model, schema, !prompt.tools.is_empty()) {
             Form::Format(format) => Some(format),
             Form::AnyJson => {
-                system = Some(instructed(system.as_deref(), schema));
+                system = Some(instructed(system, schema));
                 Some(json!({ "type": "json_object" }))
             }
             Form::Words => {
-                system = Some(instructed(system.as_deref(), schema));
+                system = Some(instructed(system, schema));
                 None
             }
         };
     }
-    body.insert("messages".to_owned(), messages(system.as_deref(), &prompt.messages));
+    body.insert("messages".to_owned(), messages(system.as_ref(), &prompt.messages));
     // OpenAI's reasoning models refuse the old name; many others know only that.
     let cap = match dialect {
         Dialect::OpenAi | Dialect::Groq | Dialect::Cerebras => "max_completion_tokens",
@@ -95,21 +96,21 @@ fn format(schema: &Value, strict: bool) -> Value {
     })
 }
 
-fn messages(system: Option<&str>, messages: &[Message]) -> Value {
-    let system = system.map(|text| json!({ "role": "system", "content": text }));
+fn messages(system: Option<&Content>, messages: &[Message]) -> Value {
+    let system = system.map(|text| json!({ "role": "system", "content": joined(text) }));
     system.into_iter().chain(messages.iter().map(message)).collect()
 }
 
 fn message(message: &Message) -> Value {
     match message.role {
-        Role::System => json!({ "role": "system", "content": message.content }),
-        Role::User => json!({ "role": "user", "content": message.content }),
+        Role::System => json!({ "role": "system", "content": message.content.text() }),
+        Role::User => json!({ "role": "user", "content": message.content.text() }),
         Role::Tool => {
             let id = portable(message.tool_call_id.as_deref().unwrap_or_default());
-            json!({ "role": "tool", "tool_call_id": id, "content": message.content })
+            json!({ "role": "tool", "tool_call_id": id, "content": message.content.text() })
         }
         Role::Assistant if message.tool_calls.is_empty() => {
-            json!({ "role": "assistant", "content": message.content })
+            json!({ "role": "assistant", "content": message.content.text() })
         }
         Role::Assistant => {
             let calls = message.tool_calls.iter().map(|call| {
@@ -122,7 +123,7 @@ fn message(message: &Message) -> Value {
                         "function": { "name": call.name, "arguments": arguments } })
             });
             let calls: Value = calls.collect();
-            let content = Some(&message.content).filter(|text| !text.is_empty());
+            let content = Some(message.content.text()).filter(|text| !text.is_empty());
             json!({ "role": "assistant", "content": content, "tool_calls": calls })
         }
     }

@@ -1,9 +1,12 @@
 //! What the model says: derived from the prompt, the same every time.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use super::{chance, fit};
-use crate::domain::completion::{Finish, Prompt, Role, Usage};
+use crate::domain::completion::{Finish, Usage};
+use crate::domain::prompt::{Prompt, Role};
 use crate::domain::schema::Schema;
 
 /// An answer and what it used.
@@ -25,8 +28,8 @@ const TOKEN: usize = 4;
 pub(super) fn proper(prompt: &Prompt, said: Option<&String>) -> Answer {
     match (said, &prompt.output_schema) {
         (Some(said), _) => told(prompt, said.clone()),
-        (None, Some(schema)) => told(prompt, fit::document(schema, question(prompt)).to_string()),
-        (None, None) => told(prompt, summary(question(prompt))),
+        (None, Some(schema)) => told(prompt, fit::document(schema, &question(prompt)).to_string()),
+        (None, None) => told(prompt, summary(&question(prompt))),
     }
 }
 
@@ -45,7 +48,7 @@ pub(super) fn unfitting(prompt: &Prompt) -> Answer {
 
 /// Prose, whatever was asked for.
 pub(super) fn prose(prompt: &Prompt) -> Answer {
-    told(prompt, format!("Of course! {}", summary(question(prompt))))
+    told(prompt, format!("Of course! {}", summary(&question(prompt))))
 }
 
 /// The text, cut where the prompt's cap is reached.
@@ -67,9 +70,10 @@ fn told(prompt: &Prompt, mut text: String) -> Answer {
 }
 
 /// What the user said last.
-fn question(prompt: &Prompt) -> &str {
+fn question(prompt: &Prompt) -> Cow<'_, str> {
     let mut said = prompt.messages.iter().rev();
-    said.find(|message| message.role == Role::User).map_or("", |message| message.content.as_str())
+    said.find(|message| message.role == Role::User)
+        .map_or(Cow::Borrowed(""), |message| message.content.text())
 }
 
 /// A sentence of the question's own words.
@@ -83,12 +87,11 @@ fn summary(question: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::completion::Message;
+    use crate::domain::prompt::Message;
 
     fn asking(text: &str, cap: u32, schema: Option<Value>) -> Prompt {
         let content = text.to_owned();
-        let user =
-            Message { role: Role::User, content, tool_calls: Vec::new(), tool_call_id: None };
+        let user = Message::user(content);
         Prompt {
             messages: vec![user],
             max_output_tokens: cap,

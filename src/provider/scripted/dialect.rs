@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use super::answer::Answer;
 use super::fault::Fault;
 use super::refusal::Limited;
-use crate::domain::completion::{Finish, Message, Prompt, Role, Tool};
+use crate::domain::completion::Finish;
 use crate::domain::limits::Axis;
+use crate::domain::prompt::{Message, Prompt, Role, Tool};
 use crate::domain::told::{Period, Told};
 
 /// What is asked when a request does not say how long the answer may be.
@@ -87,15 +88,15 @@ pub(super) fn read(body: &[u8]) -> Result<(String, Prompt), String> {
 
 fn tool(ChatTool { function }: ChatTool) -> Tool {
     let Function { name, description, parameters } = function;
-    Tool { name, description, parameters }
+    Tool { name, description, parameters, strict: None }
 }
 
 fn add(prompt: &mut Prompt, message: ChatMessage) -> Result<(), String> {
     let content = text_of(&message.content);
     let role = match message.role.as_str() {
         "system" | "developer" => {
-            let before = prompt.system.take().map(|system| format!("{system}\n\n"));
-            prompt.system = Some(before.unwrap_or_default() + &content);
+            let before = prompt.system.take().unwrap_or_default();
+            prompt.system = Some(before.and(content.into()));
             return Ok(());
         }
         "user" => Role::User,
@@ -104,7 +105,7 @@ fn add(prompt: &mut Prompt, message: ChatMessage) -> Result<(), String> {
         other => return Err(format!("Invalid value: '{other}' is not a role.")),
     };
     let tool_call_id = message.tool_call_id;
-    prompt.messages.push(Message { role, content, tool_calls: Vec::new(), tool_call_id });
+    prompt.messages.push(Message { tool_call_id, ..Message::new(role, content) });
     Ok(())
 }
 
@@ -234,8 +235,8 @@ mod tests {
             "seed": 1,
         });
         let (model, prompt) = read(body.to_string().as_bytes()).unwrap();
-        assert_eq!((model.as_str(), prompt.system.as_deref()), ("m", Some("Be short.")));
-        assert_eq!(prompt.messages.first().map(|m| m.content.as_str()), Some("Hi"));
+        assert_eq!((model.as_str(), prompt.system), ("m", Some("Be short.".into())));
+        assert_eq!(prompt.messages.first().map(|m| m.content.clone()), Some("Hi".into()));
         assert_eq!(prompt.max_output_tokens, 7);
         assert_eq!(prompt.output_schema, Some(json!({ "type": "object" })));
         for bad in ["", "{}", r#"{"model":"m","messages":[]}"#] {

@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::chance;
-use crate::domain::completion::Prompt;
+use crate::domain::content::Content;
+use crate::domain::prompt::Prompt;
 use crate::domain::units::Span;
 
 /// How a call goes wrong.
@@ -179,8 +180,8 @@ impl Directives {
     /// The directives in a prompt that are meant for this model. The first of a kind counts.
     pub(super) fn read(prompt: &Prompt, model: &str) -> Self {
         let mut found = Self::default();
-        let texts = prompt.messages.iter().map(|message| message.content.as_str());
-        for text in texts.chain(prompt.system.as_deref()) {
+        let texts = prompt.messages.iter().flat_map(|message| message.content.texts());
+        for text in texts.chain(prompt.system.iter().flat_map(Content::texts)) {
             for rest in text.split(MARK).skip(1) {
                 found.add(rest, model);
             }
@@ -219,12 +220,11 @@ fn split_at_first(text: &str, ends: impl Fn(char) -> bool) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::completion::{Message, Role};
+    use crate::domain::prompt::Message;
 
     fn read(text: &str) -> Directives {
         let content = text.to_owned();
-        let user =
-            Message { role: Role::User, content, tool_calls: Vec::new(), tool_call_id: None };
+        let user = Message::user(content);
         let prompt = Prompt { messages: vec![user], ..Prompt::default() };
         Directives::read(&prompt, "small")
     }

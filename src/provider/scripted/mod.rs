@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use super::told::joined;
 use super::{ErrorClass, Provider, ProviderError, codes};
 use crate::clock::SharedClock;
-use crate::domain::completion::{Completion, Prompt};
+use crate::domain::completion::Completion;
+use crate::domain::prompt::Prompt;
 use crate::domain::told::Told;
 use crate::domain::units::{Growth, Rate, Span};
 
@@ -178,6 +179,7 @@ fn end(call: &Call, model: &str) -> Result<Completion, ProviderError> {
             usage: Some(answer.usage),
             cost_usd: None,
             told: call.told().to_vec(),
+            ..Completion::default()
         }),
         Outcome::Fault(fault) => {
             Err(ProviderError { told: call.told().to_vec(), ..error_of(*fault) })
@@ -223,12 +225,11 @@ fn error_of(fault: Fault) -> ProviderError {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
-    use crate::domain::completion::{Message, Role};
+    use crate::domain::prompt::Message;
 
     fn asking(text: &str) -> Prompt {
         let content = text.to_owned();
-        let user =
-            Message { role: Role::User, content, tool_calls: Vec::new(), tool_call_id: None };
+        let user = Message::user(content);
         Prompt { messages: vec![user], max_output_tokens: 100, ..Prompt::default() }
     }
 

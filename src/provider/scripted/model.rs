@@ -13,8 +13,8 @@ use super::refusal::{Limited, Short};
 use super::stats::Stats;
 use super::{Settings, chance};
 use crate::clock::SharedClock;
-use crate::domain::completion::Prompt;
 use crate::domain::limits::Axis;
+use crate::domain::prompt::Prompt;
 use crate::domain::told::{Period, Told};
 
 /// How long a call that hangs is held when nobody gives up on it.
@@ -302,15 +302,14 @@ fn told_wait(micros: f64) -> Duration {
 mod tests {
     use super::*;
     use crate::clock::ManualClock;
-    use crate::domain::completion::{Message, Role};
+    use crate::domain::prompt::Message;
     use crate::domain::units::{Rate, Span};
     use chrono::DateTime;
     use proptest::prelude::*;
 
     fn prompt(bytes: usize) -> Prompt {
         let content = "a".repeat(bytes);
-        let user =
-            Message { role: Role::User, content, tool_calls: Vec::new(), tool_call_id: None };
+        let user = Message::user(content);
         Prompt { messages: vec![user], max_output_tokens: 100, ..Prompt::default() }
     }
 

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use spillway::config::builtin::SCHEMAS;
 use spillway::config::load;
-use spillway::domain::completion::Prompt;
 use spillway::domain::job::Lane;
+use spillway::domain::prompt::Prompt;
 use spillway::domain::task::Task;
 use tempfile::TempDir;
 
@@ -33,7 +33,7 @@ fn built_in() -> Vec<(String, std::sync::Arc<Task>)> {
 }
 
 fn message(prompt: &Prompt) -> String {
-    prompt.messages.iter().map(|message| message.content.clone()).collect()
+    prompt.messages.iter().map(|message| message.content.text().into_owned()).collect()
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn every_built_in_task_takes_text_and_an_object_and_makes_a_prompt_of_them() {
     for (name, task) in tasks {
         let Example { input: object, says, .. } = &examples[&name];
         for input in [json!("Just «text» & <signs>"), object.clone()] {
-            assert_eq!(task.input.violations(&input), [], "{name}");
+            assert_eq!(task.unfit(&input), [], "{name}");
         }
         let alone = message(&task.prompt(&json!("Just «text» & <signs>")).unwrap());
         assert!(alone.contains("Just «text» & <signs>"), "{name}: {alone}");
@@ -55,7 +55,7 @@ fn every_built_in_task_takes_text_and_an_object_and_makes_a_prompt_of_them() {
         assert!(prompt.max_output_tokens > 0 && !task.description.is_empty());
         assert!((30..=180).contains(&task.timeout.as_secs()), "{name}");
         if task.output.is_some() {
-            assert!(prompt.system.unwrap().contains("JSON"), "{name}");
+            assert!(prompt.system.unwrap().text().contains("JSON"), "{name}");
         }
     }
 }
@@ -64,7 +64,7 @@ fn every_built_in_task_takes_text_and_an_object_and_makes_a_prompt_of_them() {
 fn an_empty_text_or_an_object_without_what_is_needed_is_refused() {
     for (name, task) in built_in() {
         for input in [json!(""), json!({}), json!([]), json!(7), json!({ "text": "" })] {
-            assert_ne!(task.input.violations(&input), [], "{name} {input}");
+            assert_ne!(task.unfit(&input), [], "{name} {input}");
         }
     }
 }
@@ -72,9 +72,9 @@ fn an_empty_text_or_an_object_without_what_is_needed_is_refused() {
 #[test]
 fn fields_a_task_does_not_know_are_let_through_and_known_ones_have_types() {
     let tasks = read(SOUND).unwrap().plan.tasks;
-    let tag = &tasks["tag"].input;
-    assert_eq!(tag.violations(&json!({ "text": "a", "row": 7 })), []);
-    assert_ne!(tag.violations(&json!({ "text": "a", "max_tags": "many" })), []);
+    let tag = &tasks["tag"];
+    assert_eq!(tag.unfit(&json!({ "text": "a", "row": 7 })), []);
+    assert_ne!(tag.unfit(&json!({ "text": "a", "max_tags": "many" })), []);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn overriding_a_built_in_task_changes_only_what_is_given() {
     assert_eq!(changed.template, plain.template);
     assert_eq!(changed.text, plain.text);
     assert_eq!(changed.max_output_tokens, plain.max_output_tokens);
-    assert_eq!(changed.input.source(), plain.input.source());
+    assert_eq!(changed.input.as_ref().unwrap().source(), plain.input.as_ref().unwrap().source());
     assert_eq!(changed.output.as_ref().unwrap().source(), plain.output.as_ref().unwrap().source());
 }
 
@@ -160,7 +160,7 @@ fn a_task_of_ones_own_needs_no_more_than_a_route() {
     assert_eq!(message(&shout.prompt(&json!({ "text": "you" })).unwrap()), "you");
     assert_eq!(shout.lane, Lane::Standard);
     assert!(shout.output.is_none());
-    assert_ne!(shout.input.violations(&json!({ "words": "x" })), []);
+    assert_ne!(shout.unfit(&json!({ "words": "x" })), []);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spillway::clock::ManualClock;
-use spillway::domain::completion::{Message, Prompt, Role};
+use spillway::domain::prompt::{Message, Prompt, Role};
 use spillway::provider::settings::Vendor;
 use spillway::provider::{SharedProvider, connect};
 
@@ -25,7 +25,7 @@ fn provider(vendor: Vendor, base_url: &str) -> SharedProvider {
 }
 
 fn message(role: Role, content: &str) -> Message {
-    Message { role, content: content.to_owned(), tool_calls: Vec::new(), tool_call_id: None }
+    Message::new(role, content)
 }
 
 fn question() -> Prompt {

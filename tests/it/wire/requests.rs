@@ -1,7 +1,8 @@
 //! What each dialect sends.
 
 use serde_json::{Value, json};
-use spillway::domain::completion::{Prompt, Role, Tool, ToolCall};
+use spillway::domain::completion::ToolCall;
+use spillway::domain::prompt::{Prompt, Role, Tool};
 use spillway::provider::settings::Vendor;
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
@@ -31,16 +32,17 @@ fn conversation(call_id: &str) -> Prompt {
     let mut told = message(Role::Tool, "42");
     told.tool_call_id = Some(call_id.to_owned());
     Prompt {
-        system: Some("Be brief.".to_owned()),
+        system: Some("Be brief.".into()),
         messages: vec![message(Role::User, "What?"), asked, told],
         tools: vec![Tool {
             name: "lookup".to_owned(),
             description: "Looks up.".to_owned(),
             parameters: parameters(),
+            strict: None,
         }],
         max_output_tokens: 200,
         temperature: Some(0.5),
-        output_schema: None,
+        ..Prompt::default()
     }
 }
 
@@ -51,12 +53,12 @@ fn parameters() -> Value {
 /// A question whose answer has a schema.
 fn asked_for_tags() -> Prompt {
     Prompt {
-        system: Some("Tag it.".to_owned()),
+        system: Some("Tag it.".into()),
         messages: vec![message(Role::User, "An invoice.")],
-        tools: Vec::new(),
         max_output_tokens: 50,
         temperature: Some(0.0),
         output_schema: Some(tags()),
+        ..Prompt::default()
     }
 }
 
@@ -270,7 +272,7 @@ async fn where_there_is_no_knob_the_schema_stands_in_the_instructions() {
     ] {
         let body = body(vendor, model, &prompt).await;
         let told = body.pointer(system).and_then(Value::as_str).unwrap();
-        assert!(told.starts_with(prompt.system.as_deref().unwrap()), "{vendor:?}: {told}");
+        assert!(told.starts_with(&*prompt.system.as_ref().unwrap().text()), "{vendor:?}: {told}");
         assert!(told.ends_with(&tags().to_string()), "{vendor:?}: {told}");
         assert_eq!(body.pointer(knob), None, "{vendor:?}");
     }

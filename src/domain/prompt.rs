@@ -1,0 +1,180 @@
+//! What goes to a model, in one shape for every provider.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+use super::completion::ToolCall;
+use super::content::Content;
+
+/// One message of a conversation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said.
+    #[serde(default)]
+    pub content: Content,
+    /// Tools the assistant asked for in this message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+    /// For a tool's answer: the call it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+    /// For a tool's answer: the tool failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_error: bool,
+}
+
+impl Message {
+    /// Somebody says something.
+    pub fn new(role: Role, content: impl Into<Content>) -> Self {
+        Self {
+            role,
+            content: content.into(),
+            tool_calls: Vec::new(),
+            tool_call_id: None,
+            is_error: false,
+        }
+    }
+
+    /// The person or workflow says something.
+    pub fn user(content: impl Into<Content>) -> Self {
+        Self::new(Role::User, content)
+    }
+}
+
+/// Who speaks in a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Instructions.
+    System,
+    /// The person or workflow.
+    User,
+    /// The model.
+    Assistant,
+    /// A tool's answer.
+    Tool,
+}
+
+/// A tool the model may ask for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tool {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    #[serde(default)]
+    pub description: String,
+    /// JSON Schema of its arguments.
+    pub parameters: Value,
+    /// Whether the arguments must fit the schema exactly, where the provider can see to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strict: Option<bool>,
+}
+
+/// Whether and which tools the model must ask for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolChoice {
+    /// As it likes.
+    Auto,
+    /// None.
+    None,
+    /// At least one.
+    Required,
+    /// This one.
+    Tool(String),
+}
+
+/// How much to think.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effort {
+    /// Not at all, where the model can do without.
+    None,
+    /// As little as possible.
+    Minimal,
+    /// A little.
+    Low,
+    /// As usual.
+    Medium,
+    /// Much.
+    High,
+}
+
+/// A language that callers speak to us and we to providers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// OpenAI's chat completions.
+    OpenAi,
+    /// Anthropic's Messages.
+    Anthropic,
+}
+
+/// A caller's own request. A provider that speaks the same language gets it as it came, with only
+/// the model replaced, so that nothing we do not know is lost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Native {
+    /// The language.
+    pub dialect: Dialect,
+    /// The request.
+    pub body: Map<String, Value>,
+    /// Headers that go along, such as `anthropic-beta`; names in small letters.
+    pub headers: Vec<(String, String)>,
+}
+
+/// A prompt, ready for any provider.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Prompt {
+    /// Instructions.
+    pub system: Option<Content>,
+    /// The conversation; at least one message.
+    pub messages: Vec<Message>,
+    /// Tools the model may ask for.
+    pub tools: Vec<Tool>,
+    /// Whether and which of them it must ask for; `None` leaves it to the provider.
+    pub tool_choice: Option<ToolChoice>,
+    /// Whether it may ask for several at once; `None` leaves it to the provider.
+    pub parallel_tool_calls: Option<bool>,
+    /// The most tokens the answer may have.
+    pub max_output_tokens: u32,
+    /// How freely to choose; `None` leaves it to the model.
+    pub temperature: Option<f64>,
+    /// From how much of the likelihood to choose; `None` leaves it to the model.
+    pub top_p: Option<f64>,
+    /// Texts that end the answer.
+    pub stop: Vec<String>,
+    /// How much to think; `None` leaves it to the model.
+    pub effort: Option<Effort>,
+    /// The answer must be JSON, whatever its shape.
+    pub json: bool,
+    /// JSON Schema the answer must fit.
+    pub output_schema: Option<Value>,
+    /// Names what several prompts have in common, so that a provider's cache finds it.
+    pub cache_key: Option<String>,
+    /// The caller's own request in a provider's language. Whoever speaks that language sends this
+    /// instead of all of the above.
+    pub native: Option<Arc<Native>>,
+}
+
+impl Prompt {
+    /// A careful guess of the prompt's tokens: a token is about four bytes of English and fewer
+    /// of most other text. Settled afterwards by what the provider reports.
+    pub fn estimated_input_tokens(&self) -> u32 {
+        let text: usize = self.system.as_ref().map_or(0, Content::estimated_bytes)
+            + self.messages.iter().map(|m| m.content.estimated_bytes() + 16).sum::<usize>();
+        let schemas: usize = self
+            .tools
+            .iter()
+            .map(|tool| tool.parameters.to_string().len() + tool.description.len() + 32)
+            .sum::<usize>()
+            + self.output_schema.as_ref().map_or(0, |schema| schema.to_string().len());
+        u32::try_from((text + schemas).div_ceil(4).max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// The caller's own request, when it is in this language.
+    pub fn native_in(&self, dialect: Dialect) -> Option<&Native> {
+        self.native.as_deref().filter(|native| native.dialect == dialect)
+    }
+}

@@ -1,0 +1,286 @@
+//! Calls that somebody waits for on an open connection: the same steps, limits and judgement as a
+//! job, but nothing is stored.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use super::Engine;
+use super::attempt::Next;
+use super::finish::Answer;
+use super::judge::{backoff, end, no_step};
+use super::named::Named;
+use super::place::{Departure, Placement};
+use super::streamed::Streamed;
+use super::turn::Taken;
+use super::work::{Progress, Work, turn_of};
+use crate::domain::completion::Completion;
+use crate::domain::job::{Job, Lane, ProviderChoice};
+use crate::domain::prompt::Prompt;
+use crate::domain::result::{JobError, JobResult, Status, millis_between};
+use crate::domain::schema::Violation;
+use crate::domain::task::Task;
+use crate::limiter::LimiterError;
+use crate::telemetry::metrics;
+
+/// What is called for.
+pub struct Call {
+    /// Who calls.
+    pub caller: String,
+    /// The model, route or task.
+    pub named: Named,
+    /// What is asked.
+    pub prompt: Prompt,
+    /// The longest to wait for a turn.
+    pub max_wait: Duration,
+    /// The caller's automation.
+    pub workflow: Option<String>,
+    /// The conversation it belongs to.
+    pub session: Option<String>,
+    /// Which steps of the route may be used.
+    pub provider: Option<ProviderChoice>,
+    /// The most all attempts together may cost.
+    pub max_cost_usd: Option<f64>,
+    /// The caller's own data.
+    pub metadata: Option<Box<RawValue>>,
+    /// W3C trace context of the request.
+    pub traceparent: Option<String>,
+}
+
+/// A whole answer.
+pub struct Done {
+    /// In our one shape, with the receipt.
+    pub result: JobResult,
+    /// As the provider gave it.
+    pub completion: Completion,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// The input does not fit the task's schema.
+    #[error("the input does not fit the task's schema")]
+    InvalidInput(Vec<Violation>),
+    /// No turn came in time.
+    #[error("no turn within {waited:?}")]
+    Busy {
+        /// How long was waited.
+        waited: Duration,
+        /// When there will be room.
+        retry_after: Duration,
+    },
+    /// The limiter's store is away, or the service is stopping.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The cascade has ended without an answer; the receipt says why.
+    #[error("{}", .0.error.as_ref().map_or("failed", |error| error.message.as_str()))]
+    Failed(Box<JobResult>),
+}
+
+impl From<LimiterError> for LiveError {
+    fn from(fault: LimiterError) -> Self {
+        metrics::store_error("turn");
+        tracing::warn!(%fault, "no turn could be asked for");
+        Self::Unavailable("The limits' store cannot be reached.".to_owned())
+    }
+}
+
+/// The shortest `Retry-After`.
+const SOONEST: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// The whole answer. Dropped, the call to the provider is cancelled.
+    pub async fn call(self: &Arc<Self>, call: Call) -> Result<Done, LiveError> {
+        let mut live = Live::new(self, call)?;
+        let _permit = live.permit().await?;
+        loop {
+            let departure = live.departure().await?;
+            match self.attempt_live(&mut live.work, &departure).await {
+                Next::End(answer) => return Ok(live.done(*answer)),
+                next => live.after(&departure, next)?,
+            }
+        }
+    }
+
+    /// The answer as a stream, once its first piece is there. Until then the cascade may go on to
+    /// another step; afterwards not.
+    pub async fn call_streamed(self: &Arc<Self>, call: Call) -> Result<Streamed, LiveError> {
+        let mut live = Live::new(self, call)?;
+        let permit = live.permit().await?;
+        loop {
+            let departure = live.departure().await?;
+            match self.attempt_streamed(&mut live.work, &departure).await {
+                Ok(begun) => return Ok(Streamed::new(live.engine, live.work, begun, permit)),
+                Err(next) => live.after(&departure, next)?,
+            }
+        }
+    }
+}
+
+/// A live call on its way.
+struct Live {
+    engine: Arc<Engine>,
+    work: Work,
+    begun: Instant,
+    max_wait: Duration,
+    tried: Vec<String>,
+}
+
+impl Live {
+    fn new(engine: &Arc<Engine>, call: Call) -> Result<Self, LiveError> {
+        let max_wait = call.max_wait;
+        let work = engine.live_work(call)?;
+        let (engine, begun) = (Arc::clone(engine), Instant::now());
+        Ok(Self { engine, work, begun, max_wait, tried: Vec::new() })
+    }
+
+    async fn permit(&self) -> Result<super::pump::Permit, LiveError> {
+        let permit = self.engine.permit(Lane::Interactive);
+        match tokio::time::timeout(self.max_wait, permit).await {
+            Ok(Some(permit)) => Ok(permit),
+            Ok(None) => Err(LiveError::Unavailable("The service is stopping.".to_owned())),
+            Err(_late) => Err(self.busy(SOONEST)),
+        }
+    }
+
+    /// A turn at some step, waited for as long as may be.
+    async fn departure(&mut self) -> Result<Departure, LiveError> {
+        loop {
+            let waited = self.begun.elapsed();
+            let patience = self.work.route.patience(Lane::Interactive).saturating_sub(waited);
+            let wait = match self.engine.place(&self.work, &self.tried, patience).await? {
+                Placement::Go(departure) => return Ok(*departure),
+                Placement::TooDear(error) => return Err(self.failed(error)),
+                Placement::Nowhere => self.round()?,
+                Placement::Later(later) => {
+                    let left = self.max_wait.saturating_sub(waited);
+                    if later.wait > left {
+                        return Err(self.busy(later.wait));
+                    }
+                    tokio::select! {
+                        () = self.engine.freed.notified(), if later.crowded => continue,
+                        () = tokio::time::sleep(later.wait) => continue,
+                    }
+                }
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Every step was tried: how long to wait for another round.
+    fn round(&mut self) -> Result<Duration, LiveError> {
+        let work = &self.work;
+        if self.tried.is_empty() || self.engine.is_hopeless(work) {
+            return Err(self.failed(no_step(work)));
+        }
+        let failures = work.progress.failures.saturating_add(work.progress.unreachable);
+        let chance = self.engine.chance.share();
+        let pause = backoff(self.engine.settings.cooldown.0, failures / 2, chance);
+        if self.begun.elapsed() + pause > self.max_wait {
+            return Err(self.failed(work.all_failed()));
+        }
+        self.tried.clear();
+        Ok(pause)
+    }
+
+    /// What an attempt without an answer leads to.
+    fn after(&mut self, departure: &Departure, next: Next) -> Result<(), LiveError> {
+        match next {
+            Next::Fail(error) => return Err(self.failed(error)),
+            Next::Expire => return Err(self.failed(self.work.all_failed())),
+            Next::End(_) | Next::Dropped | Next::Step => {}
+        }
+        self.work.next_turn();
+        self.tried.push(departure.target.step.name());
+        match self.work.given_up(self.engine.settings.max_attempts) {
+            Some(error) => Err(self.failed(error)),
+            None => Ok(()),
+        }
+    }
+
+    fn busy(&self, wait: Duration) -> LiveError {
+        LiveError::Busy { waited: self.max_wait, retry_after: wait.max(SOONEST) }
+    }
+
+    fn failed(&self, error: JobError) -> LiveError {
+        let result = self.engine.result_without(&self.work, Status::Failed, error);
+        self.engine.told(&self.work.job, &result);
+        LiveError::Failed(Box::new(result))
+    }
+
+    fn done(&self, answer: Answer) -> Done {
+        let completion = answer.completion.clone();
+        let result = self.engine.result_with(&self.work, answer);
+        self.engine.told(&self.work.job, &result);
+        Done { result, completion }
+    }
+}
+
+impl Engine {
+    /// One call to a provider whose caller may hang up, which cancels it.
+    async fn attempt_live(self: &Arc<Self>, work: &mut Work, departure: &Departure) -> Next {
+        let Departure { target, ask, wait, .. } = departure;
+        let mut taken = Taken::new(self, ask);
+        tokio::time::sleep(*wait).await;
+        let started = self.begin(work);
+        let (model, timeout) = (&target.step.model, work.task.timeout);
+        let answer = target.provider.complete(model, &work.prompt, timeout).await;
+        let took = Duration::from_millis(millis_between(started, self.clock.now()));
+        taken.settle(target, end(&answer, *wait, took));
+        match answer {
+            Ok(completion) => self.answered(work, target, completion, took),
+            Err(error) => self.failed(work, target, &error, (started, took)).await,
+        }
+    }
+
+    /// What a live call asks of the providers.
+    fn live_work(&self, call: Call) -> Result<Work, LiveError> {
+        let (task, route, prompt) = match call.named {
+            Named::Route(route) => (self.plain_task(&call.prompt), route, call.prompt),
+            Named::Task(task) => {
+                let route = self.catalog.route(task.route(Lane::Interactive)).cloned();
+                let missing = || LiveError::Unavailable("The task's route is gone.".to_owned());
+                let prompt = task.asked_live(call.prompt).map_err(LiveError::InvalidInput)?;
+                (task, route.ok_or_else(missing)?, prompt)
+            }
+        };
+        let now = self.clock.now();
+        let job = Job {
+            id: self.ids.job(now),
+            caller: call.caller,
+            task: task.name.clone(),
+            input: RawValue::NULL.to_owned(),
+            route: route.name.clone(),
+            lane: Lane::Interactive,
+            created_at: now,
+            workflow: call.workflow,
+            session: call.session,
+            callback: None,
+            deliver_by: None,
+            max_cost_usd: call.max_cost_usd,
+            provider: call.provider,
+            metadata: call.metadata,
+            group: None,
+            traceparent: call.traceparent,
+            share: None,
+        };
+        let progress = Progress::default();
+        Ok(Work {
+            turn: turn_of(&job, &progress),
+            input_tokens: u64::from(prompt.estimated_input_tokens()),
+            output_tokens: self.learned.output_tokens(&task),
+            job: Box::new(job),
+            task,
+            route,
+            prompt,
+            progress,
+        })
+    }
+
+    /// A call without a task of its own: whatever comes is the answer.
+    fn plain_task(&self, prompt: &Prompt) -> Arc<Task> {
+        Arc::new(Task::plain(prompt.max_output_tokens, self.settings.live.timeout.0))
+    }
+}

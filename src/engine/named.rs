@@ -1,0 +1,100 @@
+//! What a model's name in a live call stands for: a task, a route, or a model at whoever has it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::catalog::Catalog;
+use crate::domain::limits::glob;
+use crate::domain::route::{Route, Step};
+use crate::domain::task::Task;
+
+/// What a name stands for.
+#[derive(Clone, Debug)]
+pub enum Named {
+    /// `task:NAME`: the task's prompt, schema and route.
+    Task(Arc<Task>),
+    /// A route of the settings, or one made of everybody who has the model.
+    Route(Arc<Route>),
+}
+
+/// Whose models begin so.
+const FAMILIES: [(&str, &str); 8] = [
+    ("anthropic", "claude-*"),
+    ("openai", "gpt-*"),
+    ("openai", "chatgpt-*"),
+    ("openai", "o1*"),
+    ("openai", "o3*"),
+    ("openai", "o4*"),
+    ("gemini", "gemini-*"),
+    ("gemini", "gemma-*"),
+];
+
+impl Catalog {
+    /// What a name stands for; `None` when nobody has such a model.
+    pub fn named(&self, name: &str) -> Option<Named> {
+        if let Some(task) = name.strip_prefix("task:") {
+            return self.task(task).cloned().map(Named::Task);
+        }
+        if let Some(route) = self.route(name) {
+            return Some(Named::Route(Arc::clone(route)));
+        }
+        let steps = self.steps_of(name);
+        (!steps.is_empty()).then(|| Named::Route(Arc::new(route(name, steps))))
+    }
+
+    /// Everything a name may be: tasks, routes, and the models of the routes' steps.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.routes().map(|route| route.name.clone()).collect();
+        names.extend(self.tasks().map(|task| format!("task:{}", task.name)));
+        for step in self.routes().flat_map(|route| &route.steps) {
+            for name in [step.model.clone(), step.name()] {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        names
+    }
+
+    /// Who has a model: the account or provider named before the slash, else all whose steps name
+    /// the model, else all accounts of its vendor.
+    fn steps_of(&self, name: &str) -> Vec<Step> {
+        if let Some((first, model)) = name.split_once('/') {
+            let named = self.at(model, |account, vendor| account == first || vendor == first);
+            if !named.is_empty() {
+                return named;
+            }
+        }
+        let mut declared: Vec<Step> = Vec::new();
+        for step in self.routes().flat_map(|route| &route.steps) {
+            if step.model == name && !declared.contains(step) {
+                declared.push(step.clone());
+            }
+        }
+        if !declared.is_empty() {
+            return declared;
+        }
+        let family = FAMILIES.iter().find(|(_, pattern)| glob(pattern, name));
+        // OpenRouter's names are `vendor/model`.
+        let vendor = family.map(|(vendor, _)| *vendor);
+        let vendor = vendor.or_else(|| name.contains('/').then_some("openrouter"));
+        vendor.map(|vendor| self.at(name, |_, of| of == vendor)).unwrap_or_default()
+    }
+
+    fn at(&self, model: &str, wanted: impl Fn(&str, &str) -> bool) -> Vec<Step> {
+        let accounts = self.accounts().filter(|(name, account)| wanted(name, &account.vendor));
+        let step = |(name, account): (&str, &super::catalog::Account)| Step {
+            account: name.to_owned(),
+            provider: account.vendor.clone(),
+            model: model.to_owned(),
+        };
+        accounts.map(step).collect()
+    }
+}
+
+/// How long a live call holds out for a better account.
+const PATIENCE: Duration = Duration::ZERO;
+
+fn route(name: &str, steps: Vec<Step>) -> Route {
+    Route { name: name.to_owned(), steps, patience: [PATIENCE; 3] }
+}

@@ -1,0 +1,156 @@
+//! A live call's answer as it comes: passed on piece by piece, and accounted for at its end however
+//! it ends.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures::Stream;
+
+use super::Engine;
+use super::attempt::Next;
+use super::catalog::Target;
+use super::judge::end;
+use super::place::Departure;
+use super::pump::Permit;
+use super::turn::Taken;
+use super::work::Work;
+use crate::domain::completion::Completion;
+use crate::domain::id::JobId;
+use crate::domain::result::{Status, millis_between};
+use crate::provider::stream::{Assembly, Event, Piece, Pieces, checked};
+use crate::provider::{ProviderError, Timeouts};
+
+/// A stream whose first piece is there.
+pub(super) struct Begun {
+    pieces: Pieces,
+    taken: Taken,
+    waited: Duration,
+    target: Arc<Target>,
+    started: DateTime<Utc>,
+}
+
+impl Engine {
+    /// One call to a provider that answers piece by piece, up to the first piece.
+    pub(super) async fn attempt_streamed(
+        self: &Arc<Self>,
+        work: &mut Work,
+        departure: &Departure,
+    ) -> Result<Begun, Next> {
+        let Departure { target, ask, wait, .. } = departure;
+        let mut taken = Taken::new(self, ask);
+        tokio::time::sleep(*wait).await;
+        let started = self.begin(work);
+        let timeouts = Timeouts { first: work.task.timeout, total: work.task.timeout };
+        let answer = target.provider.stream(&target.step.model, &work.prompt, timeouts).await;
+        match answer {
+            Ok(pieces) => Ok(Begun {
+                pieces: checked(pieces),
+                taken,
+                waited: *wait,
+                target: Arc::clone(target),
+                started,
+            }),
+            Err(error) => {
+                let took = Duration::from_millis(millis_between(started, self.clock.now()));
+                let answer = Err(error);
+                taken.settle(target, end(&answer, *wait, took));
+                let Err(error) = answer else { return Err(Next::Dropped) };
+                Err(self.failed(work, target, &error, (started, took)).await)
+            }
+        }
+    }
+}
+
+/// An answer as it comes.
+pub struct Streamed {
+    engine: Arc<Engine>,
+    work: Work,
+    begun: Begun,
+    assembly: Option<Assembly>,
+    _permit: Permit,
+}
+
+impl Streamed {
+    pub(super) fn new(engine: Arc<Engine>, work: Work, begun: Begun, permit: Permit) -> Self {
+        Self { engine, work, begun, assembly: Some(Assembly::default()), _permit: permit }
+    }
+
+    /// Names the call.
+    pub fn id(&self) -> &JobId {
+        &self.work.job.id
+    }
+
+    /// The model that answers.
+    pub fn model(&self) -> &str {
+        &self.begun.target.step.model
+    }
+
+    /// Whose model it is.
+    pub fn provider(&self) -> &str {
+        &self.begun.target.step.provider
+    }
+
+    /// The end has come: the turn is settled, and the receipt told.
+    fn ended(&mut self, answer: Result<Completion, ProviderError>) {
+        let Begun { target, started, taken, waited, .. } = &mut self.begun;
+        let took = Duration::from_millis(millis_between(*started, self.engine.clock.now()));
+        taken.settle(target, end(&answer, *waited, took));
+        let (engine, target, started) = (Arc::clone(&self.engine), Arc::clone(target), *started);
+        match answer {
+            Ok(completion) => {
+                engine.account(&mut self.work, &target, &completion, took);
+                let answer = engine.answer(&self.work, &target.step, completion, None);
+                let result = engine.result_with(&self.work, answer);
+                engine.told(&self.work.job, &result);
+            }
+            Err(error) => {
+                let outcome = self.work.failed(&target, &error, took);
+                let failed = self.work.all_failed();
+                let result = engine.result_without(&self.work, Status::Failed, failed);
+                engine.told(&self.work.job, &result);
+                self.engine.lifecycle.spawn(async move {
+                    engine.cool(&target, &error, outcome, started).await;
+                });
+            }
+        }
+    }
+}
+
+impl Stream for Streamed {
+    type Item = Result<Piece, ProviderError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = self.begun.pieces.as_mut().poll_next(context);
+        match &polled {
+            Poll::Ready(Some(Ok(piece))) => {
+                if let Some(assembly) = &mut self.assembly {
+                    piece.events.iter().for_each(|event| assembly.add(event));
+                }
+                if piece.events.iter().any(|event| matches!(event, Event::End(_)))
+                    && let Some(assembly) = self.assembly.take()
+                {
+                    self.ended(Ok(assembly.completion()));
+                }
+            }
+            Poll::Ready(Some(Err(error))) => {
+                if self.assembly.take().is_some() {
+                    self.ended(Err(error.clone()));
+                }
+            }
+            Poll::Ready(None) | Poll::Pending => {}
+        }
+        polled
+    }
+}
+
+/// A caller that hangs up pays for what was sent: the charge stays as it was made.
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        if self.assembly.is_some() {
+            tracing::info!(job.id = %self.work.job.id, "the caller is gone, call cancelled");
+        }
+    }
+}

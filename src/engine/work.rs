@@ -1,0 +1,155 @@
+//! What a job or a live call asks of the providers, and what it has been through.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::catalog::Target;
+use super::judge::{attempt, outcome_of};
+use crate::domain::completion::Usage;
+use crate::domain::job::Job;
+use crate::domain::prompt::Prompt;
+use crate::domain::result::{Attempt, JobError, Outcome};
+use crate::domain::route::Route;
+use crate::domain::task::Task;
+use crate::provider::ProviderError;
+use crate::telemetry::metrics;
+
+/// What is asked of the providers. A live call has a job too, which is never stored.
+pub(super) struct Work {
+    pub(super) job: Box<Job>,
+    pub(super) task: Arc<Task>,
+    /// The route it walks now.
+    pub(super) route: Arc<Route>,
+    pub(super) prompt: Prompt,
+    /// Names the turn it asks for next.
+    pub(super) turn: String,
+    /// As estimated from the prompt's size.
+    pub(super) input_tokens: u64,
+    /// As the task's answers usually have.
+    pub(super) output_tokens: u64,
+    pub(super) progress: Progress,
+}
+
+/// What a job has been through. Kept with it when it goes back into its line.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Progress {
+    /// Every call so far.
+    pub(super) attempts: Vec<Attempt>,
+    /// What they used together.
+    pub(super) usage: Option<Usage>,
+    /// What they cost together, as far as known.
+    pub(super) cost_usd: f64,
+    /// Whether some call's cost is not known.
+    pub(super) unknown_cost: bool,
+    /// Failed calls that waiting does not excuse.
+    pub(super) failures: u32,
+    /// Calls for which there was no connection: a line that is down for a while is no reason to
+    /// give a job up.
+    #[serde(default)]
+    pub(super) unreachable: u32,
+    /// From accept to the first attempt.
+    pub(super) queued_ms: Option<u64>,
+    /// Steps that can never serve this job.
+    pub(super) unservable: Vec<String>,
+    /// The best answer so far that did not fit the schema.
+    pub(super) best: Option<String>,
+}
+
+/// Attempts kept on a receipt; rate-limited ones beyond this are dropped, the oldest first.
+const KEPT_ATTEMPTS: usize = 50;
+
+/// So many times more calls may find no connection before a job is given up: about an hour.
+const UNREACHABLE_MORE: u32 = 5;
+
+/// Names the turn a job asks for next. The same whoever asks for it and however often, so that a
+/// job waits at the limiter once.
+pub(super) fn turn_of(job: &Job, progress: &Progress) -> String {
+    format!("{}/{}", job.id, progress.attempts.len())
+}
+
+impl Work {
+    /// Names the turn asked for after one more attempt.
+    pub(super) fn next_turn(&mut self) {
+        self.turn = turn_of(&self.job, &self.progress);
+    }
+
+    /// Failed too often?
+    pub(super) fn given_up(&self, most: u32) -> Option<JobError> {
+        let progress = &self.progress;
+        let enough = progress.failures >= most
+            || progress.unreachable >= most.saturating_mul(UNREACHABLE_MORE);
+        enough.then(|| self.all_failed())
+    }
+
+    /// Nobody has answered.
+    pub(super) fn all_failed(&self) -> JobError {
+        JobError {
+            code: "providers_failed".to_owned(),
+            message: format!(
+                "All {} attempts failed; the last: {}",
+                self.progress.attempts.len(),
+                self.last()
+            ),
+            retryable: true,
+            hint: Some("Replay the job once the providers are well again.".to_owned()),
+        }
+    }
+
+    /// The last attempt in words.
+    pub(super) fn last(&self) -> String {
+        self.progress.attempts.last().map_or_else(
+            || "there was none".to_owned(),
+            |last| {
+                let said = last.message.as_deref().unwrap_or(last.outcome.as_str());
+                format!("{}/{} said: {said}", last.account, last.model)
+            },
+        )
+    }
+
+    /// Adds a call to the receipt.
+    pub(super) fn charge(&mut self, usage: Option<Usage>, cost_usd: Option<f64>) {
+        let progress = &mut self.progress;
+        if let Some(usage) = usage {
+            progress.usage = Some(progress.usage.unwrap_or_default().plus(usage));
+        }
+        match cost_usd {
+            Some(cost) => progress.cost_usd += cost,
+            None => progress.unknown_cost = true,
+        }
+    }
+
+    /// Puts a failed call on the receipt.
+    pub(super) fn failed(
+        &mut self,
+        target: &Target,
+        error: &ProviderError,
+        took: Duration,
+    ) -> Outcome {
+        let (step, outcome) = (&target.step, outcome_of(error));
+        metrics::attempted(&step.account, &step.model, outcome.as_str(), took);
+        tracing::info!(
+            job.id = %self.job.id, account = step.account, model = step.model,
+            outcome = outcome.as_str(), status = error.status, code = error.code,
+            duration_ms = took.as_millis(), "attempt failed: {}", error.message
+        );
+        self.note(Attempt {
+            retry_after_ms: error
+                .retry_after
+                .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            message: Some(error.message.clone()),
+            ..attempt(step, outcome, error.status, took)
+        });
+        outcome
+    }
+
+    pub(super) fn note(&mut self, attempt: Attempt) {
+        self.progress.attempts.push(attempt);
+        while self.progress.attempts.len() > KEPT_ATTEMPTS {
+            let limited = |attempt: &Attempt| attempt.outcome == Outcome::RateLimited;
+            let oldest = self.progress.attempts.iter().position(limited).unwrap_or(0);
+            self.progress.attempts.remove(oldest);
+        }
+    }
+}
