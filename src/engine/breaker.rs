@@ -8,7 +8,8 @@ use super::Engine;
 use super::catalog::Target;
 use super::judge::backoff;
 use crate::domain::result::Outcome;
-use crate::provider::ProviderError;
+use crate::provider::{ProviderError, codes};
+use crate::telemetry::metrics;
 
 /// The longest a hinted step is kept shut.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -45,16 +46,7 @@ impl Engine {
                     self.shut(&target.limit_gates(), hold, "the provider answered 429").await;
                 }
             }
-            Outcome::Unauthorized => {
-                tracing::error!(
-                    account = target.step.account,
-                    status = error.status,
-                    "account disabled: {}",
-                    error.message
-                );
-                let time = self.settings.disabled.0;
-                self.shut(&[target.account_gate()], time, "the provider refused the key").await;
-            }
+            Outcome::Unauthorized => self.disable(target, error).await,
             Outcome::Overloaded | Outcome::TimedOut | Outcome::Unreachable | Outcome::Garbled => {
                 let hinted = error.retry_after.map(|wait| wait.min(LONGEST_PAUSE));
                 let cooled = failed()
@@ -67,5 +59,29 @@ impl Engine {
             }
             Outcome::Answered | Outcome::InvalidOutput | Outcome::Rejected | Outcome::Refused => {}
         }
+    }
+    /// Takes out a key that is not accepted or cannot pay, or the one model it may not use: until
+    /// the provider said it may again, or for as long as the settings say.
+    async fn disable(&self, target: &Target, error: &ProviderError) {
+        let (step, code) = (&target.step, error.code);
+        let time = error.retry_after.unwrap_or(self.settings.disabled.0);
+        let (gate, reason) = match code {
+            codes::MODEL_FORBIDDEN => (target.step_gate(), "the key may not use this model"),
+            codes::INSUFFICIENT_QUOTA | codes::INSUFFICIENT_CREDITS => {
+                (target.account_gate(), "the account cannot pay")
+            }
+            _ => (target.account_gate(), "the provider refused the key"),
+        };
+        metrics::disabled(&step.account, code);
+        tracing::error!(
+            account = step.account,
+            model = step.model,
+            status = error.status,
+            code,
+            seconds = time.as_secs(),
+            "{reason}, so it is not asked for a while: {}",
+            error.message
+        );
+        self.shut(&[gate], time, reason).await;
     }
 }

@@ -10,15 +10,14 @@ pub(super) fn read(answer: &Value, model: &str) -> Option<Completion> {
     let blocks = answer.get("content")?.as_array()?;
     let of = |kind: &'static str| blocks.iter().filter(move |b| text(b, "/type") == kind);
     let tool_calls: Vec<ToolCall> = of("tool_use").map(tool_call).collect();
-    let finish = if tool_calls.is_empty() {
-        finish(text(answer, "/stop_reason"))
-    } else {
-        cut_or_called(text(answer, "/stop_reason"))
-    };
+    let reason = text(answer, "/stop_reason");
+    let in_a_call = blocks.last().is_some_and(|block| text(block, "/type") == "tool_use");
+    let (tool_calls, finish) = finished(reason, tool_calls, in_a_call);
     let model = Some(text(answer, "/model")).filter(|name| !name.is_empty()).unwrap_or(model);
     Some(Completion {
         model: model.to_owned(),
         text: of("text").map(|block| text(block, "/text")).collect(),
+        reasoning: of("thinking").map(|block| text(block, "/thinking")).collect(),
         tool_calls,
         finish,
         usage: answer.get("usage").and_then(usage),
@@ -34,11 +33,19 @@ fn tool_call(block: &Value) -> ToolCall {
     }
 }
 
-/// With tool calls present they are what counts, unless the answer ended in the middle of one.
-fn cut_or_called(reason: &str) -> Finish {
+/// Tool calls count before the word, unless the answer was declined or cut. One that was cut in the
+/// middle is no call: it is left out, so that nobody runs it.
+fn finished(reason: &str, mut calls: Vec<ToolCall>, in_a_call: bool) -> (Vec<ToolCall>, Finish) {
     match finish(reason) {
-        cut @ (Finish::Length | Finish::ContextFull | Finish::Refusal) => cut,
-        _ => Finish::ToolCalls,
+        cut @ (Finish::Length | Finish::ContextFull) => {
+            if in_a_call {
+                calls.pop();
+            }
+            (calls, cut)
+        }
+        Finish::Refusal => (calls, Finish::Refusal),
+        other if calls.is_empty() => (calls, other),
+        _ => (calls, Finish::ToolCalls),
     }
 }
 
@@ -59,11 +66,13 @@ fn usage(usage: &Value) -> Option<Usage> {
     let plain = count(usage, "/input_tokens")?;
     let cached = count(usage, "/cache_read_input_tokens").unwrap_or_default();
     let written = count(usage, "/cache_creation_input_tokens").unwrap_or_default();
+    let hour = count(usage, "/cache_creation/ephemeral_1h_input_tokens").unwrap_or_default();
     let output = count(usage, "/output_tokens").unwrap_or_default();
     Some(Usage {
         input_tokens: plain + cached + written,
         cached_input_tokens: cached,
         cache_write_tokens: written,
+        cache_write_1h_tokens: hour.min(written),
         output_tokens: output,
         reasoning_tokens: count(usage, "/output_tokens_details/thinking_tokens")
             .map(|thinking| thinking.min(output)),
@@ -100,6 +109,7 @@ mod tests {
         });
         let read_back = read(&answer, "m").unwrap();
         assert_eq!((read_back.text.as_str(), read_back.model.as_str()), ("ab", "m"));
+        assert_eq!(read_back.reasoning, "…");
         assert_eq!(read_back.usage.unwrap().reasoning_tokens, None);
         assert!(read(&json!({ "content": "text" }), "m").is_none());
         assert!(read(&json!([]), "m").is_none());
@@ -108,8 +118,26 @@ mod tests {
     #[test]
     fn a_tool_call_that_was_cut_is_not_a_tool_call() {
         let call = json!({ "type": "tool_use", "id": "t", "name": "n", "input": {} });
-        let answer = |reason: &str| json!({ "content": [call], "stop_reason": reason });
-        assert_eq!(read(&answer("end_turn"), "m").unwrap().finish, Finish::ToolCalls);
-        assert_eq!(read(&answer("max_tokens"), "m").unwrap().finish, Finish::Length);
+        let read = |content: Value, reason: &str| {
+            let answer = json!({ "content": content, "stop_reason": reason });
+            let read = read(&answer, "m").unwrap();
+            (read.finish, read.tool_calls.len())
+        };
+        assert_eq!(read(json!([call]), "end_turn"), (Finish::ToolCalls, 1));
+        assert_eq!(read(json!([call, call]), "max_tokens"), (Finish::Length, 1));
+        let said = json!({ "type": "text", "text": "and" });
+        assert_eq!(read(json!([call, said]), "max_tokens"), (Finish::Length, 1));
+        assert_eq!(read(json!([call]), "refusal"), (Finish::Refusal, 1));
+    }
+
+    #[test]
+    fn what_is_written_for_an_hour_is_told_apart() {
+        let told = usage(&json!({ "input_tokens": 10, "cache_read_input_tokens": 5,
+            "cache_creation_input_tokens": 100, "output_tokens": 1,
+            "cache_creation": { "ephemeral_5m_input_tokens": 40,
+                                "ephemeral_1h_input_tokens": 60 } }));
+        let told = told.unwrap();
+        assert_eq!((told.input_tokens, told.cached_input_tokens), (115, 5));
+        assert_eq!((told.cache_write_tokens, told.cache_write_1h_tokens), (100, 60));
     }
 }

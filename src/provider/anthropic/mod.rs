@@ -15,7 +15,9 @@ use crate::domain::prompt::Prompt;
 
 mod answer;
 mod errors;
+mod marks;
 mod request;
+mod thinking;
 
 /// An account at Anthropic, or at a server that speaks its Messages.
 pub struct Anthropic {
@@ -46,7 +48,7 @@ impl Provider for Anthropic {
         prompt: &Prompt,
         timeout: Duration,
     ) -> Result<Completion, ProviderError> {
-        let body = request::body(model, prompt);
+        let body = request::body(model, prompt)?;
         match self.wire.post("/messages", &body, timeout).await? {
             Reply::Answered(answer, told) => {
                 heard(answer::read(&answer, model), told, "the answer is no message")

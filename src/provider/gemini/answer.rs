@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::domain::completion::{Completion, Finish, ToolCall, Usage};
+use crate::domain::content::Image;
 use crate::provider::json::{count, list, text};
 use crate::provider::tool_id::with_signature;
 
@@ -12,11 +13,8 @@ pub(super) fn read(answer: &Value, model: &str) -> Option<Completion> {
         Some(text(answer, "/modelVersion")).filter(|name| !name.is_empty()).unwrap_or(model);
     let empty = Completion {
         model: model.to_owned(),
-        text: String::new(),
-        tool_calls: Vec::new(),
         finish: Finish::ContentFilter,
         usage: answer.get("usageMetadata").and_then(usage),
-        cost_usd: None,
         ..Completion::default()
     };
     let Some(candidate) = answer.pointer("/candidates/0") else {
@@ -24,17 +22,31 @@ pub(super) fn read(answer: &Value, model: &str) -> Option<Completion> {
     };
     // A blocked candidate has content without parts.
     let parts = list(candidate, "/content/parts");
-    let spoken = parts.iter().filter(|part| part.get("thought") != Some(&Value::Bool(true)));
+    let is_thought = |part: &&Value| part.get("thought") == Some(&Value::Bool(true));
+    let spoken = parts.iter().filter(|part| !is_thought(part));
+    let thought = parts.iter().filter(is_thought);
     let tool_calls = tool_calls(parts, text(answer, "/responseId"));
     let finish = match finish(text(candidate, "/finishReason")) {
         Finish::Stop | Finish::Unknown if !tool_calls.is_empty() => Finish::ToolCalls,
         finish => finish,
     };
     Some(Completion {
-        text: spoken.map(|part| text(part, "/text")).collect(),
+        text: spoken.clone().map(|part| text(part, "/text")).collect(),
+        reasoning: thought.map(|part| text(part, "/text")).collect(),
+        images: spoken.filter_map(image).collect(),
         tool_calls,
         finish,
         ..empty
+    })
+}
+
+/// An image the model made.
+fn image(part: &Value) -> Option<Image> {
+    let (kind, data) = (text(part, "/inlineData/mimeType"), text(part, "/inlineData/data"));
+    (kind.starts_with("image/") && !data.is_empty()).then(|| Image {
+        media_type: Some(kind.to_owned()),
+        data: Some(data.to_owned()),
+        url: None,
     })
 }
 
@@ -86,6 +98,7 @@ fn usage(usage: &Value) -> Option<Usage> {
     let prompt = count(usage, "/promptTokenCount")?;
     let input = prompt + count(usage, "/toolUsePromptTokenCount").unwrap_or_default();
     let thoughts = count(usage, "/thoughtsTokenCount");
+    // A thinking model that was cut may tell of no candidates at all.
     let spoken = count(usage, "/candidatesTokenCount").unwrap_or_default();
     Some(Usage {
         input_tokens: input,
@@ -93,6 +106,7 @@ fn usage(usage: &Value) -> Option<Usage> {
             .unwrap_or_default()
             .min(input),
         cache_write_tokens: 0,
+        cache_write_1h_tokens: 0,
         output_tokens: spoken + thoughts.unwrap_or_default(),
         reasoning_tokens: thoughts,
     })
@@ -118,13 +132,39 @@ mod tests {
             ("STOP", call.clone(), Finish::ToolCalls),
             ("MAX_TOKENS", json!([]), Finish::Length),
             ("MAX_TOKENS", call.clone(), Finish::Length),
+            ("SAFETY", json!([]), Finish::ContentFilter),
+            ("RECITATION", json!([]), Finish::ContentFilter),
+            ("BLOCKLIST", json!([]), Finish::ContentFilter),
+            ("PROHIBITED_CONTENT", json!([]), Finish::ContentFilter),
             ("SPII", json!([]), Finish::ContentFilter),
+            ("LANGUAGE", json!([]), Finish::ContentFilter),
+            ("IMAGE_SAFETY", json!([]), Finish::ContentFilter),
+            ("IMAGE_PROHIBITED_CONTENT", json!([]), Finish::ContentFilter),
+            ("IMAGE_RECITATION", json!([]), Finish::ContentFilter),
             ("MALFORMED_FUNCTION_CALL", json!([]), Finish::Error),
+            ("UNEXPECTED_TOOL_CALL", json!([]), Finish::Error),
+            ("TOO_MANY_TOOL_CALLS", json!([]), Finish::Error),
+            ("OTHER", json!([]), Finish::Error),
+            ("NO_IMAGE", json!([]), Finish::Error),
+            ("IMAGE_OTHER", json!([]), Finish::Error),
             ("SOMETHING_NEW", json!([]), Finish::Unknown),
             ("SOMETHING_NEW", call, Finish::ToolCalls),
         ] {
             assert_eq!(finished(reason, &parts), expected, "{reason}");
         }
+    }
+
+    #[test]
+    fn an_image_it_made_is_read() {
+        let made = json!({ "inlineData": { "mimeType": "image/png", "data": "QUJD" } });
+        let draft = json!({ "inlineData": { "mimeType": "image/png", "data": "X" },
+                            "thought": true });
+        let sound = json!({ "inlineData": { "mimeType": "audio/wav", "data": "X" } });
+        let answer = json!({ "candidates": [{ "finishReason": "STOP",
+            "content": { "parts": [{ "text": "Here." }, draft, made, sound] } }] });
+        let images = read(&answer, "m").unwrap().images;
+        let addresses: Vec<String> = images.iter().map(Image::address).collect();
+        assert_eq!(addresses, ["data:image/png;base64,QUJD"]);
     }
 
     #[test]
@@ -149,7 +189,7 @@ mod tests {
             ] } }],
         });
         let read_back = read(&answer, "m").unwrap();
-        assert_eq!(read_back.text, "ab");
+        assert_eq!((read_back.text.as_str(), read_back.reasoning.as_str()), ("ab", "hm"));
         let ids: Vec<&str> = read_back.tool_calls.iter().map(|call| call.id.as_str()).collect();
         assert_eq!(ids, ["r_0~S=", "own"]);
         assert_eq!(read_back.tool_calls[1].arguments, json!({}));

@@ -14,8 +14,10 @@ use crate::domain::completion::Completion;
 use crate::domain::prompt::Prompt;
 
 mod answer;
+mod day;
 mod errors;
 mod request;
+mod thinking;
 
 /// An account at Google AI for Developers.
 pub struct Gemini {
@@ -45,7 +47,7 @@ impl Provider for Gemini {
         timeout: Duration,
     ) -> Result<Completion, ProviderError> {
         let path = format!("/models/{model}:generateContent");
-        let body = request::body(model, prompt);
+        let body = request::body(model, prompt)?;
         match self.wire.post(&path, &body, timeout).await? {
             Reply::Answered(answer, told) => {
                 heard(answer::read(&answer, model), told, "the answer has no candidates")

@@ -1,8 +1,9 @@
 //! Chat completions read.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::domain::completion::{Completion, Finish, ToolCall, Usage};
+use crate::domain::content::Image;
 use crate::provider::json::{count, list, text};
 
 /// An error inside an answer with a good status, as OpenRouter sends it when generation had
@@ -18,7 +19,11 @@ pub(super) fn error(answer: &Value) -> Option<&Value> {
 pub(super) fn read(answer: &Value, model: &str) -> Option<Completion> {
     let choice = answer.pointer("/choices/0")?;
     let message = choice.get("message")?;
-    let calls: Vec<ToolCall> = list(message, "/tool_calls").iter().map(tool_call).collect();
+    let mut calls: Vec<ToolCall> = list(message, "/tool_calls").iter().map(tool_call).collect();
+    if let Some(old) = message.get("function_call").filter(|call| call.is_object()) {
+        // The form of old servers, which has no id.
+        calls.push(tool_call(&json!({ "id": "call_0", "function": old })));
+    }
     let refusal = text(message, "/refusal");
     let (tool_calls, finish) = finished(text(choice, "/finish_reason"), calls, refusal);
     let content = content(message);
@@ -26,6 +31,8 @@ pub(super) fn read(answer: &Value, model: &str) -> Option<Completion> {
     Some(Completion {
         model: model.to_owned(),
         text: if content.is_empty() { refusal.to_owned() } else { content },
+        reasoning: reasoning(message).to_owned(),
+        images: images(message),
         tool_calls,
         finish,
         usage: answer.get("usage").and_then(usage),
@@ -41,6 +48,21 @@ fn content(message: &Value) -> String {
         Some(Value::Array(parts)) => parts.iter().map(|part| text(part, "/text")).collect(),
         _ => String::new(),
     }
+}
+
+/// What was thought, as Groq, Cerebras, OpenRouter and Ollama name it, or as vLLM and llama.cpp do.
+pub(super) fn reasoning(message: &Value) -> &str {
+    match text(message, "/reasoning") {
+        "" => text(message, "/reasoning_content"),
+        reasoning => reasoning,
+    }
+}
+
+/// Images that the model made: OpenRouter's list, or parts of the content.
+pub(super) fn images(message: &Value) -> Vec<Image> {
+    let parts = list(message, "/images").iter().chain(list(message, "/content"));
+    let images = parts.map(|part| text(part, "/image_url/url")).filter(|url| !url.is_empty());
+    images.map(Image::at).collect()
 }
 
 fn tool_call(call: &Value) -> ToolCall {
@@ -93,6 +115,7 @@ fn usage(usage: &Value) -> Option<Usage> {
         input_tokens: input,
         cached_input_tokens: part("/prompt_tokens_details/cached_tokens"),
         cache_write_tokens: part("/prompt_tokens_details/cache_write_tokens"),
+        cache_write_1h_tokens: 0,
         output_tokens: output,
         reasoning_tokens: count(usage, "/completion_tokens_details/reasoning_tokens")
             .map(|reasoning| reasoning.min(output)),
@@ -102,7 +125,6 @@ fn usage(usage: &Value) -> Option<Usage> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn finish(reason: &Value, message: &Value) -> (Finish, usize) {
         let answer = json!({ "choices": [{ "message": message, "finish_reason": reason }] });
@@ -125,6 +147,8 @@ mod tests {
             (json!("stop"), Finish::Stop),
             (json!("length"), Finish::Length),
             (json!("content_filter"), Finish::ContentFilter),
+            (json!("tool_calls"), Finish::ToolCalls),
+            (json!("function_call"), Finish::ToolCalls),
             (json!("error"), Finish::Error),
             (json!("eos"), Finish::Unknown),
             (json!(null), Finish::Unknown),
@@ -152,7 +176,32 @@ mod tests {
     }
 
     #[test]
+    fn what_was_thought_and_made_is_read() {
+        for name in ["reasoning", "reasoning_content"] {
+            let answer = json!({ "choices": [{ "message": { name: "hm", "content": "a" } }] });
+            let read = read(&answer, "m").unwrap();
+            assert_eq!((read.reasoning.as_str(), read.text.as_str()), ("hm", "a"));
+        }
+        let made = json!({ "type": "image_url",
+                           "image_url": { "url": "data:image/png;base64,QUJD" } });
+        for message in [
+            json!({ "content": null, "images": [made] }),
+            json!({ "content": [{ "type": "text", "text": "" }, made] }),
+        ] {
+            let images = images(&message);
+            assert_eq!(images.first().unwrap().data.as_deref(), Some("QUJD"));
+        }
+        let old = json!({ "function_call": { "name": "f", "arguments": "{\"a\":1}" } });
+        assert_eq!(finish(&json!("function_call"), &old), (Finish::ToolCalls, 1));
+    }
+
+    #[test]
     fn usage_is_clamped_and_may_be_missing() {
+        let all = usage(&json!({ "prompt_tokens": 50, "completion_tokens": null,
+            "prompt_tokens_details": { "cached_tokens": 30, "cache_write_tokens": 15 } }));
+        let all = all.unwrap();
+        assert_eq!((all.cached_input_tokens, all.cache_write_tokens), (30, 15));
+        assert_eq!((all.output_tokens, all.reasoning_tokens), (0, None));
         let told = usage(&json!({ "prompt_tokens": 5, "completion_tokens": 10,
             "prompt_tokens_details": null,
             "completion_tokens_details": { "reasoning_tokens": 11 } }));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::header::HeaderMap;
+use tokio::time::Instant;
 
 use super::fault::Failure;
 use super::settings::{AccountSettings, Vendor};
@@ -14,7 +15,9 @@ use crate::domain::completion::Completion;
 use crate::domain::prompt::Prompt;
 
 mod answer;
+mod effort;
 mod errors;
+mod messages;
 mod openrouter;
 mod request;
 
@@ -63,6 +66,23 @@ impl OpenAi {
         Ok(Self { wire, dialect })
     }
 
+    async fn ask(
+        &self,
+        model: &str,
+        prompt: &Prompt,
+        timeout: Duration,
+    ) -> Result<Completion, ProviderError> {
+        let body = request::body(self.dialect, model, prompt)?;
+        let (answer, told) = match self.wire.post("/chat/completions", &body, timeout).await? {
+            Reply::Answered(answer, told) => (answer, told),
+            Reply::Refused(failure) => return Err(self.failed(*failure)),
+        };
+        if let Some(error) = answer::error(&answer) {
+            return Err(self.failed(self.wire.inside(error, told)));
+        }
+        heard(answer::read(&answer, model), told, "the answer is no chat completion")
+    }
+
     fn failed(&self, failure: Failure) -> ProviderError {
         let verdict = errors::judge(self.dialect, &failure);
         self.wire.failed(failure, verdict)
@@ -77,15 +97,22 @@ impl Provider for OpenAi {
         prompt: &Prompt,
         timeout: Duration,
     ) -> Result<Completion, ProviderError> {
-        let body = request::body(self.dialect, model, prompt);
-        let (answer, told) = match self.wire.post("/chat/completions", &body, timeout).await? {
-            Reply::Answered(answer, told) => (answer, told),
-            Reply::Refused(failure) => return Err(self.failed(*failure)),
-        };
-        if let Some(error) = answer::error(&answer) {
-            return Err(self.failed(self.wire.inside(error, told)));
+        let begun = Instant::now();
+        match self.ask(model, prompt, timeout).await {
+            Err(error) => match openrouter::affordable(&error, prompt) {
+                Some(less) => {
+                    tracing::warn!(
+                        asked = prompt.max_output_tokens,
+                        affordable = less.max_output_tokens,
+                        "OpenRouter's credits are nearly used up; asking for a shorter answer"
+                    );
+                    let left = timeout.saturating_sub(begun.elapsed());
+                    self.ask(model, &less, left).await
+                }
+                None => Err(error),
+            },
+            answer => answer,
         }
-        heard(answer::read(&answer, model), told, "the answer is no chat completion")
     }
 
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError> {
