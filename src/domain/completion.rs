@@ -56,6 +56,7 @@ pub struct Usage {
     pub cache_write_tokens: u64,
     /// Of these, the ones written to stay there for an hour, which costs more at Anthropic.
     #[serde(default)]
+    #[schemars(!default)]
     pub cache_write_1h_tokens: u64,
     /// Everything billed as output.
     pub output_tokens: u64,

@@ -85,6 +85,7 @@ pub struct JobResult {
     pub tool_calls: Vec<ToolCall>,
     /// Images the model made.
     #[serde(default)]
+    #[schemars(!default)]
     pub images: Vec<Image>,
     /// Who answered.
     pub provider: Option<String>,
