@@ -5,14 +5,22 @@ use serde_json::{Map, Value};
 use crate::domain::completion::{Completion, Finish, ToolCall, Usage};
 use crate::provider::json::{count, text};
 
+/// An error where a message is expected.
+pub(super) fn error(answer: &Value) -> Option<&Value> {
+    answer.get("error").filter(|error| !error.is_null())
+}
+
 /// Reads a message; `None` when it is none. Kinds of blocks we do not know are passed over.
 pub(super) fn read(answer: &Value, model: &str) -> Option<Completion> {
     let blocks = answer.get("content")?.as_array()?;
     let of = |kind: &'static str| blocks.iter().filter(move |b| text(b, "/type") == kind);
-    let tool_calls: Vec<ToolCall> = of("tool_use").map(tool_call).collect();
-    let reason = text(answer, "/stop_reason");
-    let in_a_call = blocks.last().is_some_and(|block| text(block, "/type") == "tool_use");
-    let (tool_calls, finish) = finished(reason, tool_calls, in_a_call);
+    let mut tool_calls: Vec<ToolCall> = of("tool_use").map(tool_call).collect();
+    let finish = finished(text(answer, "/stop_reason"), !tool_calls.is_empty());
+    // What was written last is what was cut.
+    let last = blocks.last().map(|block| text(block, "/type"));
+    if is_cut(finish) && last == Some("tool_use") {
+        tool_calls.pop();
+    }
     let model = Some(text(answer, "/model")).filter(|name| !name.is_empty()).unwrap_or(model);
     Some(Completion {
         model: model.to_owned(),
@@ -33,20 +41,17 @@ fn tool_call(block: &Value) -> ToolCall {
     }
 }
 
-/// Tool calls count before the word, unless the answer was declined or cut. One that was cut in the
-/// middle is no call: it is left out, so that nobody runs it.
-fn finished(reason: &str, mut calls: Vec<ToolCall>, in_a_call: bool) -> (Vec<ToolCall>, Finish) {
+/// With tool calls present they are what counts, unless the answer ended in the middle of one.
+pub(super) fn finished(reason: &str, has_calls: bool) -> Finish {
     match finish(reason) {
-        cut @ (Finish::Length | Finish::ContextFull) => {
-            if in_a_call {
-                calls.pop();
-            }
-            (calls, cut)
-        }
-        Finish::Refusal => (calls, Finish::Refusal),
-        other if calls.is_empty() => (calls, other),
-        _ => (calls, Finish::ToolCalls),
+        finish if is_cut(finish) || finish == Finish::Refusal || !has_calls => finish,
+        _ => Finish::ToolCalls,
     }
+}
+
+/// Whether there was no room for more.
+const fn is_cut(finish: Finish) -> bool {
+    matches!(finish, Finish::Length | Finish::ContextFull)
 }
 
 fn finish(reason: &str) -> Finish {
@@ -62,7 +67,7 @@ fn finish(reason: &str) -> Finish {
 }
 
 /// `input_tokens` counts only what was neither read from nor written to the cache.
-fn usage(usage: &Value) -> Option<Usage> {
+pub(super) fn usage(usage: &Value) -> Option<Usage> {
     let plain = count(usage, "/input_tokens")?;
     let cached = count(usage, "/cache_read_input_tokens").unwrap_or_default();
     let written = count(usage, "/cache_creation_input_tokens").unwrap_or_default();
@@ -118,16 +123,10 @@ mod tests {
     #[test]
     fn a_tool_call_that_was_cut_is_not_a_tool_call() {
         let call = json!({ "type": "tool_use", "id": "t", "name": "n", "input": {} });
-        let read = |content: Value, reason: &str| {
-            let answer = json!({ "content": content, "stop_reason": reason });
-            let read = read(&answer, "m").unwrap();
-            (read.finish, read.tool_calls.len())
-        };
-        assert_eq!(read(json!([call]), "end_turn"), (Finish::ToolCalls, 1));
-        assert_eq!(read(json!([call, call]), "max_tokens"), (Finish::Length, 1));
-        let said = json!({ "type": "text", "text": "and" });
-        assert_eq!(read(json!([call, said]), "max_tokens"), (Finish::Length, 1));
-        assert_eq!(read(json!([call]), "refusal"), (Finish::Refusal, 1));
+        let answer = |reason: &str| json!({ "content": [call], "stop_reason": reason });
+        assert_eq!(read(&answer("end_turn"), "m").unwrap().finish, Finish::ToolCalls);
+        let cut = read(&answer("max_tokens"), "m").unwrap();
+        assert_eq!((cut.finish, cut.tool_calls.len()), (Finish::Length, 0));
     }
 
     #[test]

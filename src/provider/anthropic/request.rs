@@ -1,12 +1,15 @@
 //! A prompt in the words of Anthropic's Messages.
 
+use reqwest::header::HeaderMap;
 use serde_json::{Map, Value, json};
 
+use super::cache;
 use super::marks::Marks;
 use super::thinking::Thinking;
 use crate::domain::content::{Content, Image, Part, Piece};
 use crate::domain::limits::glob;
-use crate::domain::prompt::{Message, Prompt, Role, Tool, ToolChoice};
+use crate::domain::prompt::{Dialect, Message, Prompt, Role, Tool, ToolChoice};
+use crate::provider::native;
 use crate::provider::output::{
     ANTHROPIC, Strict, instructed, instructed_json, joined, strict_within,
 };
@@ -33,8 +36,27 @@ const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"]
 /// The most tools that may be strict.
 const MOST_STRICT: usize = 20;
 
-/// The body of a request; an error when Anthropic cannot be asked this.
-pub(super) fn body(model: &str, prompt: &Prompt) -> Result<Value, ProviderError> {
+/// What is sent: the body and further headers; and whether it is the caller's own request. An error
+/// when Anthropic cannot be asked this.
+pub(super) fn asked(
+    model: &str,
+    prompt: &Prompt,
+    streamed: bool,
+) -> Result<(Value, HeaderMap, bool), ProviderError> {
+    if let Some(own) = prompt.native_in(Dialect::Anthropic) {
+        let mut body = native::body(own, model, streamed);
+        cache::mark(&mut body);
+        return Ok((Value::Object(body), native::headers(own), true));
+    }
+    let mut body = body(model, prompt)?;
+    if streamed && let Some(body) = body.as_object_mut() {
+        body.insert("stream".to_owned(), true.into());
+    }
+    Ok((body, HeaderMap::new(), false))
+}
+
+/// The body of a request.
+fn body(model: &str, prompt: &Prompt) -> Result<Value, ProviderError> {
     let mut body = Map::new();
     body.insert("model".to_owned(), model.into());
     body.insert("max_tokens".to_owned(), prompt.max_output_tokens.into());

@@ -42,7 +42,12 @@ pub(super) fn affordable(error: &ProviderError, prompt: &Prompt) -> Option<Promp
     let helps = error.code == codes::INSUFFICIENT_CREDITS
         && (1..prompt.max_output_tokens).contains(&cap)
         && prompt.native_in(Dialect::OpenAi).is_none();
-    helps.then(|| Prompt { max_output_tokens: cap, ..prompt.clone() })
+    if !helps {
+        return None;
+    }
+    let asked = prompt.max_output_tokens;
+    tracing::warn!(asked, cap, "OpenRouter's credits run out: asking for a shorter answer");
+    Some(Prompt { max_output_tokens: cap, ..prompt.clone() })
 }
 
 fn bad_request(fault: &Fault) -> Option<Verdict> {

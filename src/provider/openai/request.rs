@@ -1,12 +1,14 @@
 //! A prompt in the words of OpenAI's chat completions.
 
+use reqwest::header::HeaderMap;
 use serde_json::{Map, Value, json};
 
 use super::messages::Reader;
 use super::{Dialect, effort};
 use crate::domain::content::Content;
 use crate::domain::limits::glob;
-use crate::domain::prompt::{Prompt, Tool, ToolChoice};
+use crate::domain::prompt::{self, Prompt, Tool, ToolChoice};
+use crate::provider::native;
 use crate::provider::output::{OPENAI, instructed, instructed_json, is_object, strict_schema};
 use crate::provider::sampling::{takes_parallel, takes_stop, takes_temperature};
 use crate::provider::{ProviderError, unsupported};
@@ -33,8 +35,60 @@ enum Form {
 /// The most texts that may end an answer, at those who say so.
 const MOST_STOPS: usize = 4;
 
-/// The body of a request; an error when it cannot be asked here.
-pub(super) fn body(dialect: Dialect, model: &str, prompt: &Prompt) -> Result<Value, ProviderError> {
+/// What is sent.
+pub(super) struct Asked {
+    /// The body.
+    pub body: Value,
+    /// Further headers.
+    pub headers: HeaderMap,
+    /// Whether it is the caller's own request.
+    pub is_native: bool,
+    /// Whether the usage at the end of a stream is asked for by us alone.
+    pub hides_usage: bool,
+}
+
+/// What is sent; an error when it cannot be asked here.
+pub(super) fn asked(
+    dialect: Dialect,
+    model: &str,
+    prompt: &Prompt,
+    streamed: bool,
+) -> Result<Asked, ProviderError> {
+    let own = prompt.native_in(prompt::Dialect::OpenAi);
+    let mut body = match own {
+        Some(own) => native::body(own, model, streamed),
+        None => body(dialect, model, prompt)?,
+    };
+    let had_usage = streamed && with_usage(&mut body);
+    if !streamed {
+        // Refused where there is no stream.
+        body.remove("stream_options");
+    }
+    Ok(Asked {
+        body: Value::Object(body),
+        headers: own.map(native::headers).unwrap_or_default(),
+        is_native: own.is_some(),
+        hides_usage: !had_usage,
+    })
+}
+
+/// Asks for a stream that tells at its end what was used; whether that was asked for already.
+fn with_usage(body: &mut Map<String, Value>) -> bool {
+    body.insert("stream".to_owned(), true.into());
+    let options = body.entry("stream_options").or_insert_with(|| json!({}));
+    if options.is_null() {
+        *options = json!({});
+    }
+    let Some(options) = options.as_object_mut() else { return false };
+    options.insert("include_usage".to_owned(), true.into()) == Some(true.into())
+}
+
+/// The body of a request.
+fn body(
+    dialect: Dialect,
+    model: &str,
+    prompt: &Prompt,
+) -> Result<Map<String, Value>, ProviderError> {
     let mut body = Map::new();
     body.insert("model".to_owned(), model.into());
     let (system, response_format) = answer_form(dialect, model, prompt);
@@ -69,7 +123,7 @@ pub(super) fn body(dialect: Dialect, model: &str, prompt: &Prompt) -> Result<Val
     if let Some(key) = prompt.cache_key.as_ref().filter(|_| keyed) {
         body.insert("prompt_cache_key".to_owned(), key.as_str().into());
     }
-    Ok(Value::Object(body))
+    Ok(body)
 }
 
 /// The instructions and the knob that bring the answer into its form.
