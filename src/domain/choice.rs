@@ -128,8 +128,11 @@ impl Serialize for Sort {
 
 impl<'de> Deserialize<'de> for Sort {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let misread =
-            |_| serde::de::Error::custom("`sort` is `price`, `latency` or `throughput`, or {by, partition}");
+        let misread = |_| {
+            serde::de::Error::custom(
+                "`sort` is `price`, `latency` or `throughput`, or {by, partition}",
+            )
+        };
         Ok(match SortForm::deserialize(from).map_err(misread)? {
             SortForm::Word(by) => Self::all(by),
             SortForm::Parts(SortParts { by, partition }) => Self { by, partition },

@@ -17,17 +17,18 @@ pub struct Known {
 const CURIOUS: f64 = 0.03;
 
 /// The steps a job may use, in the order it wants them. `lot` is what chance has dealt the job:
-/// the same lot always leads to the same order. Without one, weights do not count.
+/// the same lot always leads to the same order. Without one, weights do not count. Steps that do
+/// not fit what is asked are left out before all else.
 ///
 /// As OpenRouter has it, `order` or `sort` turn drawing by weight off; `order` goes before `sort`,
 /// and what is preferred orders, but leaves nothing out.
 pub fn walk<'a>(
     route: &'a Route,
-    choice: Option<&ProviderChoice>,
-    lot: Option<u64>,
+    (choice, lot): (Option<&ProviderChoice>, Option<u64>),
     known: impl Fn(&Step) -> Known,
+    fits: impl Fn(&Step) -> bool,
 ) -> Vec<&'a Step> {
-    let mut steps: Vec<&Step> = route.steps.iter().collect();
+    let mut steps: Vec<&Step> = route.steps.iter().filter(|step| fits(step)).collect();
     let none = ProviderChoice::default();
     let choice = choice.unwrap_or(&none);
     steps.retain(|step| {

@@ -43,9 +43,14 @@ fn spread(value: f64) -> Option<Spread> {
     seen.spread()
 }
 
-fn order_of(route: &Route, choice: &ProviderChoice, lot: Option<u64>, known: &HashMap<&str, Known>) -> String {
+fn order_of(
+    route: &Route,
+    choice: &ProviderChoice,
+    lot: Option<u64>,
+    known: &HashMap<&str, Known>,
+) -> String {
     let known = |step: &Step| known.get(step.provider.as_str()).copied().unwrap_or_default();
-    let walked = walk(route, Some(choice), lot, known);
+    let walked = walk(route, (Some(choice), lot), known, |step| step.model != "unfit");
     walked.iter().map(|step| step.provider.as_str()).collect::<Vec<_>>().join(" ")
 }
 
@@ -73,6 +78,13 @@ fn without_fallbacks_only_those_in_order_serve_else_only_the_first() {
 }
 
 #[test]
+fn what_does_not_fit_is_no_first_step_either() {
+    let strict = ProviderChoice { allow_fallbacks: Some(false), ..Default::default() };
+    let route = plain(&["a/unfit", "b", "c"]);
+    assert_eq!(order_of(&route, &strict, None, &HashMap::new()), "b");
+}
+
+#[test]
 fn the_first_is_drawn_by_weight_and_the_others_follow() {
     let route = route(&[("a", Some(6)), ("b", Some(3)), ("c", Some(1)), ("d", None), ("e", None)]);
     let none = ProviderChoice::default();
@@ -80,7 +92,11 @@ fn the_first_is_drawn_by_weight_and_the_others_follow() {
     let mut seconds: HashMap<char, u32> = HashMap::new();
     for lot in 0..10_000 {
         let order = order_of(&route, &none, Some(lot), &HashMap::new());
-        assert_eq!(order, order_of(&route, &none, Some(lot), &HashMap::new()), "the same each time");
+        assert_eq!(
+            order,
+            order_of(&route, &none, Some(lot), &HashMap::new()),
+            "the same each time"
+        );
         assert!(order.ends_with("d e"), "{order}");
         let mut letters = order.chars().filter(|letter| *letter != ' ');
         *firsts.entry(letters.next().unwrap()).or_default() += 1;
@@ -176,10 +192,16 @@ fn the_slow_go_behind_but_are_not_left_out() {
     let route = plain(&["a", "b", "c"]);
     let order = |choice: &ProviderChoice| order_of(&route, choice, None, &known);
     let quick = Some(Cutoffs::Median(2.0));
-    assert_eq!(order(&ProviderChoice { preferred_max_latency: quick, ..Default::default() }), "b c a");
+    assert_eq!(
+        order(&ProviderChoice { preferred_max_latency: quick, ..Default::default() }),
+        "b c a"
+    );
     let each = EachCutoff { p50: Some(9.0), p99: Some(4.0), ..EachCutoff::default() };
     let each = Some(Cutoffs::Each(each));
-    assert_eq!(order(&ProviderChoice { preferred_max_latency: each, ..Default::default() }), "b c a");
+    assert_eq!(
+        order(&ProviderChoice { preferred_max_latency: each, ..Default::default() }),
+        "b c a"
+    );
     let much = Some(Cutoffs::Median(50.0));
     let much = ProviderChoice { preferred_min_throughput: much, ..Default::default() };
     assert_eq!(order(&much), "a c b");

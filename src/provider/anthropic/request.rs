@@ -6,6 +6,7 @@ use crate::domain::content::Content;
 use crate::domain::limits::glob;
 use crate::domain::prompt::{Message, Prompt, Role};
 use crate::provider::output::{ANTHROPIC, instructed, joined, strict_schema};
+use crate::provider::parameters;
 use crate::provider::sampling::takes_temperature;
 use crate::provider::tool_id::portable;
 
@@ -21,6 +22,17 @@ const FREE: [&str; 9] = [
     "claude-sonnet-4-0*",
     "claude-sonnet-4-2025*",
 ];
+
+/// What the prompt asks for that the model is not held to, or not sent.
+pub(super) fn lacks(model: &str, prompt: &Prompt) -> Option<&'static str> {
+    let bound = model.starts_with("claude") && !FREE.iter().any(|free| glob(free, model));
+    let free = |schema| !bound || strict_schema(schema, &ANTHROPIC).is_none();
+    if prompt.output_schema.as_ref().is_some_and(free) {
+        return Some(parameters::SCHEMA);
+    }
+    let warm = prompt.temperature.is_some() && !takes_temperature(model);
+    warm.then_some(parameters::TEMPERATURE)
+}
 
 /// The body of a request.
 pub(super) fn body(model: &str, prompt: &Prompt) -> Value {

@@ -8,7 +8,7 @@ use reqwest::header::{HeaderMap, HeaderName};
 use super::fault::Failure;
 use super::settings::AccountSettings;
 use super::wire::{Auth, Reply, Wire, heard};
-use super::{Provider, ProviderError};
+use super::{Provider, ProviderError, supports};
 use crate::clock::SharedClock;
 use crate::domain::completion::Completion;
 use crate::domain::prompt::Prompt;
@@ -52,6 +52,10 @@ impl Provider for Gemini {
             }
             Reply::Refused(failure) => Err(self.failed(*failure, prompt.estimated_input_tokens())),
         }
+    }
+
+    fn lacks(&self, model: &str, prompt: &Prompt) -> Option<&'static str> {
+        supports::lacks("gemini", model, prompt).or_else(|| request::lacks(model, prompt))
     }
 
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError> {

@@ -8,7 +8,7 @@ use reqwest::header::HeaderMap;
 use super::fault::Failure;
 use super::settings::{AccountSettings, Vendor};
 use super::wire::{Auth, Reply, Wire, heard};
-use super::{Provider, ProviderError};
+use super::{Provider, ProviderError, supports};
 use crate::clock::SharedClock;
 use crate::domain::completion::Completion;
 use crate::domain::prompt::Prompt;
@@ -51,6 +51,7 @@ impl Dialect {
 pub struct OpenAi {
     wire: Wire,
     dialect: Dialect,
+    vendor: Vendor,
 }
 
 impl OpenAi {
@@ -60,7 +61,7 @@ impl OpenAi {
         let dialect = Dialect::of(vendor)
             .ok_or_else(|| format!("`{}` does not speak chat completions", vendor.as_str()))?;
         let wire = Wire::new(account, "v1", (Auth::Bearer, HeaderMap::new()), clock)?;
-        Ok(Self { wire, dialect })
+        Ok(Self { wire, dialect, vendor })
     }
 
     fn failed(&self, failure: Failure) -> ProviderError {
@@ -86,6 +87,11 @@ impl Provider for OpenAi {
             return Err(self.failed(self.wire.inside(error, told)));
         }
         heard(answer::read(&answer, model), told, "the answer is no chat completion")
+    }
+
+    fn lacks(&self, model: &str, prompt: &Prompt) -> Option<&'static str> {
+        supports::lacks(self.vendor.as_str(), model, prompt)
+            .or_else(|| request::lacks(self.dialect, model, prompt))
     }
 
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError> {
