@@ -45,6 +45,16 @@ pub(super) struct Plan {
     pub(super) total: Duration,
 }
 
+impl Plan {
+    /// A call takes no longer than its task, its step and its own deadline allow.
+    pub(super) fn of(work: &Work, step: &Step, started: DateTime<Utc>, form: Form) -> Self {
+        let left = work.job.deliver_by.map(|by| (by - started).to_std().unwrap_or_default());
+        let terms = work.route.terms(step);
+        let total = [terms.timeout, left].into_iter().flatten().fold(work.task.timeout, Ord::min);
+        Self { form, first: terms.first_token.map(|first| first.min(total)), total }
+    }
+}
+
 /// A call that was made.
 pub(super) struct Called {
     pub(super) taken: Taken,
@@ -67,27 +77,13 @@ impl Engine {
         tokio::time::sleep(departure.wait).await;
         taken.departs();
         let started = self.begin(work);
-        let plan = self.plan(work, &departure.target.step, started, form);
+        let plan = Plan::of(work, &departure.target.step, started, form);
         if let Some(after) = self.hedges_after(work, departure, form) {
             let called = Called { taken, started, answer: Err(cancelled()) };
             return Box::pin(self.hedged(work, (departure, tried), called, (plan, after))).await;
         }
         let answer = self.one(&departure.target, &work.prompt, plan).await;
         Called { taken, started, answer }
-    }
-
-    /// How long a call may take: no longer than its task, its step and its own deadline allow.
-    pub(super) fn plan(
-        &self,
-        work: &Work,
-        step: &Step,
-        started: DateTime<Utc>,
-        form: Form,
-    ) -> Plan {
-        let left = work.job.deliver_by.map(|by| (by - started).to_std().unwrap_or_default());
-        let terms = work.route.terms(step);
-        let total = [terms.timeout, left].into_iter().flatten().fold(work.task.timeout, Ord::min);
-        Plan { form, first: terms.first_token.map(|first| first.min(total)), total }
     }
 
     /// One call to a provider.
@@ -103,17 +99,17 @@ impl Engine {
             return Ok(Reply::Whole(Box::new(answer)));
         }
         let timeouts = Timeouts { first: plan.first.unwrap_or(plan.total), total: plan.total };
-        let began = Instant::now();
+        let asked = Instant::now();
         // An answer that is not streamed begins with its end.
         let begun = timeout(timeouts.first, provider.stream(model, prompt, timeouts)).await;
-        let pieces = begun.map_err(|_| late(timeouts.first))??;
-        let first = (Measure::FirstToken, began.elapsed().as_secs_f64());
+        let pieces = begun.map_err(|_late| late(timeouts.first))??;
+        let first = (Measure::FirstToken, asked.elapsed().as_secs_f64());
         self.paces.note(&target.step.name(), first, self.clock.now());
         if plan.form == Form::Pieces {
             return Ok(Reply::Pieces(pieces));
         }
-        let left = plan.total.saturating_sub(began.elapsed());
-        let answer = timeout(left, whole(pieces)).await.map_err(|_| late(plan.total))??;
+        let left = plan.total.saturating_sub(asked.elapsed());
+        let answer = timeout(left, whole(pieces)).await.map_err(|_late| late(plan.total))??;
         Ok(Reply::Whole(Box::new(answer)))
     }
 

@@ -207,8 +207,7 @@ impl Circuits {
         self.with_new(step, now, |circuit| {
             let together = circuit.counted > started;
             match circuit.standing {
-                Standing::Open if together => None,
-                Standing::Recovering(_) if together => None,
+                Standing::Open | Standing::Recovering(_) if together => None,
                 Standing::Open | Standing::Recovering(_) => {
                     circuit.counted = now;
                     Some(circuit.open())

@@ -97,7 +97,7 @@ impl Engine {
             () = tokio::time::sleep(second.wait) => taken.departs(),
         }
         let started = self.begin(work);
-        let plan = self.plan(work, &second.target.step, started, plan.form);
+        let plan = Plan::of(work, &second.target.step, started, plan.form);
         let second_target = Arc::clone(&second.target);
         let mut other = pin!(self.one(&second_target, &prompt, plan));
         let rival = Rival { departure: second, taken, started };
@@ -221,12 +221,12 @@ mod tests {
     fn one_call_in_ten_is_hedged_and_a_quiet_time_saves_up_a_few() {
         let hedges = Hedges::default();
         assert!(!hedges.change("r", -1.0));
-        let mut hedged = 0;
+        let mut second = 0;
         for _ in 0..1_000 {
             hedges.change("r", 0.1);
-            hedged += u32::from(hedges.change("r", -1.0));
+            second += u32::from(hedges.change("r", -1.0));
         }
-        assert_eq!(hedged, 100);
+        assert_eq!(second, 100);
         for _ in 0..1_000 {
             hedges.change("r", 0.1);
         }

@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::work::Work;
-use crate::domain::choice::ProviderChoice;
+use crate::domain::choice::{MaxPrice, ProviderChoice};
 use crate::domain::prompt::Prompt;
 use crate::domain::route::{Route, Step};
 use crate::domain::walk::{Known, by_chance, is, walk};
@@ -45,7 +45,7 @@ impl Engine {
     /// Why a step is left out for what it costs or cannot do; in words.
     fn left_out(&self, step: &Step, wish: &Wish<'_>) -> Option<String> {
         let choice = wish.choice?;
-        if let Some(most) = choice.max_price.filter(|most| *most != Default::default()) {
+        if let Some(most) = choice.max_price.filter(|most| *most != MaxPrice::default()) {
             let names = (step.provider.as_str(), step.model.as_str());
             let now = self.clock.now();
             match self.catalog.prices().rates(names, wish.input_tokens, now) {

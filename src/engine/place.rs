@@ -75,12 +75,7 @@ impl Engine {
                 continue;
             };
             let cost = self.cost_at(&name, work);
-            // A call is refused only when it is sure to be too large.
-            let output = self.learned.least_output_tokens(&work.task.name);
-            #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
-            let (input, output) = (work.input_tokens as f64, output as f64);
-            let sure = Cost { input: cost.input.min(input), output, ..cost };
-            if target.too_small_for(&sure) {
+            if self.too_large(work, &target, &cost) {
                 continue;
             }
             if let Some(error) = self.too_dear(work, step) {
@@ -121,6 +116,14 @@ impl Engine {
             (None, Some(error)) => Placement::TooDear(error),
             (None, None) => Placement::Nowhere,
         })
+    }
+
+    /// Whether a limit as a whole is less than the call takes: only when it is sure to be.
+    fn too_large(&self, work: &Work, target: &Target, cost: &Cost) -> bool {
+        let output = self.learned.least_output_tokens(&work.task.name);
+        #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
+        let (input, output) = (work.input_tokens as f64, output as f64);
+        target.too_small_for(&Cost { input: cost.input.min(input), output, ..*cost })
     }
 
     /// What a job's call is charged at a step, before it is known.
