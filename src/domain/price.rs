@@ -85,6 +85,18 @@ impl PriceTable {
         )
     }
 
+    /// The prices by the million tokens sent and received for a prompt of this size on that day;
+    /// `None` when they are not known.
+    pub fn rates(
+        &self,
+        (provider, model): (&str, &str),
+        input_tokens: u64,
+        at: DateTime<Utc>,
+    ) -> Option<(f64, f64)> {
+        let price = self.find(provider, model, input_tokens, at)?;
+        Some((price.input, price.output))
+    }
+
     /// The most tokens that prompt and answer may have together; `None` when it is not known.
     pub fn context(&self, provider: &str, model: &str) -> Option<u64> {
         // Unlike a price a window does not change with time.

@@ -180,6 +180,9 @@ pub enum Outcome {
     Rejected,
     /// The model or a filter declined.
     Refused,
+    /// Another step, asked beside it, answered first: the call was cancelled. Its cost is what
+    /// its input is estimated to take.
+    Hedged,
 }
 
 impl Outcome {
@@ -196,6 +199,7 @@ impl Outcome {
             Self::Unauthorized => "unauthorized",
             Self::Rejected => "rejected",
             Self::Refused => "refused",
+            Self::Hedged => "hedged",
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Prompts that are longer than a model's window: they go to a step whose window holds them.
 
+use std::sync::Arc;
+
 use super::Engine;
 use super::work::Work;
 use crate::domain::route::Step;
@@ -24,7 +26,8 @@ impl Engine {
     /// one whose window is not larger.
     pub(super) fn too_long_for(&self, work: &mut Work, step: &Step) {
         let window = self.window(step);
-        let steps = self.steps(&work.route, work.job.provider.as_ref());
+        let route = Arc::clone(&work.route);
+        let steps = self.steps(&route, &work.wish());
         let as_narrow = steps.into_iter().filter(|other| {
             let same = (&other.provider, &other.model) == (&step.provider, &step.model);
             same || window.is_some_and(|window| self.is_narrower(other, window + 1))

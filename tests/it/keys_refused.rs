@@ -26,16 +26,15 @@ pub(crate) fn good() -> ResponseTemplate {
 
 /// An account of this vendor at each server, asked in this order.
 pub(crate) fn accounts(vendor: &str, steps: &str, servers: &[&MockServer]) -> String {
-    let mut settings =
-        format!("[routes.cheap]\nsteps = {steps}\n[routes.premium]\nsteps = {steps}\n");
-    for (name, server) in ["first", "second"].into_iter().zip(servers) {
+    let routes = format!("[routes.cheap]\nsteps = {steps}\n[routes.premium]\nsteps = {steps}\n");
+    let accounts = ["first", "second"].into_iter().zip(servers).map(|(name, server)| {
         let url = server.uri();
-        settings += &format!(
+        format!(
             "[accounts.{name}]\nprovider = \"{vendor}\"\nbase_url = \"{url}\"\n\
              api_key = \"sk-{name}-secret\"\n"
-        );
-    }
-    settings
+        )
+    });
+    std::iter::once(routes).chain(accounts).collect()
 }
 
 /// Runs a job; its result.

@@ -35,6 +35,8 @@ mod scripted;
 mod simulate;
 mod support;
 mod trouble;
+mod walking;
+mod walking_live;
 mod windows;
 mod wire;
 mod workflows;

@@ -11,8 +11,9 @@ use crate::domain::limits::glob;
 use crate::domain::prompt::{Dialect, Message, Prompt, Role, Tool, ToolChoice};
 use crate::provider::native;
 use crate::provider::output::{
-    ANTHROPIC, Strict, instructed, instructed_json, joined, strict_within,
+    ANTHROPIC, Strict, instructed, instructed_json, joined, strict_schema, strict_within,
 };
+use crate::provider::parameters;
 use crate::provider::sampling::takes_temperature;
 use crate::provider::tool_id::portable;
 use crate::provider::{ProviderError, unsupported};
@@ -53,6 +54,17 @@ pub(super) fn asked(
         body.insert("stream".to_owned(), true.into());
     }
     Ok((body, HeaderMap::new(), false))
+}
+
+/// What the prompt asks for that the model is not held to, or not sent.
+pub(super) fn lacks(model: &str, prompt: &Prompt) -> Option<&'static str> {
+    let bound = model.starts_with("claude") && !FREE.iter().any(|free| glob(free, model));
+    let free = |schema| !bound || strict_schema(schema, &ANTHROPIC).is_none();
+    if prompt.output_schema.as_ref().is_some_and(free) {
+        return Some(parameters::SCHEMA);
+    }
+    let warm = prompt.temperature.is_some() && !takes_temperature(model);
+    warm.then_some(parameters::TEMPERATURE)
 }
 
 /// The body of a request.

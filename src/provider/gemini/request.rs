@@ -8,6 +8,7 @@ use crate::domain::content::{Content, Image, Piece};
 use crate::domain::limits::glob;
 use crate::domain::prompt::{Message, Prompt, Role, ToolChoice};
 use crate::provider::output::{instructed, instructed_json, joined, with_rule};
+use crate::provider::parameters;
 use crate::provider::tool_id::signature;
 use crate::provider::{ProviderError, unsupported};
 
@@ -19,6 +20,14 @@ const BOTH: [&str; 1] = ["gemini-3*"];
 
 /// Stands for the signature of a call that Gemini did not make: a conversation begun elsewhere.
 const UNSIGNED: &str = "skip_thought_signature_validator";
+
+/// What the prompt asks for that the model is not held to.
+pub(super) fn lacks(model: &str, prompt: &Prompt) -> Option<&'static str> {
+    let any = |patterns: &[&str]| patterns.iter().any(|pattern| glob(pattern, model));
+    let beside = prompt.tools.is_empty() || any(&BOTH);
+    let bound = model.starts_with("gemini") && beside && !any(&SCHEMALESS);
+    (prompt.output_schema.is_some() && !bound).then_some(parameters::SCHEMA)
+}
 
 /// The most texts that may end an answer.
 const MOST_STOPS: usize = 5;

@@ -11,7 +11,7 @@ use super::fault::Failure;
 use super::settings::{AccountSettings, Vendor};
 use super::stream::{Pieces, at_once};
 use super::wire::{Answer, Auth, Opened, Reply, Wire, heard};
-use super::{Provider, ProviderError, Timeouts, flow};
+use super::{Provider, ProviderError, Timeouts, flow, supports};
 use crate::clock::SharedClock;
 use crate::domain::completion::Completion;
 use crate::domain::prompt::Prompt;
@@ -61,6 +61,7 @@ impl Dialect {
 pub struct OpenAi {
     wire: Arc<Wire>,
     dialect: Dialect,
+    vendor: Vendor,
 }
 
 impl OpenAi {
@@ -70,7 +71,7 @@ impl OpenAi {
         let dialect = Dialect::of(vendor)
             .ok_or_else(|| format!("`{}` does not speak chat completions", vendor.as_str()))?;
         let wire = Wire::new(account, "v1", (Auth::Bearer, HeaderMap::new()), clock)?;
-        Ok(Self { wire: Arc::new(wire), dialect })
+        Ok(Self { wire: Arc::new(wire), dialect, vendor })
     }
 
     async fn ask(
@@ -153,6 +154,11 @@ impl Provider for OpenAi {
         let left = |time: Duration| time.saturating_sub(begun.elapsed());
         let left = Timeouts { first: left(timeouts.first), total: left(timeouts.total) };
         self.open(model, &shorter, left).await
+    }
+
+    fn lacks(&self, model: &str, prompt: &Prompt) -> Option<&'static str> {
+        supports::lacks(self.vendor.as_str(), model, prompt)
+            .or_else(|| request::lacks(self.dialect, model, prompt))
     }
 
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError> {
