@@ -72,6 +72,9 @@ impl Engine {
             let Some(target) = self.catalog.target(step) else {
                 continue;
             };
+            if !work.can_be_said_to(&target) {
+                continue;
+            }
             let cost = self.cost_at(&name, work);
             // A call is refused only when it is sure to be too large.
             let output = self.learned.least_output_tokens(&work.task.name);

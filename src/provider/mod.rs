@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use crate::clock::SharedClock;
 use crate::domain::completion::Completion;
-use crate::domain::prompt::Prompt;
+use crate::domain::prompt::{Dialect, Prompt};
 use crate::domain::told::Told;
 use settings::{AccountSettings, Vendor};
 use stream::Pieces;
@@ -51,6 +51,21 @@ pub trait Provider: Send + Sync + 'static {
         timeouts: Timeouts,
     ) -> Result<Pieces, ProviderError> {
         self.complete(model, prompt, timeouts.total).await.map(stream::at_once)
+    }
+
+    /// The callers' language it speaks, too: a request in that language is sent on as it came.
+    fn speaks(&self) -> Option<Dialect> {
+        None
+    }
+
+    /// The tokens this prompt has, as the provider counts them; `None` when it does not count.
+    async fn count_tokens(
+        &self,
+        _model: &str,
+        _prompt: &Prompt,
+        _timeout: Duration,
+    ) -> Result<Option<u64>, ProviderError> {
+        Ok(None)
     }
 
     /// Whether the key is accepted, told without paying for an answer.

@@ -11,7 +11,7 @@ use super::wire::{Auth, Reply, Wire, heard};
 use super::{Provider, ProviderError};
 use crate::clock::SharedClock;
 use crate::domain::completion::Completion;
-use crate::domain::prompt::Prompt;
+use crate::domain::prompt::{Dialect as Language, Prompt};
 
 mod answer;
 mod errors;
@@ -53,6 +53,10 @@ impl Provider for Anthropic {
             }
             Reply::Refused(failure) => Err(self.failed(*failure)),
         }
+    }
+
+    fn speaks(&self) -> Option<Language> {
+        Some(Language::Anthropic)
     }
 
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError> {

@@ -11,7 +11,7 @@ use super::wire::{Auth, Reply, Wire, heard};
 use super::{Provider, ProviderError};
 use crate::clock::SharedClock;
 use crate::domain::completion::Completion;
-use crate::domain::prompt::Prompt;
+use crate::domain::prompt::{Dialect as Language, Prompt};
 
 mod answer;
 mod errors;
@@ -86,6 +86,10 @@ impl Provider for OpenAi {
             return Err(self.failed(self.wire.inside(error, told)));
         }
         heard(answer::read(&answer, model), told, "the answer is no chat completion")
+    }
+
+    fn speaks(&self) -> Option<Language> {
+        Some(Language::OpenAi)
     }
 
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError> {
