@@ -336,7 +336,7 @@ fn unknown_field(name: &str) -> String {
 }
 
 /// A job's choice of providers names a few of them.
-fn check_choice(choice: &ProviderChoice) -> Result<(), String> {
+pub(super) fn check_choice(choice: &ProviderChoice) -> Result<(), String> {
     let lists = [&choice.order, &choice.only, &choice.ignore];
     let long = |list: &&Vec<String>| {
         list.len() > LONGEST_LIST || list.iter().any(|name| name.len() > LONGEST_SHOWN)
