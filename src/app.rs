@@ -28,6 +28,9 @@ use crate::lifecycle::Lifecycle;
 use crate::limiter::SharedLimiter;
 use crate::limiter::local::LocalLimiter;
 use crate::limiter::redis::RedisLimiter;
+use crate::memory::SharedBindings;
+use crate::memory::local::LocalMemory;
+use crate::memory::redis::RedisMemory;
 use crate::provider::scripted::Scripted;
 use crate::provider::settings::Vendor;
 use crate::provider::{self, SharedProvider};
@@ -42,6 +45,8 @@ pub struct Stores {
     pub queue: SharedQueue,
     /// Buckets.
     pub limiter: SharedLimiter,
+    /// Where what is cached is.
+    pub bindings: SharedBindings,
     /// Callers' keys.
     pub keys: SharedKeyStore,
 }
@@ -83,6 +88,7 @@ impl Service {
                 .with_workflows(config.workflows.clone()),
             queue: stores.queue,
             limiter: stores.limiter,
+            bindings: stores.bindings,
             clock,
             lifecycle: lifecycle.clone(),
             settings: config.engine.clone(),
@@ -149,6 +155,7 @@ pub async fn open(
         return Ok(Stores {
             queue: Arc::new(queue),
             limiter: Arc::new(LocalLimiter::new(Arc::clone(clock))),
+            bindings: Arc::new(LocalMemory::new(Arc::clone(clock))),
             keys: Arc::new(FileKeyStore::new(&folder)),
         });
     }
@@ -156,6 +163,7 @@ pub async fn open(
     Ok(Stores {
         queue: Arc::new(RedisQueue::open(keyspace.clone(), settings, lifecycle).await?),
         limiter: Arc::new(RedisLimiter::new(keyspace.clone())),
+        bindings: Arc::new(RedisMemory::new(keyspace.clone(), Arc::clone(clock))),
         keys: Arc::new(RedisKeyStore::new(keyspace)),
     })
 }
@@ -204,6 +212,7 @@ pub fn rehearsal(
     Ok(Engine::new(Parts {
         queue: Arc::new(EmbeddedQueue::in_memory(Arc::clone(clock))?),
         limiter: Arc::new(LocalLimiter::new(Arc::clone(clock))),
+        bindings: Arc::new(LocalMemory::new(Arc::clone(clock))),
         clock: Arc::clone(clock),
         lifecycle: lifecycle.clone(),
         catalog: catalog(loaded.plan, |account| Ok(provider(account)))?

@@ -13,6 +13,7 @@ pub mod domain;
 pub mod callback;
 pub mod keys;
 pub mod limiter;
+pub mod memory;
 pub mod provider;
 pub mod queue;
 

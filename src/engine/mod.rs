@@ -14,6 +14,7 @@ use crate::domain::job::Lane;
 use crate::domain::retry::Schedule;
 use crate::lifecycle::Lifecycle;
 use crate::limiter::SharedLimiter;
+use crate::memory::SharedBindings;
 use crate::queue::SharedQueue;
 
 mod attempt;
@@ -56,6 +57,8 @@ pub struct Parts {
     pub queue: SharedQueue,
     /// Who says whose turn it is.
     pub limiter: SharedLimiter,
+    /// Where what was said lately is cached.
+    pub bindings: SharedBindings,
     /// The time.
     pub clock: SharedClock,
     /// Starts and stops tasks.
@@ -84,6 +87,8 @@ pub struct Callbacks {
 pub struct Engine {
     queue: SharedQueue,
     limiter: SharedLimiter,
+    #[expect(dead_code, reason = "read once steps are ordered by it")]
+    bindings: SharedBindings,
     clock: SharedClock,
     lifecycle: Lifecycle,
     catalog: Catalog,
@@ -131,6 +136,7 @@ impl Engine {
             chance: Chance::new(parts.seed),
             queue: parts.queue,
             limiter: parts.limiter,
+            bindings: parts.bindings,
             clock: parts.clock,
             lifecycle: parts.lifecycle,
             catalog: parts.catalog,

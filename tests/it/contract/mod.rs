@@ -2,4 +2,5 @@
 
 mod keys;
 pub(crate) mod limiter;
+mod memory;
 mod queue;

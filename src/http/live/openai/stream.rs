@@ -88,31 +88,15 @@ impl Chunks {
         out.push_str("\n\n");
     }
 
-    /// The provider's own chunk. The one about usage is left out unless the caller asked for it:
-    /// we always do.
+    /// The provider's own chunk.
     fn own(&mut self, own: Bytes, ends: bool) -> Bytes {
         self.native = true;
-        let text = String::from_utf8_lossy(&own);
-        let is_done = text.contains(DONE);
-        let unwanted = !self.tell_usage && text.contains("\"usage\"") && has_no_choice(&text);
-        if !unwanted && (is_done || !ends) {
+        let is_done = own.windows(DONE.len()).any(|window| window == DONE.as_bytes());
+        if is_done || !ends {
             return own;
         }
-        let mut out = if unwanted { String::new() } else { text.into_owned() };
-        if ends {
-            out.push_str(DONE);
-            out.push_str("\n\n");
-        }
-        out.into()
+        format!("{}{DONE}\n\n", String::from_utf8_lossy(&own)).into()
     }
-}
-
-/// Whether a chunk's list of choices is empty.
-fn has_no_choice(event: &str) -> bool {
-    let chunk = event.lines().find_map(|line| line.strip_prefix("data:"));
-    let chunk = chunk.and_then(|chunk| serde_json::from_str::<Value>(chunk).ok());
-    let choices = chunk.as_ref().and_then(|chunk| chunk.get("choices"));
-    choices.and_then(Value::as_array).is_some_and(Vec::is_empty)
 }
 
 impl Writer for Chunks {
@@ -192,18 +176,13 @@ mod tests {
             events: ends.then(|| end(Finish::Stop)).into_iter().collect(),
             native: Some(Bytes::from_static(text.as_bytes())),
         };
-        let said = "data: {\"choices\":[{\"delta\":{\"x\": 1.0}}],\"usage\":null}\n\n";
-        let used = "data: {\"choices\": [],\"usage\":{}}\n\n";
+        let said = "data: {\"choices\":[{\"delta\":{\"x\": 1.0}}]}\n\n";
         let done = "data: [DONE]\n\n";
-        for (tell, expected) in
-            [(false, format!("{said}{done}")), (true, format!("{said}{used}{done}"))]
-        {
-            for last in [vec![own(used, false), own(done, true)], vec![own(used, true)]] {
-                let mut chunks = chunks(tell);
-                let mut told = chunks.piece(own(said, false)).to_vec();
-                last.into_iter().for_each(|piece| told.extend(chunks.piece(piece)));
-                assert_eq!(String::from_utf8(told).unwrap(), expected);
-            }
+        for last in [own(done, true), own("", true)] {
+            let mut chunks = chunks(false);
+            let mut told = chunks.piece(own(said, false)).to_vec();
+            told.extend(chunks.piece(last));
+            assert_eq!(String::from_utf8(told).unwrap(), format!("{said}{done}"));
         }
         let mut chunks = chunks(false);
         chunks.piece(own(said, false));
