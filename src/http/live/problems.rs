@@ -71,7 +71,7 @@ impl Failure {
             _ => Kind::Rejected,
         };
         let mut problem = Problem::new(kind, message);
-        if kind == Kind::ProvidersBusy {
+        if matches!(kind, Kind::ProvidersBusy | Kind::NoTurn) {
             problem = problem.retry_after(soonest(&result.attempts));
         }
         Self { problem, receipt: Some(Box::new(result)) }
@@ -82,7 +82,10 @@ impl Failure {
 /// that before one that was broken.
 fn by_cause(attempts: &[Attempt]) -> Kind {
     let any = |outcome| attempts.iter().any(|attempt| attempt.outcome == outcome);
-    if any(Outcome::RateLimited) || any(Outcome::Overloaded) {
+    let limited = |attempt: &Attempt| attempt.outcome == Outcome::RateLimited;
+    if !attempts.is_empty() && attempts.iter().all(limited) {
+        Kind::NoTurn
+    } else if any(Outcome::RateLimited) || any(Outcome::Overloaded) {
         Kind::ProvidersBusy
     } else if any(Outcome::TimedOut) {
         Kind::ProvidersSlow
@@ -137,6 +140,7 @@ mod tests {
         assert_eq!(by_cause(&[broken.clone()]), Kind::ProvidersFailed);
         assert_eq!(by_cause(&[slow.clone(), broken.clone()]), Kind::ProvidersSlow);
         assert_eq!(by_cause(&[slow, limited.clone(), broken.clone()]), Kind::ProvidersBusy);
+        assert_eq!(by_cause(std::slice::from_ref(&limited)), Kind::NoTurn);
         assert_eq!(soonest(&[broken.clone(), limited]), Duration::from_secs(7));
         assert_eq!(soonest(&[broken]), Duration::from_secs(1));
         assert_eq!(no_step(&[tried(Outcome::Rejected, Some(404), None)]), Kind::UnknownModel);
