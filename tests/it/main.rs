@@ -23,6 +23,7 @@ mod followers;
 mod jobs;
 mod keys_away;
 mod limits;
+mod live;
 mod lua;
 mod outage;
 mod queue_embedded;
