@@ -24,16 +24,44 @@ impl Failure {
     /// An error that came with the status 200 because the answer had already begun.
     pub(super) fn inside(error: &Value) -> Self {
         let fault = Fault::of(error);
-        let told = error.get("code").and_then(Value::as_u64).and_then(|c| u16::try_from(c).ok());
-        let status = match (told, fault.code.as_str(), fault.kind.as_str()) {
-            (Some(status @ 400..=599), _, _) => status,
-            (_, "rate_limit_exceeded", _) | (_, _, "rate_limit_error") => 429,
-            (_, _, "invalid_request_error") => 400,
-            (_, "server_error", _) | (_, _, "server_error") => 500,
-            _ => 502,
+        let number = |name| error.get(name).and_then(Value::as_u64);
+        let told = number("status_code").or_else(|| number("code")).or_else(|| number("status"));
+        let told = told.and_then(|told| u16::try_from(told).ok());
+        let status = match told {
+            Some(status @ 400..=599) => status,
+            _ => meant(&fault.code).or_else(|| meant(&fault.kind)).unwrap_or(502),
         };
         Self { status, fault, wait: None, told: Vec::new() }
     }
+}
+
+/// The status that OpenAI and Anthropic send with this code or type.
+fn meant(word: &str) -> Option<u16> {
+    Some(match word {
+        "invalid_request_error" | "context_length_exceeded" | "invalid_prompt" | "bio_policy" => {
+            400
+        }
+        "invalid_api_key" | "authentication_error" => 401,
+        "billing_error" => 402,
+        "permission_error" => 403,
+        "not_found_error" | "model_not_found" => 404,
+        "request_too_large" => 413,
+        // OpenAI tells with a 429 also that there is no money.
+        "rate_limit_exceeded"
+        | "rate_limit_error"
+        | "slow_down"
+        | "insufficient_quota"
+        | "credit_balance_exhausted"
+        | "organization_spend_limit_exceeded"
+        | "organization_usage_limit_exceeded"
+        | "project_spend_limit_exceeded"
+        | "billing_hard_limit_reached" => 429,
+        "server_error" | "api_error" => 500,
+        "server_is_overloaded" | "service_unavailable_error" => 503,
+        "timeout_error" => 504,
+        "overloaded_error" => 529,
+        _ => return None,
+    })
 }
 
 /// What an error's body says.

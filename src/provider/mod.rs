@@ -21,8 +21,10 @@ pub mod scripted;
 pub mod settings;
 
 mod fault;
+mod flow;
 mod hint;
 mod json;
+mod native;
 mod output;
 mod sampling;
 pub mod stream;

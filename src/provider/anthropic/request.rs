@@ -1,10 +1,13 @@
 //! A prompt in the words of Anthropic's Messages.
 
+use reqwest::header::HeaderMap;
 use serde_json::{Map, Value, json};
 
+use super::cache;
 use crate::domain::content::Content;
 use crate::domain::limits::glob;
-use crate::domain::prompt::{Message, Prompt, Role};
+use crate::domain::prompt::{Dialect, Message, Prompt, Role};
+use crate::provider::native;
 use crate::provider::output::{ANTHROPIC, instructed, joined, strict_schema};
 use crate::provider::parameters;
 use crate::provider::sampling::takes_temperature;
@@ -23,6 +26,20 @@ const FREE: [&str; 9] = [
     "claude-sonnet-4-2025*",
 ];
 
+/// What is sent: the body and further headers; and whether it is the caller's own request.
+pub(super) fn asked(model: &str, prompt: &Prompt, streamed: bool) -> (Value, HeaderMap, bool) {
+    if let Some(own) = prompt.native_in(Dialect::Anthropic) {
+        let mut body = native::body(own, model, streamed);
+        cache::mark(&mut body);
+        return (Value::Object(body), native::headers(own), true);
+    }
+    let mut body = body(model, prompt);
+    if streamed && let Some(body) = body.as_object_mut() {
+        body.insert("stream".to_owned(), true.into());
+    }
+    (body, HeaderMap::new(), false)
+}
+
 /// What the prompt asks for that the model is not held to, or not sent.
 pub(super) fn lacks(model: &str, prompt: &Prompt) -> Option<&'static str> {
     let bound = model.starts_with("claude") && !FREE.iter().any(|free| glob(free, model));
@@ -35,7 +52,7 @@ pub(super) fn lacks(model: &str, prompt: &Prompt) -> Option<&'static str> {
 }
 
 /// The body of a request.
-pub(super) fn body(model: &str, prompt: &Prompt) -> Value {
+fn body(model: &str, prompt: &Prompt) -> Value {
     let mut body = Map::new();
     body.insert("model".to_owned(), model.into());
     body.insert("max_tokens".to_owned(), prompt.max_output_tokens.into());

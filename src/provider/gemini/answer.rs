@@ -6,6 +6,12 @@ use crate::domain::completion::{Completion, Finish, ToolCall, Usage};
 use crate::provider::json::{count, list, text};
 use crate::provider::tool_id::with_signature;
 
+/// An error where an answer is expected, also in a list of one.
+pub(super) fn error(answer: &Value) -> Option<&Value> {
+    let answer = answer.get(0).unwrap_or(answer);
+    answer.get("error").filter(|error| !error.is_null())
+}
+
 /// Reads an answer; `None` when it is none. A prompt that was blocked gives no candidate.
 pub(super) fn read(answer: &Value, model: &str) -> Option<Completion> {
     let model =
@@ -24,38 +30,50 @@ pub(super) fn read(answer: &Value, model: &str) -> Option<Completion> {
     };
     // A blocked candidate has content without parts.
     let parts = list(candidate, "/content/parts");
-    let spoken = parts.iter().filter(|part| part.get("thought") != Some(&Value::Bool(true)));
+    let spoken = |thoughts: bool| parts.iter().filter(move |part| is_thought(part) == thoughts);
     let tool_calls = tool_calls(parts, text(answer, "/responseId"));
-    let finish = match finish(text(candidate, "/finishReason")) {
-        Finish::Stop | Finish::Unknown if !tool_calls.is_empty() => Finish::ToolCalls,
-        finish => finish,
-    };
+    let finish = finished(text(candidate, "/finishReason"), !tool_calls.is_empty());
     Some(Completion {
-        text: spoken.map(|part| text(part, "/text")).collect(),
+        text: spoken(false).map(|part| text(part, "/text")).collect(),
+        reasoning: spoken(true).map(|part| text(part, "/text")).collect(),
         tool_calls,
         finish,
         ..empty
     })
 }
 
-/// Calls have no id on older models: one is made that is unique in the conversation.
+/// Whether a part is what the model thought, not what it says.
+pub(super) fn is_thought(part: &Value) -> bool {
+    part.get("thought") == Some(&Value::Bool(true))
+}
+
 fn tool_calls(parts: &[Value], response: &str) -> Vec<ToolCall> {
     let calls = parts.iter().filter(|part| part.get("functionCall").is_some());
-    calls
-        .enumerate()
-        .map(|(index, part)| {
-            let id = match text(part, "/functionCall/id") {
-                "" => format!("{response}_{index}"),
-                id => id.to_owned(),
-            };
-            let arguments = part.pointer("/functionCall/args").filter(|args| args.is_object());
-            ToolCall {
-                id: with_signature(&id, text(part, "/thoughtSignature")),
-                name: text(part, "/functionCall/name").to_owned(),
-                arguments: arguments.cloned().unwrap_or_else(|| Value::Object(Map::new())),
-            }
-        })
-        .collect()
+    (0..).zip(calls).filter_map(|(index, part)| tool_call(part, index, response)).collect()
+}
+
+/// The call in a part. It has no id on older models: one is made of its place in the response,
+/// unique in the conversation.
+pub(super) fn tool_call(part: &Value, index: u32, response: &str) -> Option<ToolCall> {
+    let call = part.get("functionCall")?;
+    let id = match text(call, "/id") {
+        "" => format!("{response}_{index}"),
+        id => id.to_owned(),
+    };
+    let arguments = call.get("args").filter(|args| args.is_object());
+    Some(ToolCall {
+        id: with_signature(&id, text(part, "/thoughtSignature")),
+        name: text(call, "/name").to_owned(),
+        arguments: arguments.cloned().unwrap_or_else(|| Value::Object(Map::new())),
+    })
+}
+
+/// Calls count before the word for a natural end.
+pub(super) fn finished(reason: &str, has_calls: bool) -> Finish {
+    match finish(reason) {
+        Finish::Stop | Finish::Unknown if has_calls => Finish::ToolCalls,
+        finish => finish,
+    }
 }
 
 fn finish(reason: &str) -> Finish {
@@ -82,7 +100,7 @@ fn finish(reason: &str) -> Finish {
 }
 
 /// Thoughts are billed as output and stand outside the candidates; cached is inside the prompt.
-fn usage(usage: &Value) -> Option<Usage> {
+pub(super) fn usage(usage: &Value) -> Option<Usage> {
     let prompt = count(usage, "/promptTokenCount")?;
     let input = prompt + count(usage, "/toolUsePromptTokenCount").unwrap_or_default();
     let thoughts = count(usage, "/thoughtsTokenCount");

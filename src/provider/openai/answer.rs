@@ -1,31 +1,42 @@
 //! Chat completions read.
 
-use serde_json::{Map, Value};
+use std::borrow::Cow;
+
+use serde_json::Value;
 
 use crate::domain::completion::{Completion, Finish, ToolCall, Usage};
 use crate::provider::json::{count, list, text};
+use crate::provider::stream::read_arguments;
 
 /// An error inside an answer with a good status, as OpenRouter sends it when generation had
-/// already begun. It wins over everything beside it.
-pub(super) fn error(answer: &Value) -> Option<&Value> {
-    ["/error", "/choices/0/error"]
-        .into_iter()
-        .filter_map(|place| answer.pointer(place))
-        .find(|error| !error.is_null())
+/// already begun. It wins over everything beside it. Cerebras tells its status beside it.
+pub(super) fn error(answer: &Value) -> Option<Value> {
+    let choices = list(answer, "/choices").iter();
+    let places = [answer].into_iter().chain(choices);
+    let error = places.filter_map(|place| place.get("error")).find(|error| !error.is_null())?;
+    let mut error = error.clone();
+    if let (Some(error), Some(status)) = (error.as_object_mut(), answer.get("status_code")) {
+        error.entry("status_code").or_insert_with(|| status.clone());
+    }
+    Some(error)
 }
 
 /// Reads a chat completion; `None` when it is none.
 pub(super) fn read(answer: &Value, model: &str) -> Option<Completion> {
     let choice = answer.pointer("/choices/0")?;
     let message = choice.get("message")?;
-    let calls: Vec<ToolCall> = list(message, "/tool_calls").iter().map(tool_call).collect();
-    let refusal = text(message, "/refusal");
-    let (tool_calls, finish) = finished(text(choice, "/finish_reason"), calls, refusal);
+    let (reason, refusal) = (text(choice, "/finish_reason"), text(message, "/refusal"));
+    let calls = list(message, "/tool_calls").iter().map(|call| {
+        let (id, name) = (text(call, "/id"), text(call, "/function/name"));
+        tool_call((id, name), &arguments(call), reason)
+    });
+    let (tool_calls, finish) = finished(reason, calls.collect(), refusal);
     let content = content(message);
     let model = Some(text(answer, "/model")).filter(|name| !name.is_empty()).unwrap_or(model);
     Some(Completion {
         model: model.to_owned(),
         text: if content.is_empty() { refusal.to_owned() } else { content },
+        reasoning: reasoning(message).to_owned(),
         tool_calls,
         finish,
         usage: answer.get("usage").and_then(usage),
@@ -35,7 +46,7 @@ pub(super) fn read(answer: &Value, model: &str) -> Option<Completion> {
 }
 
 /// Text, or a list of parts of which some are text.
-fn content(message: &Value) -> String {
+pub(super) fn content(message: &Value) -> String {
     match message.get("content") {
         Some(Value::String(content)) => content.clone(),
         Some(Value::Array(parts)) => parts.iter().map(|part| text(part, "/text")).collect(),
@@ -43,27 +54,37 @@ fn content(message: &Value) -> String {
     }
 }
 
-fn tool_call(call: &Value) -> ToolCall {
-    let arguments = match call.pointer("/function/arguments") {
-        Some(Value::String(raw)) if raw.trim().is_empty() => Value::Object(Map::new()),
-        Some(Value::String(raw)) => serde_json::from_str(raw)
-            .ok()
-            .filter(Value::is_object)
-            .unwrap_or_else(|| raw.as_str().into()),
-        // Some servers do not wrap the object in text.
-        Some(other) if !other.is_null() => other.clone(),
-        _ => Value::Object(Map::new()),
-    };
-    ToolCall {
-        id: text(call, "/id").to_owned(),
-        name: text(call, "/function/name").to_owned(),
-        arguments,
+/// What the model thought, by the names that servers have for it.
+pub(super) fn reasoning(message: &Value) -> &str {
+    match text(message, "/reasoning_content") {
+        "" => text(message, "/reasoning"),
+        thought => thought,
     }
+}
+
+/// A call's arguments, or a part of them, as text. Some servers do not wrap the object in text.
+pub(super) fn arguments(call: &Value) -> Cow<'_, str> {
+    match call.pointer("/function/arguments") {
+        Some(Value::String(raw)) => raw.into(),
+        Some(other) if !other.is_null() => other.to_string().into(),
+        _ => "".into(),
+    }
+}
+
+/// A call. One without arguments has none, unless they are what was cut.
+pub(super) fn tool_call((id, name): (&str, &str), arguments: &str, reason: &str) -> ToolCall {
+    let is_cut = reason == "length" && arguments.trim().is_empty();
+    let arguments = if is_cut { "".into() } else { read_arguments(arguments) };
+    ToolCall { id: id.to_owned(), name: name.to_owned(), arguments }
 }
 
 /// A refusal counts before tool calls and these before the word. A call that was cut in the
 /// middle is no call: it is left out, so that nobody runs it.
-fn finished(reason: &str, mut calls: Vec<ToolCall>, refusal: &str) -> (Vec<ToolCall>, Finish) {
+pub(super) fn finished(
+    reason: &str,
+    mut calls: Vec<ToolCall>,
+    refusal: &str,
+) -> (Vec<ToolCall>, Finish) {
     let finish = match reason {
         "stop" => Finish::Stop,
         "length" => Finish::Length,
@@ -85,7 +106,7 @@ fn finished(reason: &str, mut calls: Vec<ToolCall>, refusal: &str) -> (Vec<ToolC
 }
 
 /// Details may be missing, and one provider tells more reasoning than output.
-fn usage(usage: &Value) -> Option<Usage> {
+pub(super) fn usage(usage: &Value) -> Option<Usage> {
     let input = count(usage, "/prompt_tokens")?;
     let output = count(usage, "/completion_tokens").unwrap_or_default();
     let part = |place: &str| count(usage, place).unwrap_or_default().min(input);
@@ -134,6 +155,7 @@ mod tests {
         }
         assert_eq!(finish(&json!("stop"), &calls(&["{}", ""])), (Finish::ToolCalls, 2));
         assert_eq!(finish(&json!("length"), &calls(&["{}", "{\"a\":"])), (Finish::Length, 1));
+        assert_eq!(finish(&json!("length"), &calls(&["{}", ""])), (Finish::Length, 1));
         assert_eq!(finish(&json!("stop"), &calls(&["{\"a\":"])), (Finish::ToolCalls, 1));
         let refused = json!({ "content": null, "refusal": "I cannot." });
         assert_eq!(finish(&json!("stop"), &refused).0, Finish::Refusal);
@@ -142,7 +164,9 @@ mod tests {
 
     #[test]
     fn arguments_are_an_object_or_the_models_own_text() {
-        let of = |arguments: Value| tool_call(&json!({ "function": { "arguments": arguments } }));
+        let of = |written: Value| {
+            tool_call(("", ""), &arguments(&json!({ "function": { "arguments": written } })), "")
+        };
         assert_eq!(of(json!("{\"a\":1}")).arguments, json!({ "a": 1 }));
         assert_eq!(of(json!(" ")).arguments, json!({}));
         assert_eq!(of(json!(null)).arguments, json!({}));

@@ -1,11 +1,13 @@
 //! A prompt in the words of OpenAI's chat completions.
 
+use reqwest::header::HeaderMap;
 use serde_json::{Map, Value, json};
 
 use super::Dialect;
 use crate::domain::content::Content;
 use crate::domain::limits::glob;
-use crate::domain::prompt::{Message, Prompt, Role};
+use crate::domain::prompt::{self, Message, Prompt, Role};
+use crate::provider::native;
 use crate::provider::output::{OPENAI, instructed, is_object, joined, strict_schema};
 use crate::provider::parameters;
 use crate::provider::sampling::takes_temperature;
@@ -41,8 +43,49 @@ enum Form {
     Words,
 }
 
+/// What is sent.
+pub(super) struct Asked {
+    /// The body.
+    pub body: Value,
+    /// Further headers.
+    pub headers: HeaderMap,
+    /// Whether it is the caller's own request.
+    pub is_native: bool,
+    /// Whether the usage at the end of a stream is asked for by us alone.
+    pub hides_usage: bool,
+}
+
+/// What is sent.
+pub(super) fn asked(dialect: Dialect, model: &str, prompt: &Prompt, streamed: bool) -> Asked {
+    let own = prompt.native_in(prompt::Dialect::OpenAi);
+    let mut body =
+        own.map_or_else(|| body(dialect, model, prompt), |own| native::body(own, model, streamed));
+    let had_usage = streamed && with_usage(&mut body);
+    if !streamed {
+        // Refused where there is no stream.
+        body.remove("stream_options");
+    }
+    Asked {
+        body: Value::Object(body),
+        headers: own.map(native::headers).unwrap_or_default(),
+        is_native: own.is_some(),
+        hides_usage: !had_usage,
+    }
+}
+
+/// Asks for a stream that tells at its end what was used; whether that was asked for already.
+fn with_usage(body: &mut Map<String, Value>) -> bool {
+    body.insert("stream".to_owned(), true.into());
+    let options = body.entry("stream_options").or_insert_with(|| json!({}));
+    if options.is_null() {
+        *options = json!({});
+    }
+    let Some(options) = options.as_object_mut() else { return false };
+    options.insert("include_usage".to_owned(), true.into()) == Some(true.into())
+}
+
 /// The body of a request.
-pub(super) fn body(dialect: Dialect, model: &str, prompt: &Prompt) -> Value {
+fn body(dialect: Dialect, model: &str, prompt: &Prompt) -> Map<String, Value> {
     let mut body = Map::new();
     body.insert("model".to_owned(), model.into());
     let mut system = prompt.system.clone();
@@ -80,7 +123,7 @@ pub(super) fn body(dialect: Dialect, model: &str, prompt: &Prompt) -> Value {
     if let Some(format) = response_format {
         body.insert("response_format".to_owned(), format);
     }
-    Value::Object(body)
+    body
 }
 
 fn form(dialect: Dialect, model: &str, schema: &Value, tools: bool) -> Form {
