@@ -8,18 +8,18 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::Engine;
-use super::attempt::Next;
+use super::ask::{Called, Form};
+use super::attempt::{Next, whole};
 use super::finish::Answer;
 use super::judge::{backoff, end, no_step};
 use super::named::Named;
 use super::place::{Departure, Placement};
 use super::streamed::Streamed;
-use super::turn::Taken;
 use super::work::{Progress, Work, turn_of};
 use crate::domain::completion::{Completion, Finish};
 use crate::domain::job::{Job, Lane, ProviderChoice};
 use crate::domain::prompt::Prompt;
-use crate::domain::result::{JobError, JobResult, Status, millis_between};
+use crate::domain::result::{JobError, JobResult, Status};
 use crate::domain::schema::Violation;
 use crate::domain::task::Task;
 use crate::limiter::LimiterError;
@@ -108,8 +108,8 @@ impl Engine {
         let mut live = Live::new(self, call)?;
         let _permit = live.permit().await?;
         loop {
-            let departure = live.departure().await?;
-            match self.attempt_live(&mut live.work, &departure).await {
+            let mut departure = live.departure().await?;
+            match self.attempt_live(&mut live.work, &mut departure, &mut live.tried).await {
                 (Next::End(answer), _) => return Ok(live.done(*answer)),
                 (Next::Fail(error), Some(completion)) => {
                     let result = live.ended(error);
@@ -126,8 +126,8 @@ impl Engine {
         let mut live = Live::new(self, call)?;
         let permit = live.permit().await?;
         loop {
-            let departure = live.departure().await?;
-            match self.attempt_streamed(&mut live.work, &departure).await {
+            let mut departure = live.departure().await?;
+            match self.attempt_streamed(&mut live.work, &mut departure, &mut live.tried).await {
                 Ok(begun) => return Ok(Streamed::new(live.engine, live.work, begun, permit)),
                 Err(next) => live.after(&departure, next)?,
             }
@@ -244,23 +244,21 @@ impl Engine {
     async fn attempt_live(
         self: &Arc<Self>,
         work: &mut Work,
-        departure: &Departure,
+        departure: &mut Departure,
+        tried: &mut Vec<String>,
     ) -> (Next, Option<Completion>) {
-        let Departure { target, ask, wait, .. } = departure;
-        let mut taken = Taken::new(self, ask);
-        tokio::time::sleep(*wait).await;
-        let started = self.begin(work);
-        let (model, timeout) = (&target.step.model, work.task.timeout);
-        let answer = target.provider.complete(model, &work.prompt, timeout).await;
-        let took = Duration::from_millis(millis_between(started, self.clock.now()));
-        taken.settle(target, end(&answer, *wait, took));
+        let called = self.ask(work, departure, tried, Form::Whole).await;
+        let Called { mut taken, started, answer } = called;
+        let (target, took) = (&departure.target, self.took(started));
+        let answer = whole(answer).await;
+        taken.settle(target, end(&answer, departure.wait, took));
         match answer {
             Ok(completion) => {
                 let declined = matches!(completion.finish, Finish::Refusal | Finish::ContentFilter);
                 let said = declined.then(|| completion.clone());
                 (self.answered(work, target, completion, took), said)
             }
-            Err(error) => (self.failed(work, target, &error, (started, took)).await, None),
+            Err(error) => (self.failed(work, target, &error, (started, took)), None),
         }
     }
 
@@ -295,7 +293,8 @@ impl Engine {
             traceparent: call.traceparent,
             share: None,
         };
-        let progress = Progress::default();
+        let lot = self.lot(&route, job.provider.as_ref());
+        let progress = Progress { lot, ..Progress::default() };
         let work = Work {
             turn: turn_of(&job, &progress),
             input_tokens: u64::from(prompt.estimated_input_tokens()),
@@ -313,9 +312,7 @@ impl Engine {
     /// Whether some step has words for the prompt. A task has a prompt of its own making.
     fn sayable(&self, work: &Work) -> Result<(), LiveError> {
         let Some(bound) = &work.prompt.bound else { return Ok(()) };
-        let steps = self.steps(&work.route, work.job.provider.as_ref());
-        let mut targets = steps.into_iter().filter_map(|step| self.catalog.target(step));
-        if work.prompt.native.is_some() && targets.any(|target| work.can_be_said_to(&target)) {
+        if work.prompt.native.is_some() && !self.steps(&work.route, &work.wish()).is_empty() {
             return Ok(());
         }
         Err(LiveError::Unsayable { by: bound.by.clone(), to: bound.to.as_str() })

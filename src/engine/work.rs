@@ -55,6 +55,9 @@ pub(super) struct Progress {
     pub(super) unservable: Vec<String>,
     /// The best answer so far that did not fit the schema.
     pub(super) best: Option<String>,
+    /// What chance has dealt it, when its route goes by that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) lot: Option<u64>,
 }
 
 /// Attempts kept on a receipt; rate-limited ones beyond this are dropped, the oldest first.
@@ -73,12 +76,6 @@ impl Work {
     /// Names the turn asked for after one more attempt.
     pub(super) fn next_turn(&mut self) {
         self.turn = turn_of(&self.job, &self.progress);
-    }
-
-    /// Whether the provider has words for all of the prompt.
-    pub(super) fn can_be_said_to(&self, target: &Target) -> bool {
-        let bound = self.prompt.bound.as_ref();
-        bound.is_none_or(|bound| target.provider.speaks() == Some(bound.to))
     }
 
     /// Failed too often?

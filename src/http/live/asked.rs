@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value};
 
+use super::super::choice;
 use super::super::problem::{Kind, Problem};
-use super::super::submission::check_choice;
+use crate::domain::choice::ProviderChoice;
 use crate::domain::content::{self, Content, Part};
-use crate::domain::job::ProviderChoice;
 use crate::domain::prompt::{Bound, Dialect, Message, Prompt};
 use crate::domain::schema::Violation;
 
@@ -36,10 +36,8 @@ pub(super) fn fault(place: &str, detail: impl Into<String>) -> Problem {
 pub(super) fn choice(given: Option<&Value>) -> Result<Option<ProviderChoice>, Problem> {
     let Some(given) = given.filter(|given| !given.is_null()) else { return Ok(None) };
     let wrong = |told: String| fault("/provider", format!("is not understood: {told}"));
-    let choice: ProviderChoice =
-        serde_json::from_value(given.clone()).map_err(|told| wrong(told.to_string()))?;
-    check_choice(&choice).map_err(wrong)?;
-    Ok(Some(choice))
+    let read = choice::read(object(given, "/provider")?.clone());
+    read.map(|(choice, _ignored)| Some(choice)).map_err(wrong)
 }
 
 /// The fields of an object at a place.

@@ -11,7 +11,7 @@ use super::json::count;
 use super::settings::AccountSettings;
 use super::stream::{Pieces, at_once};
 use super::wire::{Answer, Auth, Opened, Reply, Wire, heard};
-use super::{Provider, ProviderError, Timeouts, flow};
+use super::{Provider, ProviderError, Timeouts, flow, supports};
 use crate::clock::SharedClock;
 use crate::domain::completion::Completion;
 use crate::domain::prompt::{Dialect as Language, Prompt};
@@ -106,6 +106,10 @@ impl Provider for Anthropic {
             Reply::Answered(answer) => Ok(count(&answer.value, "/input_tokens")),
             Reply::Refused(failure) => Err(self.failed(*failure)),
         }
+    }
+
+    fn lacks(&self, model: &str, prompt: &Prompt) -> Option<&'static str> {
+        supports::lacks("anthropic", model, prompt).or_else(|| request::lacks(model, prompt))
     }
 
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError> {
