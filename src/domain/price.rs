@@ -76,6 +76,18 @@ impl PriceTable {
         )
     }
 
+    /// The prices by the million tokens sent and received for a prompt of this size on that day;
+    /// `None` when they are not known.
+    pub fn rates(
+        &self,
+        (provider, model): (&str, &str),
+        input_tokens: u64,
+        at: DateTime<Utc>,
+    ) -> Option<(f64, f64)> {
+        let price = self.find(provider, model, input_tokens, at)?;
+        Some((price.input, price.output))
+    }
+
     /// The price in force.
     fn find(&self, provider: &str, model: &str, input: u64, at: DateTime<Utc>) -> Option<&Price> {
         [&self.own, &self.built_in]

@@ -175,6 +175,9 @@ pub enum Outcome {
     Rejected,
     /// The model or a filter declined.
     Refused,
+    /// Another step, asked beside it, answered first: the call was cancelled. Its cost is what
+    /// its input is estimated to take.
+    Hedged,
 }
 
 impl Outcome {
@@ -191,6 +194,7 @@ impl Outcome {
             Self::Unauthorized => "unauthorized",
             Self::Rejected => "rejected",
             Self::Refused => "refused",
+            Self::Hedged => "hedged",
         }
     }
 }

@@ -55,6 +55,9 @@ pub(super) struct Progress {
     pub(super) unservable: Vec<String>,
     /// The best answer so far that did not fit the schema.
     pub(super) best: Option<String>,
+    /// What chance has dealt it, when its route goes by that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) lot: Option<u64>,
 }
 
 /// Attempts kept on a receipt; rate-limited ones beyond this are dropped, the oldest first.

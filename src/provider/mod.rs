@@ -28,6 +28,7 @@ mod native;
 mod output;
 mod sampling;
 pub mod stream;
+mod supports;
 mod told;
 mod tool_id;
 mod wire;
@@ -55,6 +56,12 @@ pub trait Provider: Send + Sync + 'static {
         self.complete(model, prompt, timeouts.total).await.map(stream::at_once)
     }
 
+    /// What this prompt asks for that the model is known not to support by itself, in a word;
+    /// `None` when it supports all of it, or nobody knows.
+    fn lacks(&self, _model: &str, _prompt: &Prompt) -> Option<&'static str> {
+        None
+    }
+
     /// Whether the key is accepted, told without paying for an answer.
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError>;
 }
@@ -66,6 +73,14 @@ pub struct Timeouts {
     pub first: Duration,
     /// Until its end.
     pub total: Duration,
+}
+
+/// What providers may be known not to support.
+pub mod parameters {
+    /// An output schema that the model is held to by the provider.
+    pub const SCHEMA: &str = "an output schema";
+    /// A temperature.
+    pub const TEMPERATURE: &str = "a temperature";
 }
 
 /// A provider many hold.

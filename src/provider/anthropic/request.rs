@@ -9,6 +9,7 @@ use crate::domain::limits::glob;
 use crate::domain::prompt::{Dialect, Message, Prompt, Role};
 use crate::provider::native;
 use crate::provider::output::{ANTHROPIC, instructed, joined, strict_schema};
+use crate::provider::parameters;
 use crate::provider::sampling::takes_temperature;
 use crate::provider::tool_id::portable;
 
@@ -37,6 +38,17 @@ pub(super) fn asked(model: &str, prompt: &Prompt, streamed: bool) -> (Value, Hea
         body.insert("stream".to_owned(), true.into());
     }
     (body, HeaderMap::new(), false)
+}
+
+/// What the prompt asks for that the model is not held to, or not sent.
+pub(super) fn lacks(model: &str, prompt: &Prompt) -> Option<&'static str> {
+    let bound = model.starts_with("claude") && !FREE.iter().any(|free| glob(free, model));
+    let free = |schema| !bound || strict_schema(schema, &ANTHROPIC).is_none();
+    if prompt.output_schema.as_ref().is_some_and(free) {
+        return Some(parameters::SCHEMA);
+    }
+    let warm = prompt.temperature.is_some() && !takes_temperature(model);
+    warm.then_some(parameters::TEMPERATURE)
 }
 
 /// The body of a request.

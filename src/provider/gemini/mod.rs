@@ -10,7 +10,7 @@ use super::fault::Failure;
 use super::settings::AccountSettings;
 use super::stream::{Pieces, at_once};
 use super::wire::{Answer, Auth, Opened, Reply, Wire, heard};
-use super::{Provider, ProviderError, Timeouts, flow};
+use super::{Provider, ProviderError, Timeouts, flow, supports};
 use crate::clock::SharedClock;
 use crate::domain::completion::Completion;
 use crate::domain::prompt::Prompt;
@@ -88,6 +88,10 @@ impl Provider for Gemini {
             Opened::Answered(answer) => self.answered(answer, model, input_tokens).map(at_once),
             Opened::Refused(failure) => Err(self.failed(*failure, input_tokens)),
         }
+    }
+
+    fn lacks(&self, model: &str, prompt: &Prompt) -> Option<&'static str> {
+        supports::lacks("gemini", model, prompt).or_else(|| request::lacks(model, prompt))
     }
 
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError> {

@@ -7,6 +7,7 @@ use crate::domain::content::Content;
 use crate::domain::limits::glob;
 use crate::domain::prompt::{Message, Prompt, Role};
 use crate::provider::output::{instructed, joined};
+use crate::provider::parameters;
 use crate::provider::tool_id::signature;
 
 /// Models that know JSON but no schema in JSON Schema's own words.
@@ -17,6 +18,14 @@ const BOTH: [&str; 1] = ["gemini-3*"];
 
 /// Stands for the signature of a call that Gemini did not make: a conversation begun elsewhere.
 const UNSIGNED: &str = "skip_thought_signature_validator";
+
+/// What the prompt asks for that the model is not held to.
+pub(super) fn lacks(model: &str, prompt: &Prompt) -> Option<&'static str> {
+    let any = |patterns: &[&str]| patterns.iter().any(|pattern| glob(pattern, model));
+    let beside = prompt.tools.is_empty() || any(&BOTH);
+    let bound = model.starts_with("gemini") && beside && !any(&SCHEMALESS);
+    (prompt.output_schema.is_some() && !bound).then_some(parameters::SCHEMA)
+}
 
 /// The body of a request.
 pub(super) fn body(model: &str, prompt: &Prompt) -> Value {

@@ -10,7 +10,7 @@ use super::fault::Failure;
 use super::settings::{AccountSettings, Vendor};
 use super::stream::{Pieces, at_once};
 use super::wire::{Answer, Auth, Opened, Reply, Wire, heard};
-use super::{Provider, ProviderError, Timeouts, flow};
+use super::{Provider, ProviderError, Timeouts, flow, supports};
 use crate::clock::SharedClock;
 use crate::domain::completion::Completion;
 use crate::domain::prompt::Prompt;
@@ -58,6 +58,7 @@ impl Dialect {
 pub struct OpenAi {
     wire: Arc<Wire>,
     dialect: Dialect,
+    vendor: Vendor,
 }
 
 impl OpenAi {
@@ -67,7 +68,7 @@ impl OpenAi {
         let dialect = Dialect::of(vendor)
             .ok_or_else(|| format!("`{}` does not speak chat completions", vendor.as_str()))?;
         let wire = Wire::new(account, "v1", (Auth::Bearer, HeaderMap::new()), clock)?;
-        Ok(Self { wire: Arc::new(wire), dialect })
+        Ok(Self { wire: Arc::new(wire), dialect, vendor })
     }
 
     fn failed(&self, failure: Failure) -> ProviderError {
@@ -118,6 +119,11 @@ impl Provider for OpenAi {
             Opened::Answered(answer) => self.answered(answer, model).map(at_once),
             Opened::Refused(failure) => Err(self.failed(*failure)),
         }
+    }
+
+    fn lacks(&self, model: &str, prompt: &Prompt) -> Option<&'static str> {
+        supports::lacks(self.vendor.as_str(), model, prompt)
+            .or_else(|| request::lacks(self.dialect, model, prompt))
     }
 
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError> {

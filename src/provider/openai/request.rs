@@ -9,6 +9,7 @@ use crate::domain::limits::glob;
 use crate::domain::prompt::{self, Message, Prompt, Role};
 use crate::provider::native;
 use crate::provider::output::{OPENAI, instructed, is_object, joined, strict_schema};
+use crate::provider::parameters;
 use crate::provider::sampling::takes_temperature;
 use crate::provider::tool_id::portable;
 
@@ -20,6 +21,17 @@ const GROQ_STRICT: [&str; 1] = ["openai/gpt-oss-*"];
 
 /// Groq's models that take a schema as a wish.
 const GROQ_SCHEMA: [&str; 2] = ["meta-llama/llama-4-*", "moonshotai/kimi-k2*"];
+
+/// What the prompt asks for that the model is not held to, or not sent.
+pub(super) fn lacks(dialect: Dialect, model: &str, prompt: &Prompt) -> Option<&'static str> {
+    let free =
+        |schema| !matches!(form(dialect, model, schema, !prompt.tools.is_empty()), Form::Format(_));
+    if prompt.output_schema.as_ref().is_some_and(free) {
+        return Some(parameters::SCHEMA);
+    }
+    let warm = prompt.temperature.is_some() && !takes_temperature(model);
+    warm.then_some(parameters::TEMPERATURE)
+}
 
 /// How a schema is brought to a model.
 enum Form {
