@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{OpenAi, answer};
+use super::{Dialect, OpenAi, answer};
 use crate::domain::completion::Usage;
 use crate::domain::content::Image;
 use crate::domain::told::Told;
@@ -163,7 +163,12 @@ impl Reader for Chat {
         Heard::Said(choice.get("delta").map_or_else(Vec::new, |delta| self.delta(delta)))
     }
 
+    /// Only of servers that we know nothing about it may be that they do not say `[DONE]`.
     fn end(&mut self) -> Option<Ending> {
+        if self.of.dialect == Dialect::Plain { self.done() } else { None }
+    }
+
+    fn done(&mut self) -> Option<Ending> {
         if self.reason.is_empty() {
             return None;
         }

@@ -10,8 +10,13 @@ use spillway::domain::prompt::{Message, Prompt, Role};
 use spillway::provider::settings::Vendor;
 use spillway::provider::{SharedProvider, connect};
 
+mod bounds;
+mod cuts;
 mod failures;
+mod native;
 mod requests;
+mod streamed;
+mod streams;
 
 /// The time all of these tests happen at.
 const NOW: &str = "2026-11-20T12:00:00Z";
