@@ -15,17 +15,21 @@ use crate::domain::retry::Schedule;
 use crate::lifecycle::Lifecycle;
 use crate::limiter::SharedLimiter;
 use crate::memory::SharedBindings;
+use crate::memory::speeds::SharedSpeeds;
 use crate::queue::SharedQueue;
 
+mod ask;
 mod attempt;
 mod breaker;
 mod cascade;
 pub mod catalog;
 mod chance;
+pub mod circuit;
 mod deliver;
 pub mod estimate;
 mod finish;
 pub mod groups;
+mod hedge;
 mod held;
 pub mod intake;
 mod judge;
@@ -33,6 +37,8 @@ mod learned;
 pub mod live;
 mod load;
 pub mod named;
+mod order;
+mod pace;
 mod place;
 mod pump;
 pub mod settings;
@@ -41,13 +47,17 @@ mod turn;
 mod upkeep;
 pub mod view;
 mod wait;
+mod window;
 mod work;
 
 use catalog::Catalog;
 use chance::Chance;
+use circuit::Circuits;
+use hedge::Hedges;
 use held::Held;
 use learned::Learned;
 use load::Load;
+use pace::Paces;
 use settings::Settings;
 use wait::Waiters;
 
@@ -59,6 +69,8 @@ pub struct Parts {
     pub limiter: SharedLimiter,
     /// Where what was said lately is cached.
     pub bindings: SharedBindings,
+    /// How fast steps are.
+    pub speeds: SharedSpeeds,
     /// The time.
     pub clock: SharedClock,
     /// Starts and stops tasks.
@@ -89,6 +101,7 @@ pub struct Engine {
     limiter: SharedLimiter,
     #[expect(dead_code, reason = "read once steps are ordered by it")]
     bindings: SharedBindings,
+    speeds: SharedSpeeds,
     clock: SharedClock,
     lifecycle: Lifecycle,
     catalog: Catalog,
@@ -105,6 +118,9 @@ pub struct Engine {
     waiters: Waiters,
     waiting: Semaphore,
     learned: Learned,
+    paces: Paces,
+    circuits: Arc<Circuits>,
+    hedges: Hedges,
     load: Load,
     calls: AtomicU64,
     chance: Chance,
@@ -130,6 +146,9 @@ impl Engine {
             waiters: Waiters::default(),
             waiting: Semaphore::new(wait::MOST),
             learned: Learned::default(),
+            paces: Paces::default(),
+            circuits: Arc::default(),
+            hedges: Hedges::default(),
             load: Load::default(),
             ids: IdSource::default(),
             calls: AtomicU64::new(0),
@@ -137,6 +156,7 @@ impl Engine {
             queue: parts.queue,
             limiter: parts.limiter,
             bindings: parts.bindings,
+            speeds: parts.speeds,
             clock: parts.clock,
             lifecycle: parts.lifecycle,
             catalog: parts.catalog,
@@ -151,6 +171,7 @@ impl Engine {
         pump::start(self);
         deliver::start(self);
         upkeep::start(self);
+        pace::start(self);
         held::start(self);
     }
 

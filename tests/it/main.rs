@@ -34,5 +34,7 @@ mod scripted;
 mod simulate;
 mod support;
 mod trouble;
+mod walking;
+mod walking_live;
 mod wire;
 mod workflows;

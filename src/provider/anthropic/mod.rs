@@ -10,7 +10,7 @@ use super::fault::Failure;
 use super::settings::AccountSettings;
 use super::stream::{Pieces, at_once};
 use super::wire::{Answer, Auth, Opened, Reply, Wire, heard};
-use super::{Provider, ProviderError, Timeouts, flow};
+use super::{Provider, ProviderError, Timeouts, flow, supports};
 use crate::clock::SharedClock;
 use crate::domain::completion::Completion;
 use crate::domain::prompt::Prompt;
@@ -18,8 +18,10 @@ use crate::domain::prompt::Prompt;
 mod answer;
 mod cache;
 mod errors;
+mod marks;
 mod request;
 mod stream;
+mod thinking;
 
 /// Where messages are asked for.
 const PATH: &str = "/messages";
@@ -62,7 +64,7 @@ impl Provider for Anthropic {
         prompt: &Prompt,
         timeout: Duration,
     ) -> Result<Completion, ProviderError> {
-        let (asked, headers, is_native) = request::asked(model, prompt, false);
+        let (asked, headers, is_native) = request::asked(model, prompt, false)?;
         match self.wire.post(PATH, &asked, &headers, timeout).await? {
             Reply::Answered(answer) => {
                 let native = is_native.then(|| answer.raw.clone());
@@ -79,7 +81,7 @@ impl Provider for Anthropic {
         prompt: &Prompt,
         timeouts: Timeouts,
     ) -> Result<Pieces, ProviderError> {
-        let (asked, headers, is_native) = request::asked(model, prompt, true);
+        let (asked, headers, is_native) = request::asked(model, prompt, true)?;
         match self.wire.stream(PATH, &asked, &headers, timeouts).await? {
             Opened::Stream(frames) => {
                 let reader = stream::Message::new(self.clone(), model);
@@ -88,6 +90,10 @@ impl Provider for Anthropic {
             Opened::Answered(answer) => self.answered(answer, model).map(at_once),
             Opened::Refused(failure) => Err(self.failed(*failure)),
         }
+    }
+
+    fn lacks(&self, model: &str, prompt: &Prompt) -> Option<&'static str> {
+        supports::lacks("anthropic", model, prompt).or_else(|| request::lacks(model, prompt))
     }
 
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError> {

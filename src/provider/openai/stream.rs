@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Dialect, OpenAi, answer};
 use crate::domain::completion::Usage;
-use crate::domain::content::Image;
 use crate::domain::told::Told;
 use crate::provider::ProviderError;
 use crate::provider::flow::{Heard, Reader};
@@ -77,10 +76,14 @@ impl Chat {
         if !self.has_text {
             events.push(Event::Text(refusal.to_owned()));
         }
-        let images = list(delta, "/images").iter().map(|image| text(image, "/image_url/url"));
-        events.extend(images.filter(|url| !url.is_empty()).map(|url| Event::Image(Image::at(url))));
+        events.extend(answer::images(delta).into_iter().map(Event::Image));
         for fragment in list(delta, "/tool_calls") {
             events.extend(self.fragment(fragment));
+        }
+        // The form of old servers, which has no id.
+        if let Some(call) = delta.get("function_call").filter(|call| call.is_object()) {
+            let fragment = json!({ "index": 0, "id": "call_0", "function": call });
+            events.extend(self.fragment(&fragment));
         }
         events
     }

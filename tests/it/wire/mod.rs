@@ -12,11 +12,14 @@ use spillway::provider::{SharedProvider, connect};
 
 mod bounds;
 mod cuts;
+mod errors;
 mod failures;
 mod native;
+mod parts;
 mod requests;
 mod streamed;
 mod streams;
+mod traps;
 
 /// The time all of these tests happen at.
 const NOW: &str = "2026-11-20T12:00:00Z";

@@ -75,6 +75,7 @@ async fn the_same_answer_is_read_from_each_format() {
             input_tokens: 12,
             cached_input_tokens: 3,
             cache_write_tokens: written,
+            cache_write_1h_tokens: 0,
             output_tokens: 44,
             reasoning_tokens: (vendor == Vendor::Gemini).then_some(4),
         };
@@ -364,6 +365,86 @@ async fn anthropics_calls_that_are_cut_are_none() {
     }
 }
 
+/// The same message with fields that nobody knows, of all kinds, in all places.
+fn strewn(message: &Value) -> Value {
+    match message {
+        Value::Object(fields) => {
+            let mut more: serde_json::Map<String, Value> =
+                fields.iter().map(|(name, value)| (name.clone(), strewn(value))).collect();
+            // Arguments are the model's own.
+            for name in ["input", "args"] {
+                if let Some(own) = fields.get(name) {
+                    more.insert(name.to_owned(), own.clone());
+                }
+            }
+            for (name, value) in [
+                ("zz_new", json!([null, { "error": "x", "text": 7 }, -1.5e300])),
+                ("zz_more", json!("\u{0}\u{2028}\"")),
+            ] {
+                more.insert(name.to_owned(), value);
+            }
+            Value::Object(more)
+        }
+        Value::Array(items) => items.iter().map(strewn).collect(),
+        other => other.clone(),
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_knows_does_no_harm() {
+    let junk = [
+        json!({}),
+        json!([]),
+        json!(7),
+        json!(null),
+        json!("\"text\""),
+        json!({ "type": "brand_new", "choices": "none", "candidates": 7, "usage": [] }),
+        json!({ "type": 5, "choices": [7, { "index": "x", "delta": 7 }], "x_groq": null }),
+        json!({ "type": "content_block_delta", "index": -1, "delta": [],
+                "candidates": [{ "content": { "parts": [3, { "text": [] }] }, "finishReason": 1 }] }),
+        json!({ "error": null, "usage": null, "usageMetadata": "much", "choices": [] }),
+    ];
+    for (vendor, stream) in GOOD {
+        let address = sending(stream).await;
+        let pieces = provider(vendor, &address).stream("m", &question(), PATIENT).await.unwrap();
+        let expected = whole(pieces).await.unwrap();
+        let data = stream.lines().filter_map(|line| line.strip_prefix("data: "));
+        let mut messages = Vec::new();
+        for text in data {
+            messages.extend(junk.iter().cloned());
+            let message = serde_json::from_str(text).map(|message| strewn(&message));
+            messages.push(message.unwrap_or_else(|_done| done()));
+        }
+        assert_eq!(read(vendor, &messages).await.unwrap(), expected, "{vendor:?}");
+    }
+}
+
+#[tokio::test]
+async fn usage_is_found_where_each_server_puts_it() {
+    let usage = json!({ "prompt_tokens": 3, "completion_tokens": 2, "cost": 0.5 });
+    let with = |place: &str, value: Value| {
+        let mut message = finish("stop");
+        message[place] = value;
+        message
+    };
+    for messages in [
+        vec![finish("stop"), json!({ "choices": [], "usage": usage })],
+        vec![with("usage", usage.clone())],
+        vec![with("x_groq", json!({ "usage": usage }))],
+        vec![with("usage", json!({ "prompt_tokens": 3, "completion_tokens": 1 })), {
+            json!({ "choices": [], "usage": usage })
+        }],
+    ] {
+        let all = [&[delta(json!({ "content": "a" }))], &messages[..], &[done()]].concat();
+        let answer = read(Vendor::Groq, &all).await.unwrap();
+        let used = answer.usage.unwrap();
+        assert_eq!((used.input_tokens, used.output_tokens), (3, 2), "{messages:?}");
+    }
+    let all = [finish("stop"), json!({ "choices": [], "usage": usage }), done()];
+    assert_eq!(read(Vendor::OpenRouter, &all).await.unwrap().cost_usd, Some(0.5));
+    assert_eq!(read(Vendor::OpenRouter, &[finish("stop"), done()]).await.unwrap().usage, None);
+}
+
 #[tokio::test]
 async fn calls_are_told_apart_however_a_server_counts_them() {
     let bare = |call: Value| delta(json!({ "tool_calls": [call] }));
@@ -371,6 +452,12 @@ async fn calls_are_told_apart_however_a_server_counts_them() {
     let list = json!({ "id": "b", "function": { "name": "list", "arguments": "{}" } });
     let goes_on = json!({ "function": { "arguments": "1}" } });
     let half = json!({ "id": "b", "function": { "name": "list", "arguments": "{\"n\":" } });
+    let old = |arguments: &str| {
+        delta(json!({ "function_call": { "name": "look", "arguments": arguments } }))
+    };
+    let all = [old("{\"q\""), old(":1}"), finish("function_call"), done()];
+    let answer = read(Vendor::OpenAi, &all).await.unwrap();
+    assert_eq!(answer.tool_calls, [call("call_0", "look", json!({ "q": 1 }))]);
     for messages in [
         vec![bare(look.clone()), bare(list)],
         vec![bare(look), bare(half), bare(goes_on)],
