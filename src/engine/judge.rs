@@ -82,7 +82,7 @@ pub(super) fn outcome_of(error: &ProviderError) -> Outcome {
     match error.code {
         codes::TIMED_OUT => return Outcome::TimedOut,
         codes::UNREACHABLE => return Outcome::Unreachable,
-        codes::GARBLED | codes::TOO_LARGE => return Outcome::Garbled,
+        codes::GARBLED | codes::TOO_LARGE | codes::CUT => return Outcome::Garbled,
         codes::MODEL_OUTPUT_INVALID => return Outcome::InvalidOutput,
         _ => {}
     }
@@ -144,7 +144,7 @@ pub(super) fn told(answer: &Result<Completion, ProviderError>) -> &[Told] {
 fn used(answer: &Result<Completion, ProviderError>) -> Option<Cost> {
     match answer {
         Ok(answer) => answer.usage.as_ref().map(cost_of),
-        Err(error) if matches!(error.code, codes::TIMED_OUT | codes::GARBLED) => None,
+        Err(error) if matches!(error.code, codes::TIMED_OUT | codes::GARBLED | codes::CUT) => None,
         Err(_) => Some(Cost::call(0, 0)),
     }
 }

@@ -20,9 +20,14 @@ pub(super) trait Reader: Send + 'static {
     /// What a message means; its event's name is empty when it has none.
     fn message(&mut self, name: &str, message: &Value) -> Heard;
 
-    /// How the answer ended, now that no more messages come; `None` when it had not ended. What
-    /// the headers told is added to it.
+    /// How the answer ended, now that no more messages come and nothing was said of an end; `None`
+    /// when it was cut. What the headers told is added to it.
     fn end(&mut self) -> Option<Ending>;
+
+    /// How the answer ended, now that `[DONE]` has come.
+    fn done(&mut self) -> Option<Ending> {
+        self.end()
+    }
 
     /// An error that came as a message, judged. `told` is what the headers told.
     fn failed(&self, error: &Value, told: Vec<Told>) -> ProviderError;
@@ -87,11 +92,13 @@ impl<R: Reader> Flow<R> {
                 if self.state == State::Silent {
                     return Err(self.frames.garbled("the answer is no stream of messages"));
                 }
-                return self.ended(Bytes::from_static(DONE_EVENT)).map(Some);
+                let ending = self.reader.end();
+                return self.ended(ending, Bytes::from_static(DONE_EVENT)).map(Some);
             };
             self.state = State::Speaking;
             if *frame.data == *DONE {
-                return self.ended(frame.raw).map(Some);
+                let ending = self.reader.done();
+                return self.ended(ending, frame.raw).map(Some);
             }
             if let Some(piece) = self.read(frame)? {
                 return Ok(Some(piece));
@@ -120,6 +127,7 @@ impl<R: Reader> Flow<R> {
             if let Event::End(ending) = event {
                 ending.told = self.told();
                 self.state = State::Done;
+                self.frames.has_ended();
             }
         }
         let native = self.native.then_some(frame.raw);
@@ -128,9 +136,10 @@ impl<R: Reader> Flow<R> {
     }
 
     /// The stream is over.
-    fn ended(&mut self, raw: Bytes) -> Result<Piece, ProviderError> {
+    fn ended(&mut self, ending: Option<Ending>, raw: Bytes) -> Result<Piece, ProviderError> {
         self.state = State::Done;
-        let ending = self.reader.end().ok_or_else(|| self.cut())?;
+        self.frames.has_ended();
+        let ending = ending.ok_or_else(|| self.cut())?;
         let ending = Ending { told: self.told(), ..ending };
         let events = vec![Event::End(Box::new(ending))];
         Ok(Piece { events, native: self.native.then_some(raw) })

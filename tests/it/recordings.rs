@@ -10,35 +10,29 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use spillway::clock::ManualClock;
-use spillway::domain::completion::Completion;
+use spillway::domain::completion::{Completion, Finish};
 use spillway::domain::limits::Axis::{self, InputTokens, OutputTokens, Requests, Tokens};
 use spillway::domain::prompt::{Message, Prompt};
 use spillway::domain::told::Period::{self, Day, Minute};
 use spillway::provider::settings::Vendor;
-use spillway::provider::{ProviderError, connect};
+use spillway::provider::stream::whole;
+use spillway::provider::{ProviderError, Timeouts, connect};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-const STREAM: &str = "a stream: streaming is read by the synchronous dialects, which come later";
+const OTHER: &str = "a stream of a format that is not spoken";
 const BATCH: &str = "a batch: providers' batch APIs are not used yet";
 
 /// Recordings that are not served here, each with its reason.
-const LEFT_OUT: [(&str, &str); 15] = [
-    ("anthropic/03-stream-retry-after-on-200.json", STREAM),
-    ("anthropic/04-stream-tool-call.json", STREAM),
+const LEFT_OUT: [(&str, &str); 8] = [
     ("anthropic/08-batch-poll-ended.json", BATCH),
     ("anthropic/09-batch-results-jsonl.json", BATCH),
-    ("gemini/03-stream-function-call.json", STREAM),
     ("gemini/07-batch-succeeded-inline.json", BATCH),
-    ("groq/02-stream-x-groq-usage.json", STREAM),
-    ("groq/04-stream-error-mid-stream.json", STREAM),
-    ("local/01-ollama-native-ndjson-stream.json", STREAM),
-    ("openai/03-stream-chat-usage.json", STREAM),
-    ("openai/04-stream-responses-completed.json", STREAM),
-    ("openai/05-stream-responses-incomplete.json", STREAM),
-    ("openai/08-stream-error-insufficient-quota.json", STREAM),
+    ("local/01-ollama-native-ndjson-stream.json", OTHER),
+    ("openai/04-stream-responses-completed.json", OTHER),
+    ("openai/05-stream-responses-incomplete.json", OTHER),
+    ("openai/08-stream-error-insufficient-quota.json", OTHER),
     ("openai/09-batch-output-jsonl.json", BATCH),
-    ("openrouter/03-stream-error-token-limit.json", STREAM),
 ];
 
 fn folder() -> PathBuf {
@@ -99,7 +93,12 @@ async fn asked(name: &str) -> Result<Completion, ProviderError> {
     let provider = connect(vendor(name), Some(&server.uri()), key, clock).unwrap();
     let message = Message::user("Hi");
     let prompt = Prompt { messages: vec![message], max_output_tokens: 100, ..Prompt::default() };
-    provider.complete("a-model", &prompt, Duration::from_secs(20)).await
+    let total = Duration::from_secs(20);
+    if !name.contains("-stream-") {
+        return provider.complete("a-model", &prompt, total).await;
+    }
+    let pieces = provider.stream("a-model", &prompt, Timeouts { first: total, total }).await?;
+    whole(pieces).await
 }
 
 /// In which ways the outcome is not the expected one.
@@ -160,7 +159,12 @@ fn every_recording_is_served_or_left_out_for_a_reason() {
 async fn what_was_used_is_counted_as_each_provider_means_it() {
     for (name, input, cached, written, output, reasoning) in [
         ("anthropic/02-success-tool-call-parallel.json", 701, 0, 0, 98, None),
+        ("anthropic/03-stream-retry-after-on-200.json", 76, 0, 0, 104, None),
+        ("anthropic/04-stream-tool-call.json", 543, 0, 0, 40, None),
         ("groq/01-success-chat.json", 18, 0, 0, 70, None),
+        ("groq/02-stream-x-groq-usage.json", 12, 0, 0, 24, None),
+        ("gemini/03-stream-function-call.json", 103, 0, 0, 73, Some(43)),
+        ("openai/03-stream-chat-usage.json", 24, 0, 0, 8, Some(0)),
         ("cerebras/02-success-reasoning.json", 79, 0, 0, 37, Some(25)),
         ("gemini/01-success-cached-content.json", 9_622, 9_609, 0, 171, Some(136)),
         ("gemini/02-success-function-call.json", 61, 0, 0, 45, Some(35)),
@@ -191,6 +195,23 @@ async fn what_was_said_and_asked_for_is_read() {
 
     let without = asked("anthropic/02-success-tool-call-parallel.json").await.unwrap();
     assert_eq!(without.tool_calls[1].arguments, json!({}));
+
+    let streamed = asked("anthropic/04-stream-tool-call.json").await.unwrap();
+    let call = &streamed.tool_calls[0];
+    assert_eq!((call.name.as_str(), &call.arguments), ("pelican_name_generator", &json!({})));
+    assert_eq!(streamed.model, "claude-haiku-4-5-20251001");
+
+    let signed = asked("gemini/03-stream-function-call.json").await.unwrap();
+    let call = &signed.tool_calls[0];
+    assert_eq!(call.arguments, json!({ "latitude": "52.5200", "longitude": "13.4050" }));
+    assert!(call.id.starts_with("U7-Fao_EK_-VvdIP1-aJ8Qo_0~CiQBEU0y"), "{}", call.id);
+
+    let spoken = asked("openai/03-stream-chat-usage.json").await.unwrap();
+    assert_eq!((spoken.text.as_str(), spoken.finish), ("10 + 5 equals 15.", Finish::Stop));
+    let spoken = asked("groq/02-stream-x-groq-usage.json").await.unwrap();
+    assert!(spoken.text.starts_with("Hello! It") && spoken.text.ends_with("?"), "{spoken:?}");
+    let spoken = asked("anthropic/03-stream-retry-after-on-200.json").await.unwrap();
+    assert!(spoken.text.starts_with("I need to describe what"), "{spoken:?}");
 
     let blocked = asked("gemini/06-finish-safety.json").await.unwrap();
     assert_eq!(blocked.text, "");
@@ -228,12 +249,28 @@ fn told_of_limits() -> Vec<(&'static str, Vec<Line>)> {
             "anthropic/02-success-tool-call-parallel.json",
             anthropic((1e4, 9_999.0), (1e7, 1e7), 2e6),
         ),
+        (
+            "anthropic/03-stream-retry-after-on-200.json",
+            vec![
+                (InputTokens, Minute, 2e6, Some(1_999_000.0)),
+                (OutputTokens, Minute, 4e5, Some(4e5)),
+            ],
+        ),
+        ("anthropic/04-stream-tool-call.json", anthropic((2e4, 19_999.0), (4e6, 4e6), 8e5)),
         ("anthropic/06-error-429-itpm-headers.json", anthropic((4e3, 4e3), (2e5, 0.0), 8e4)),
         ("gemini/05-error-429-quota-retryinfo.json", vec![(InputTokens, Minute, 1e6, None)]),
         ("groq/01-success-chat.json", groq),
+        (
+            "groq/02-stream-x-groq-usage.json",
+            vec![
+                (Requests, Day, 14_400.0, Some(14_399.0)),
+                (Tokens, Minute, 12_000.0, Some(11_994.0)),
+            ],
+        ),
         ("groq/05-error-429-tpm.json", vec![(Tokens, Minute, 5e3, Some(0.0))]),
         ("openai/01-success-chat-cached-tokens.json", openai(3e4, 1.5e8, 149_998_385.0)),
         ("openai/02-success-chat-parallel-tools.json", openai(3e4, 1.5e8, 149_999_981.0)),
+        ("openai/03-stream-chat-usage.json", openai(3e4, 1.5e8, 149_999_985.0)),
         ("openai/06-error-400-unsupported-max-tokens.json", openai(500.0, 2e5, 199_998.0)),
         ("openai/07-error-429-tpm-long-wait.json", vec![(Tokens, Day, 1e5, Some(3_251.0))]),
     ]
@@ -255,5 +292,5 @@ async fn what_is_told_of_limits_is_read_from_every_answer() {
         assert_eq!(told, wanted.map(|(_, told)| told.clone()).unwrap_or_default(), "{name}");
         read += told.len();
     }
-    assert_eq!(read, 20);
+    assert_eq!(read, 29);
 }

@@ -15,11 +15,18 @@ use crate::provider::stream::{Ending, Event};
 pub(super) struct Message {
     of: Anthropic,
     model: String,
-    /// The calls among the blocks: the block's index, and the call's.
-    calls: BTreeMap<u64, u32>,
+    /// The calls among the blocks, by the block's index.
+    calls: BTreeMap<u64, Call>,
     /// Why it stopped; empty until told.
     reason: String,
     usage: Map<String, Value>,
+}
+
+/// A call under way.
+struct Call {
+    index: u32,
+    /// What compatible servers told of its input at its beginning: it counts if no more comes.
+    input: String,
 }
 
 impl Message {
@@ -36,7 +43,7 @@ impl Message {
         self.usage.extend(told.map(|(name, value)| (name.clone(), value.clone())));
     }
 
-    /// A block begins. Compatible servers put text and input in here already.
+    /// A block begins. Compatible servers put its content in here already.
     fn block(&mut self, message: &Value) -> Vec<Event> {
         let said = |place: &str| text(message, place).to_owned();
         match text(message, "/content_block/type") {
@@ -44,26 +51,36 @@ impl Message {
             "thinking" => vec![Event::Reasoning(said("/content_block/thinking"))],
             "tool_use" => {
                 let index = u32::try_from(self.calls.len()).unwrap_or(u32::MAX);
-                self.calls.insert(count(message, "/index").unwrap_or_default(), index);
                 let (id, name) = (said("/content_block/id"), said("/content_block/name"));
-                let input = message.pointer("/content_block/input").and_then(Value::as_object);
-                let input = input.filter(|input| !input.is_empty()).cloned();
-                let text = input.map_or(String::new(), |input| Value::Object(input).to_string());
-                vec![Event::Call { index, id, name }, Event::Arguments { index, text }]
+                let input = message.pointer("/content_block/input");
+                let input = input.filter(|input| input.as_object().is_some_and(|o| !o.is_empty()));
+                let input = input.map(Value::to_string).unwrap_or_default();
+                let block = count(message, "/index").unwrap_or_default();
+                self.calls.insert(block, Call { index, input });
+                vec![Event::Call { index, id, name }]
             }
             _ => Vec::new(),
         }
     }
 
-    fn delta(&self, message: &Value) -> Option<Event> {
+    fn block_ends(&mut self, message: &Value) -> Option<Event> {
+        let call = self.calls.get_mut(&count(message, "/index")?)?;
+        Some(Event::Arguments { index: call.index, text: std::mem::take(&mut call.input) })
+    }
+
+    fn delta(&mut self, message: &Value) -> Option<Event> {
         let said = |place: &str| text(message, place).to_owned();
         match text(message, "/delta/type") {
             "text_delta" => Some(Event::Text(said("/delta/text"))),
             "thinking_delta" => Some(Event::Reasoning(said("/delta/thinking"))),
             // Tools that Anthropic runs itself have input too, which is none of the caller's.
             "input_json_delta" => {
-                let index = *self.calls.get(&count(message, "/index")?)?;
-                Some(Event::Arguments { index, text: said("/delta/partial_json") })
+                let call = self.calls.get_mut(&count(message, "/index")?)?;
+                let text = said("/delta/partial_json");
+                if !text.is_empty() {
+                    call.input.clear();
+                }
+                Some(Event::Arguments { index: call.index, text })
             }
             _ => None,
         }
@@ -88,6 +105,7 @@ impl Reader for Message {
             }
             "content_block_start" => self.block(message),
             "content_block_delta" => self.delta(message).into_iter().collect(),
+            "content_block_stop" => self.block_ends(message).into_iter().collect(),
             "message_delta" => {
                 self.count(message.get("usage"));
                 let reason = text(message, "/delta/stop_reason");

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{OpenAi, answer};
+use super::{Dialect, OpenAi, answer};
 use crate::domain::completion::Usage;
 use crate::domain::told::Told;
 use crate::provider::ProviderError;
@@ -79,6 +79,11 @@ impl Chat {
         events.extend(answer::images(delta).into_iter().map(Event::Image));
         for fragment in list(delta, "/tool_calls") {
             events.extend(self.fragment(fragment));
+        }
+        // The form of old servers, which has no id.
+        if let Some(call) = delta.get("function_call").filter(|call| call.is_object()) {
+            let fragment = json!({ "index": 0, "id": "call_0", "function": call });
+            events.extend(self.fragment(&fragment));
         }
         events
     }
@@ -161,7 +166,12 @@ impl Reader for Chat {
         Heard::Said(choice.get("delta").map_or_else(Vec::new, |delta| self.delta(delta)))
     }
 
+    /// Only of servers that we know nothing about it may be that they do not say `[DONE]`.
     fn end(&mut self) -> Option<Ending> {
+        if self.of.dialect == Dialect::Plain { self.done() } else { None }
+    }
+
+    fn done(&mut self) -> Option<Ending> {
         if self.reason.is_empty() {
             return None;
         }

@@ -1,6 +1,7 @@
 //! A stream under way: its messages, within two deadlines and under two caps.
 
 use std::future::Future;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::CONTENT_TYPE;
@@ -15,6 +16,10 @@ use crate::provider::{ErrorClass, ProviderError, Timeouts, codes};
 
 /// The longest message, in bytes.
 const LONGEST: usize = 1 << 20;
+
+/// How long what stands behind an answer's end is waited for, so that the connection can be used
+/// again.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// When an answer must have begun, and when it must be whole.
 #[derive(Clone, Copy, Debug)]
@@ -55,13 +60,13 @@ pub(super) enum Begun {
 
 /// The messages of a stream. Dropping them closes the connection.
 pub(in crate::provider) struct Frames {
-    response: Response,
+    /// `None` once the answer has ended.
+    response: Option<Response>,
     framer: Framer,
     deadlines: Deadlines,
     told: Vec<Told>,
     read: usize,
     longest: usize,
-    is_over: bool,
 }
 
 impl Frames {
@@ -92,8 +97,8 @@ impl Frames {
         let mut framer = Framer::new(kind);
         framer.push(&begun);
         let read = begun.len();
-        let (longest, is_over) = (LONGEST, false);
-        let stream = Self { response, framer, deadlines, told, read, longest, is_over };
+        let (response, longest) = (Some(response), LONGEST);
+        let stream = Self { response, framer, deadlines, told, read, longest };
         Ok(Begun::Stream(Box::new(stream)))
     }
 
@@ -106,6 +111,22 @@ impl Frames {
     /// The answer has begun: from now on only its end is waited for.
     pub(in crate::provider) fn has_begun(&mut self) {
         self.deadlines.has_begun = true;
+    }
+
+    /// The answer has ended. What little is left is read aside: a connection with something left
+    /// on it would be closed.
+    pub(in crate::provider) fn has_ended(&mut self) {
+        let Some(mut response) = self.response.take() else { return };
+        let rest = async move {
+            let mut left = LONGEST;
+            while let Ok(Some(chunk)) = response.chunk().await
+                && chunk.len() < left
+            {
+                left -= chunk.len();
+            }
+        };
+        #[expect(clippy::disallowed_methods, reason = "nobody has to wait for it")]
+        tokio::spawn(tokio::time::timeout(LINGER, rest));
     }
 
     /// What the headers tell of limits.
@@ -125,19 +146,20 @@ impl Frames {
             let next = self.framer.next();
             let length = next.as_ref().map_or(self.framer.waiting(), |frame| frame.raw.len());
             if length > self.longest {
-                return Err(too_large(self.response.status(), self.longest));
+                return Err(too_large(StatusCode::OK, self.longest));
             }
-            if next.is_some() || self.is_over {
+            if next.is_some() {
                 return Ok(next);
             }
+            let Some(response) = &mut self.response else { return Ok(None) };
             // What the connection died of is of no use to anyone.
-            let Some(chunk) = self.response.chunk().await.map_err(|_broken| cut())? else {
-                self.is_over = true;
+            let Some(chunk) = response.chunk().await.map_err(|_broken| cut())? else {
+                self.response = None;
                 return Ok(self.framer.last());
             };
             self.read += chunk.len();
             if self.read > CAP {
-                return Err(too_large(self.response.status(), CAP));
+                return Err(too_large(StatusCode::OK, CAP));
             }
             self.framer.push(&chunk);
         }

@@ -10,10 +10,15 @@ use spillway::domain::prompt::{Message, Prompt, Role};
 use spillway::provider::settings::Vendor;
 use spillway::provider::{SharedProvider, connect};
 
+mod bounds;
+mod cuts;
 mod errors;
 mod failures;
+mod native;
 mod parts;
 mod requests;
+mod streamed;
+mod streams;
 mod traps;
 
 /// The time all of these tests happen at.
