@@ -143,6 +143,11 @@ impl ProviderError {
     }
 }
 
+/// A request that this provider cannot be asked, though another may: nothing is sent.
+fn unsupported(message: impl Into<String>) -> ProviderError {
+    ProviderError::new(ErrorClass::CallerError, codes::UNSUPPORTED_PARAMETER, message)
+}
+
 /// What can be done about a provider's error (`providers.md` section 1.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
@@ -218,6 +223,8 @@ pub mod codes {
     pub const BAD_KEY: &str = "bad_key";
     /// The key may not use this.
     pub const FORBIDDEN: &str = "forbidden";
+    /// The key may not use this model; others it may.
+    pub const MODEL_FORBIDDEN: &str = "model_forbidden";
     /// No money or credit left, or a spend limit reached.
     pub const INSUFFICIENT_QUOTA: &str = "insufficient_quota";
     /// Not enough credit for this many output tokens.

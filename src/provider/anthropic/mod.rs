@@ -18,8 +18,10 @@ use crate::domain::prompt::Prompt;
 mod answer;
 mod cache;
 mod errors;
+mod marks;
 mod request;
 mod stream;
+mod thinking;
 
 /// Where messages are asked for.
 const PATH: &str = "/messages";
@@ -62,7 +64,7 @@ impl Provider for Anthropic {
         prompt: &Prompt,
         timeout: Duration,
     ) -> Result<Completion, ProviderError> {
-        let (asked, headers, is_native) = request::asked(model, prompt, false);
+        let (asked, headers, is_native) = request::asked(model, prompt, false)?;
         match self.wire.post(PATH, &asked, &headers, timeout).await? {
             Reply::Answered(answer) => {
                 let native = is_native.then(|| answer.raw.clone());
@@ -79,7 +81,7 @@ impl Provider for Anthropic {
         prompt: &Prompt,
         timeouts: Timeouts,
     ) -> Result<Pieces, ProviderError> {
-        let (asked, headers, is_native) = request::asked(model, prompt, true);
+        let (asked, headers, is_native) = request::asked(model, prompt, true)?;
         match self.wire.stream(PATH, &asked, &headers, timeouts).await? {
             Opened::Stream(frames) => {
                 let reader = stream::Message::new(self.clone(), model);
