@@ -76,9 +76,6 @@ impl Engine {
             let Some(target) = self.catalog.target(step) else {
                 continue;
             };
-            if !work.can_be_said_to(&target) {
-                continue;
-            }
             let cost = self.cost_at(&name, work);
             if self.too_large(work, &target, &cost) {
                 continue;

@@ -82,12 +82,6 @@ impl Work {
         self.turn = turn_of(&self.job, &self.progress);
     }
 
-    /// Whether the provider has words for all of the prompt.
-    pub(super) fn can_be_said_to(&self, target: &Target) -> bool {
-        let bound = self.prompt.bound.as_ref();
-        bound.is_none_or(|bound| target.provider.speaks() == Some(bound.to))
-    }
-
     /// Failed too often?
     pub(super) fn given_up(&self, most: u32) -> Option<JobError> {
         let progress = &self.progress;

@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use super::super::choice;
 use super::super::problem::{Kind, Problem};
+use crate::domain::choice::ProviderChoice;
 use crate::domain::content::{self, Content, Part};
-use crate::domain::job::ProviderChoice;
 use crate::domain::prompt::{Bound, Dialect, Message, Prompt};
 use crate::domain::schema::Violation;
 
@@ -36,10 +36,8 @@ pub(super) fn fault(place: &str, detail: impl Into<String>) -> Problem {
 pub(super) fn choice(given: Option<&Value>) -> Result<Option<ProviderChoice>, Problem> {
     let Some(given) = given.filter(|given| !given.is_null()) else { return Ok(None) };
     let wrong = |told: String| fault("/provider", format!("is not understood: {told}"));
-    let Value::Object(fields) = given else { return Err(wrong("it is no object".to_owned())) };
-    // There is no place for warnings in the dialects: what means nothing here is passed over.
-    let (choice, _unknown) = choice::read(fields.clone()).map_err(wrong)?;
-    Ok(Some(choice))
+    let read = choice::read(object(given, "/provider")?.clone());
+    read.map(|(choice, _ignored)| Some(choice)).map_err(wrong)
 }
 
 /// The fields of an object at a place.
