@@ -62,7 +62,6 @@ impl Engine {
         if work.job.lane != Lane::Interactive {
             return None;
         }
-        // A route that live calls made up has the name of its model.
         self.hedges.change(&work.route.name, hedge.most);
         let pace = self.paces.of(&departure.target.step.name());
         let usual = if form == Form::Pieces { pace.first_token } else { pace.latency };
