@@ -47,6 +47,7 @@ mod turn;
 mod upkeep;
 pub mod view;
 mod wait;
+mod window;
 mod work;
 
 use catalog::Catalog;
@@ -187,6 +188,11 @@ impl Engine {
     /// Tasks, routes and accounts.
     pub const fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    /// How calls on an open connection are served.
+    pub const fn live(&self) -> &settings::LiveSettings {
+        &self.settings.live
     }
 
     /// The time.

@@ -17,6 +17,8 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// The largest request body.
     pub max_body: Size,
+    /// The largest body of a call on an open connection: it may carry images.
+    pub max_live_body: Size,
     /// The deepest nesting of a JSON body.
     #[schemars(range(min = 4, max = 120))]
     pub max_depth: usize,
@@ -43,6 +45,7 @@ impl Default for Settings {
             listen: "127.0.0.1:8080".to_owned(),
             public_url: None,
             max_body: Size(1 << 20),
+            max_live_body: Size(32 << 20),
             max_depth: 64,
             max_group: 1_000,
             header_timeout: Span::secs(10),

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use crate::clock::SharedClock;
 use crate::domain::completion::Completion;
-use crate::domain::prompt::Prompt;
+use crate::domain::prompt::{Dialect, Prompt};
 use crate::domain::told::Told;
 use settings::{AccountSettings, Vendor};
 use stream::Pieces;
@@ -60,6 +60,21 @@ pub trait Provider: Send + Sync + 'static {
     /// `None` when it supports all of it, or nobody knows.
     fn lacks(&self, _model: &str, _prompt: &Prompt) -> Option<&'static str> {
         None
+    }
+
+    /// The callers' language it speaks, too: a request in that language is sent on as it came.
+    fn speaks(&self) -> Option<Dialect> {
+        None
+    }
+
+    /// The tokens this prompt has, as the provider counts them; `None` when it does not count.
+    async fn count_tokens(
+        &self,
+        _model: &str,
+        _prompt: &Prompt,
+        _timeout: Duration,
+    ) -> Result<Option<u64>, ProviderError> {
+        Ok(None)
     }
 
     /// Whether the key is accepted, told without paying for an answer.
@@ -143,6 +158,11 @@ impl ProviderError {
     }
 }
 
+/// A request that this provider cannot be asked, though another may: nothing is sent.
+fn unsupported(message: impl Into<String>) -> ProviderError {
+    ProviderError::new(ErrorClass::CallerError, codes::UNSUPPORTED_PARAMETER, message)
+}
+
 /// What can be done about a provider's error (`providers.md` section 1.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
@@ -218,6 +238,8 @@ pub mod codes {
     pub const BAD_KEY: &str = "bad_key";
     /// The key may not use this.
     pub const FORBIDDEN: &str = "forbidden";
+    /// The key may not use this model; others it may.
+    pub const MODEL_FORBIDDEN: &str = "model_forbidden";
     /// No money or credit left, or a spend limit reached.
     pub const INSUFFICIENT_QUOTA: &str = "insufficient_quota";
     /// Not enough credit for this many output tokens.
