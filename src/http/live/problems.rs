@@ -31,8 +31,8 @@ impl From<LiveError> for Failure {
             }
             LiveError::Busy { waited, retry_after } => {
                 let detail = format!(
-                    "No turn came within {waited:?}: the providers' limits are used up. There will \
-                     be room in {} s.",
+                    "No provider has room within {waited:?}: their limits are used up, or they are \
+                     left alone for a while after failures. There will be room in {} s.",
                     retry_after.as_millis().div_ceil(1_000)
                 );
                 Problem::new(Kind::NoTurn, detail).retry_after(retry_after)
