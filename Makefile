@@ -1,7 +1,7 @@
 # A fresh Debian has no make: apt-get install make. `make test ARGS="contract::queue"` passes
 # arguments on, as the other targets do.
 
-.PHONY: demo test lint bench bench-shape clean compiler redis sdk
+.PHONY: demo test lint bench bench-fallthrough bench-shape clean compiler redis sdk
 
 demo: compiler
 	cargo run --release --quiet -- demo $(ARGS)
@@ -20,6 +20,10 @@ bench: compiler redis
 # Half an hour; `ARGS="--help"` tells how to run a part.
 bench-shape: compiler redis
 	cargo bench --locked --bench shape -- $(ARGS)
+
+# From one provider's 429 to the next provider's request.
+bench-fallthrough: compiler redis
+	cargo bench --locked --bench fallthrough -- $(ARGS)
 
 clean:
 	cargo clean

@@ -204,6 +204,9 @@ impl Engine {
         }
         if outcome == Outcome::Rejected && another_may_serve(error) {
             work.progress.unservable.push(step.name());
+            if error.code == codes::CONTEXT_LENGTH {
+                self.too_long_for(work, step);
+            }
             return Next::Step;
         }
         Next::Fail(match outcome {

@@ -10,7 +10,8 @@ use super::catalog::Target;
 use super::circuit::Standing;
 use super::judge::backoff;
 use crate::domain::result::Outcome;
-use crate::provider::ProviderError;
+use crate::provider::{ProviderError, codes};
+use crate::telemetry::metrics;
 
 /// The longest a hinted step is kept shut.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -33,17 +34,7 @@ impl Engine {
     ) {
         match outcome {
             Outcome::RateLimited => self.hold(target, error, started),
-            Outcome::Unauthorized => {
-                tracing::error!(
-                    account = target.step.account,
-                    status = error.status,
-                    "account disabled: {}",
-                    error.message
-                );
-                let time = self.settings.disabled.0;
-                let gate = target.account_gate();
-                self.shut_soon(vec![gate.to_owned()], time, "the provider refused the key");
-            }
+            Outcome::Unauthorized => self.disable(target, error),
             Outcome::Overloaded | Outcome::TimedOut | Outcome::Unreachable | Outcome::Garbled => {
                 self.pause(target, error, outcome, started);
             }
@@ -102,5 +93,30 @@ impl Engine {
     /// How a step stands on this replica.
     pub fn standing(&self, step: &str) -> Standing {
         self.circuits.standing(step)
+    }
+
+    /// Takes out a key that is not accepted or cannot pay, or the one model it may not use: until
+    /// the provider said it may again, or for as long as the settings say.
+    fn disable(self: &Arc<Self>, target: &Target, error: &ProviderError) {
+        let (step, code) = (&target.step, error.code);
+        let time = error.retry_after.unwrap_or(self.settings.disabled.0);
+        let (gate, reason) = match code {
+            codes::MODEL_FORBIDDEN => (target.step_gate(), "the key may not use this model"),
+            codes::INSUFFICIENT_QUOTA | codes::INSUFFICIENT_CREDITS => {
+                (target.account_gate(), "the account cannot pay")
+            }
+            _ => (target.account_gate(), "the provider refused the key"),
+        };
+        metrics::disabled(&step.account, code);
+        tracing::error!(
+            account = step.account,
+            model = step.model,
+            status = error.status,
+            code,
+            seconds = time.as_secs(),
+            "{reason}, so it is not asked for a while: {}",
+            error.message
+        );
+        self.shut_soon(vec![gate.to_owned()], time, reason);
     }
 }

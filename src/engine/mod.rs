@@ -47,6 +47,7 @@ mod turn;
 mod upkeep;
 pub mod view;
 mod wait;
+mod window;
 mod work;
 
 use catalog::Catalog;

@@ -65,10 +65,12 @@ impl Engine {
         let mut later: Option<Later> = None;
         let any_step = tried.is_empty() && work.job.provider.is_none();
         let steps = self.steps(route, &work.wish());
+        let held = self.tokens_held(work, &steps);
         let last = steps.len().saturating_sub(1);
         for (index, step) in steps.into_iter().enumerate() {
             let name = step.name();
-            if tried.contains(&name) || work.progress.unservable.contains(&name) {
+            let is_narrower = held.is_some_and(|tokens| self.is_narrower(step, tokens));
+            if is_narrower || tried.contains(&name) || work.progress.unservable.contains(&name) {
                 continue;
             }
             let Some(target) = self.catalog.target(step) else {

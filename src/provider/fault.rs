@@ -18,6 +18,8 @@ pub(super) struct Failure {
     pub wait: Option<Duration>,
     /// What the provider says of its limits.
     pub told: Vec<Told>,
+    /// Whether the provider says in so many words that asking again makes sense.
+    pub retry: Option<bool>,
 }
 
 impl Failure {
@@ -31,7 +33,7 @@ impl Failure {
             Some(status @ 400..=599) => status,
             _ => meant(&fault.code).or_else(|| meant(&fault.kind)).unwrap_or(502),
         };
-        Self { status, fault, wait: None, told: Vec::new() }
+        Self { status, fault, wait: None, told: Vec::new(), retry: None }
     }
 }
 
@@ -100,7 +102,7 @@ impl Fault {
             "" => text(error, b).to_owned(),
             found => found.to_owned(),
         };
-        let mut message = text(error, "/message").to_owned();
+        let mut message = either("/message", "/detail");
         let raw = text(error, "/metadata/raw");
         if !raw.is_empty() {
             message = format!("{message}: {raw}");
@@ -108,10 +110,25 @@ impl Fault {
         Self {
             message,
             kind: either("/type", "/status"),
-            code: either("/code", "/metadata/error_type"),
+            code: match either("/code", "/error_type") {
+                code if code.is_empty() => text(error, "/metadata/error_type").to_owned(),
+                code => code,
+            },
             param: text(error, "/param").to_owned(),
             error: error.clone(),
         }
+    }
+
+    /// The figure behind a word of the message: `Limit 30,000`, `Limit ~6000`.
+    pub(super) fn number_after(&self, word: &str) -> Option<u64> {
+        let (_, rest) = self.message.split_once(word)?;
+        let digits: String = rest
+            .trim_start_matches('~')
+            .chars()
+            .take_while(|c| c.is_ascii_digit() || *c == ',')
+            .filter(char::is_ascii_digit)
+            .collect();
+        digits.parse().ok()
     }
 
     /// Whether the type or the code is one of these.
@@ -151,6 +168,20 @@ impl Verdict {
     /// The same with a wait of our own.
     pub(super) const fn after(self, wait: Duration) -> Self {
         Self { wait: Some(wait), ..self }
+    }
+
+    /// The same in the light of what the provider says of asking again. Of a limit, a key or a
+    /// refusal it tells nothing new.
+    pub(super) fn heeding(self, retry: Option<bool>) -> Self {
+        use ErrorClass::{CallerError, FailoverProvider, RetrySameKey};
+        let class = match (retry, self.class, self.code) {
+            (Some(false), RetrySameKey, _) => FailoverProvider,
+            (Some(true), CallerError, codes::INVALID_REQUEST) => {
+                return Self { code: codes::SERVER_ERROR, class: RetrySameKey, ..self };
+            }
+            (_, class, _) => class,
+        };
+        Self { class, ..self }
     }
 
     /// The key's limit.

@@ -56,6 +56,12 @@ pub trait Provider: Send + Sync + 'static {
         self.complete(model, prompt, timeouts.total).await.map(stream::at_once)
     }
 
+    /// What this prompt asks for that the model is known not to support by itself, in a word;
+    /// `None` when it supports all of it, or nobody knows.
+    fn lacks(&self, _model: &str, _prompt: &Prompt) -> Option<&'static str> {
+        None
+    }
+
     /// The callers' language it speaks, too: a request in that language is sent on as it came.
     fn speaks(&self) -> Option<Dialect> {
         None
@@ -69,12 +75,6 @@ pub trait Provider: Send + Sync + 'static {
         _timeout: Duration,
     ) -> Result<Option<u64>, ProviderError> {
         Ok(None)
-    }
-
-    /// What this prompt asks for that the model is known not to support by itself, in a word;
-    /// `None` when it supports all of it, or nobody knows.
-    fn lacks(&self, _model: &str, _prompt: &Prompt) -> Option<&'static str> {
-        None
     }
 
     /// Whether the key is accepted, told without paying for an answer.
@@ -158,6 +158,11 @@ impl ProviderError {
     }
 }
 
+/// A request that this provider cannot be asked, though another may: nothing is sent.
+fn unsupported(message: impl Into<String>) -> ProviderError {
+    ProviderError::new(ErrorClass::CallerError, codes::UNSUPPORTED_PARAMETER, message)
+}
+
 /// What can be done about a provider's error (`providers.md` section 1.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
@@ -233,6 +238,8 @@ pub mod codes {
     pub const BAD_KEY: &str = "bad_key";
     /// The key may not use this.
     pub const FORBIDDEN: &str = "forbidden";
+    /// The key may not use this model; others it may.
+    pub const MODEL_FORBIDDEN: &str = "model_forbidden";
     /// No money or credit left, or a spend limit reached.
     pub const INSUFFICIENT_QUOTA: &str = "insufficient_quota";
     /// Not enough credit for this many output tokens.

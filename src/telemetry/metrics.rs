@@ -31,6 +31,10 @@ fn describe() {
     histogram!("gen_ai_client_operation_duration_seconds", "Time of a call to a provider");
     counter!("gen_ai_client_token_usage_total", "Tokens used, by account, model and type");
     gauge!("spillway_cost_usd_total", "Known cost of calls, by account and model");
+    counter!(
+        "spillway_accounts_disabled_total",
+        "Keys taken out, by account and the reason's code"
+    );
     counter!("spillway_fallbacks_total", "Jobs answered by another than the route's first step");
     counter!("spillway_turns_total", "Turns asked for, by whether they were granted");
     counter!("spillway_holds_total", "Buckets held or steps cooled, by name");
@@ -101,6 +105,12 @@ pub fn attempted(account: &str, model: &str, outcome: &'static str, took: Durati
         "account" => account, "gen_ai_request_model" => model
     )
     .record(took);
+}
+
+/// An account was taken out, or one of its models, because the provider refused the key.
+pub fn disabled(account: &str, code: &'static str) {
+    counter!("spillway_accounts_disabled_total", "account" => account.to_owned(), "code" => code)
+        .increment(1);
 }
 
 /// A call used tokens and, where the price is known, money.

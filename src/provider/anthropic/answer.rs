@@ -71,11 +71,13 @@ pub(super) fn usage(usage: &Value) -> Option<Usage> {
     let plain = count(usage, "/input_tokens")?;
     let cached = count(usage, "/cache_read_input_tokens").unwrap_or_default();
     let written = count(usage, "/cache_creation_input_tokens").unwrap_or_default();
+    let hour = count(usage, "/cache_creation/ephemeral_1h_input_tokens").unwrap_or_default();
     let output = count(usage, "/output_tokens").unwrap_or_default();
     Some(Usage {
         input_tokens: plain + cached + written,
         cached_input_tokens: cached,
         cache_write_tokens: written,
+        cache_write_1h_tokens: hour.min(written),
         output_tokens: output,
         reasoning_tokens: count(usage, "/output_tokens_details/thinking_tokens")
             .map(|thinking| thinking.min(output)),
@@ -112,6 +114,7 @@ mod tests {
         });
         let read_back = read(&answer, "m").unwrap();
         assert_eq!((read_back.text.as_str(), read_back.model.as_str()), ("ab", "m"));
+        assert_eq!(read_back.reasoning, "…");
         assert_eq!(read_back.usage.unwrap().reasoning_tokens, None);
         assert!(read(&json!({ "content": "text" }), "m").is_none());
         assert!(read(&json!([]), "m").is_none());
@@ -124,5 +127,16 @@ mod tests {
         assert_eq!(read(&answer("end_turn"), "m").unwrap().finish, Finish::ToolCalls);
         let cut = read(&answer("max_tokens"), "m").unwrap();
         assert_eq!((cut.finish, cut.tool_calls.len()), (Finish::Length, 0));
+    }
+
+    #[test]
+    fn what_is_written_for_an_hour_is_told_apart() {
+        let told = usage(&json!({ "input_tokens": 10, "cache_read_input_tokens": 5,
+            "cache_creation_input_tokens": 100, "output_tokens": 1,
+            "cache_creation": { "ephemeral_5m_input_tokens": 40,
+                                "ephemeral_1h_input_tokens": 60 } }));
+        let told = told.unwrap();
+        assert_eq!((told.input_tokens, told.cached_input_tokens), (115, 5));
+        assert_eq!((told.cache_write_tokens, told.cache_write_1h_tokens), (100, 60));
     }
 }

@@ -19,8 +19,10 @@ use crate::domain::prompt::{Dialect as Language, Prompt};
 mod answer;
 mod cache;
 mod errors;
+mod marks;
 mod request;
 mod stream;
+mod thinking;
 
 /// Where messages are asked for.
 const PATH: &str = "/messages";
@@ -63,7 +65,7 @@ impl Provider for Anthropic {
         prompt: &Prompt,
         timeout: Duration,
     ) -> Result<Completion, ProviderError> {
-        let (asked, headers, is_native) = request::asked(model, prompt, false);
+        let (asked, headers, is_native) = request::asked(model, prompt, false)?;
         match self.wire.post(PATH, &asked, &headers, timeout).await? {
             Reply::Answered(answer) => {
                 let native = is_native.then(|| answer.raw.clone());
@@ -80,7 +82,7 @@ impl Provider for Anthropic {
         prompt: &Prompt,
         timeouts: Timeouts,
     ) -> Result<Pieces, ProviderError> {
-        let (asked, headers, is_native) = request::asked(model, prompt, true);
+        let (asked, headers, is_native) = request::asked(model, prompt, true)?;
         match self.wire.stream(PATH, &asked, &headers, timeouts).await? {
             Opened::Stream(frames) => {
                 let reader = stream::Message::new(self.clone(), model);
@@ -89,6 +91,10 @@ impl Provider for Anthropic {
             Opened::Answered(answer) => self.answered(answer, model).map(at_once),
             Opened::Refused(failure) => Err(self.failed(*failure)),
         }
+    }
+
+    fn lacks(&self, model: &str, prompt: &Prompt) -> Option<&'static str> {
+        supports::lacks("anthropic", model, prompt).or_else(|| request::lacks(model, prompt))
     }
 
     fn speaks(&self) -> Option<Language> {
@@ -101,15 +107,11 @@ impl Provider for Anthropic {
         prompt: &Prompt,
         timeout: Duration,
     ) -> Result<Option<u64>, ProviderError> {
-        let (asked, headers) = request::counted(model, prompt);
+        let (asked, headers) = request::counted(model, prompt)?;
         match self.wire.post("/messages/count_tokens", &asked, &headers, timeout).await? {
             Reply::Answered(answer) => Ok(count(&answer.value, "/input_tokens")),
             Reply::Refused(failure) => Err(self.failed(*failure)),
         }
-    }
-
-    fn lacks(&self, model: &str, prompt: &Prompt) -> Option<&'static str> {
-        supports::lacks("anthropic", model, prompt).or_else(|| request::lacks(model, prompt))
     }
 
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError> {

@@ -16,9 +16,11 @@ use crate::domain::completion::Completion;
 use crate::domain::prompt::Prompt;
 
 mod answer;
+mod day;
 mod errors;
 mod request;
 mod stream;
+mod thinking;
 
 /// An account at Google AI for Developers.
 #[derive(Clone)]
@@ -63,7 +65,7 @@ impl Provider for Gemini {
         timeout: Duration,
     ) -> Result<Completion, ProviderError> {
         let path = format!("/models/{model}:generateContent");
-        let body = request::body(model, prompt);
+        let body = request::body(model, prompt)?;
         let input_tokens = prompt.estimated_input_tokens();
         match self.wire.post(&path, &body, &HeaderMap::new(), timeout).await? {
             Reply::Answered(answer) => self.answered(answer, model, input_tokens),
@@ -78,7 +80,7 @@ impl Provider for Gemini {
         timeouts: Timeouts,
     ) -> Result<Pieces, ProviderError> {
         let path = format!("/models/{model}:streamGenerateContent?alt=sse");
-        let body = request::body(model, prompt);
+        let body = request::body(model, prompt)?;
         let input_tokens = prompt.estimated_input_tokens();
         match self.wire.stream(&path, &body, &HeaderMap::new(), timeouts).await? {
             Opened::Stream(frames) => {

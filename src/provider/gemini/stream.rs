@@ -5,7 +5,6 @@ use serde_json::Value;
 
 use super::{Gemini, answer};
 use crate::domain::completion::{Finish, Usage};
-use crate::domain::content::Image;
 use crate::domain::told::Told;
 use crate::provider::ProviderError;
 use crate::provider::flow::{Heard, Reader};
@@ -51,14 +50,11 @@ impl Generated {
             ];
         }
         let said = text(part, "/text").to_owned();
-        let (kind, data) = (text(part, "/inlineData/mimeType"), text(part, "/inlineData/data"));
         if answer::is_thought(part) {
             vec![Event::Reasoning(said)]
-        } else if kind.starts_with("image/") && !data.is_empty() {
-            let (media_type, data) = (Some(kind.to_owned()), Some(data.to_owned()));
-            vec![Event::Text(said), Event::Image(Image { media_type, data, url: None })]
         } else {
-            vec![Event::Text(said)]
+            let image = answer::image(part).map(Event::Image);
+            std::iter::once(Event::Text(said)).chain(image).collect()
         }
     }
 }

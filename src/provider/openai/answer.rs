@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::domain::completion::{Completion, Finish, ToolCall, Usage};
+use crate::domain::content::Image;
 use crate::provider::json::{count, list, text};
 use crate::provider::stream::read_arguments;
 
@@ -30,13 +31,19 @@ pub(super) fn read(answer: &Value, model: &str) -> Option<Completion> {
         let (id, name) = (text(call, "/id"), text(call, "/function/name"));
         tool_call((id, name), &arguments(call), reason)
     });
-    let (tool_calls, finish) = finished(reason, calls.collect(), refusal);
+    // The form of old servers, which has no id.
+    let old = message.get("function_call").filter(|call| call.is_object());
+    let old = old.map(|call| json!({ "function": call })).map(|call| {
+        tool_call(("call_0", text(&call, "/function/name")), &arguments(&call), reason)
+    });
+    let (tool_calls, finish) = finished(reason, calls.chain(old).collect(), refusal);
     let content = content(message);
     let model = Some(text(answer, "/model")).filter(|name| !name.is_empty()).unwrap_or(model);
     Some(Completion {
         model: model.to_owned(),
         text: if content.is_empty() { refusal.to_owned() } else { content },
         reasoning: reasoning(message).to_owned(),
+        images: images(message),
         tool_calls,
         finish,
         usage: answer.get("usage").and_then(usage),
@@ -60,6 +67,13 @@ pub(super) fn reasoning(message: &Value) -> &str {
         "" => text(message, "/reasoning"),
         thought => thought,
     }
+}
+
+/// Images that the model made: OpenRouter's list, or parts of the content.
+pub(super) fn images(message: &Value) -> Vec<Image> {
+    let parts = list(message, "/images").iter().chain(list(message, "/content"));
+    let images = parts.map(|part| text(part, "/image_url/url")).filter(|url| !url.is_empty());
+    images.map(Image::at).collect()
 }
 
 /// A call's arguments, or a part of them, as text. Some servers do not wrap the object in text.
@@ -114,6 +128,7 @@ pub(super) fn usage(usage: &Value) -> Option<Usage> {
         input_tokens: input,
         cached_input_tokens: part("/prompt_tokens_details/cached_tokens"),
         cache_write_tokens: part("/prompt_tokens_details/cache_write_tokens"),
+        cache_write_1h_tokens: 0,
         output_tokens: output,
         reasoning_tokens: count(usage, "/completion_tokens_details/reasoning_tokens")
             .map(|reasoning| reasoning.min(output)),
@@ -123,7 +138,6 @@ pub(super) fn usage(usage: &Value) -> Option<Usage> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn finish(reason: &Value, message: &Value) -> (Finish, usize) {
         let answer = json!({ "choices": [{ "message": message, "finish_reason": reason }] });
@@ -146,6 +160,8 @@ mod tests {
             (json!("stop"), Finish::Stop),
             (json!("length"), Finish::Length),
             (json!("content_filter"), Finish::ContentFilter),
+            (json!("tool_calls"), Finish::ToolCalls),
+            (json!("function_call"), Finish::ToolCalls),
             (json!("error"), Finish::Error),
             (json!("eos"), Finish::Unknown),
             (json!(null), Finish::Unknown),
@@ -176,7 +192,32 @@ mod tests {
     }
 
     #[test]
+    fn what_was_thought_and_made_is_read() {
+        for name in ["reasoning", "reasoning_content"] {
+            let answer = json!({ "choices": [{ "message": { name: "hm", "content": "a" } }] });
+            let read = read(&answer, "m").unwrap();
+            assert_eq!((read.reasoning.as_str(), read.text.as_str()), ("hm", "a"));
+        }
+        let made = json!({ "type": "image_url",
+                           "image_url": { "url": "data:image/png;base64,QUJD" } });
+        for message in [
+            json!({ "content": null, "images": [made] }),
+            json!({ "content": [{ "type": "text", "text": "" }, made] }),
+        ] {
+            let images = images(&message);
+            assert_eq!(images.first().unwrap().data.as_deref(), Some("QUJD"));
+        }
+        let old = json!({ "function_call": { "name": "f", "arguments": "{\"a\":1}" } });
+        assert_eq!(finish(&json!("function_call"), &old), (Finish::ToolCalls, 1));
+    }
+
+    #[test]
     fn usage_is_clamped_and_may_be_missing() {
+        let all = usage(&json!({ "prompt_tokens": 50, "completion_tokens": null,
+            "prompt_tokens_details": { "cached_tokens": 30, "cache_write_tokens": 15 } }));
+        let all = all.unwrap();
+        assert_eq!((all.cached_input_tokens, all.cache_write_tokens), (30, 15));
+        assert_eq!((all.output_tokens, all.reasoning_tokens), (0, None));
         let told = usage(&json!({ "prompt_tokens": 5, "completion_tokens": 10,
             "prompt_tokens_details": null,
             "completion_tokens_details": { "reasoning_tokens": 11 } }));

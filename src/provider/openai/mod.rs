@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::header::HeaderMap;
+use tokio::time::Instant;
 
 use super::fault::Failure;
 use super::settings::{AccountSettings, Vendor};
@@ -16,7 +17,9 @@ use crate::domain::completion::Completion;
 use crate::domain::prompt::{Dialect as Language, Prompt};
 
 mod answer;
+mod effort;
 mod errors;
+mod messages;
 mod openrouter;
 mod request;
 mod stream;
@@ -71,6 +74,40 @@ impl OpenAi {
         Ok(Self { wire: Arc::new(wire), dialect, vendor })
     }
 
+    async fn ask(
+        &self,
+        model: &str,
+        prompt: &Prompt,
+        timeout: Duration,
+    ) -> Result<Completion, ProviderError> {
+        let asked = request::asked(self.dialect, model, prompt, false)?;
+        match self.wire.post(PATH, &asked.body, &asked.headers, timeout).await? {
+            Reply::Answered(answer) => {
+                let native = asked.is_native.then(|| answer.raw.clone());
+                let completion = self.answered(answer, model)?;
+                Ok(Completion { native, ..completion })
+            }
+            Reply::Refused(failure) => Err(self.failed(*failure)),
+        }
+    }
+
+    async fn open(
+        &self,
+        model: &str,
+        prompt: &Prompt,
+        timeouts: Timeouts,
+    ) -> Result<Pieces, ProviderError> {
+        let asked = request::asked(self.dialect, model, prompt, true)?;
+        match self.wire.stream(PATH, &asked.body, &asked.headers, timeouts).await? {
+            Opened::Stream(frames) => {
+                let reader = stream::Chat::new(self.clone(), model, asked.hides_usage);
+                flow::begin(frames.with_images(), reader, asked.is_native).await
+            }
+            Opened::Answered(answer) => self.answered(answer, model).map(at_once),
+            Opened::Refused(failure) => Err(self.failed(*failure)),
+        }
+    }
+
     fn failed(&self, failure: Failure) -> ProviderError {
         let verdict = errors::judge(self.dialect, &failure);
         self.wire.failed(failure, verdict)
@@ -93,15 +130,13 @@ impl Provider for OpenAi {
         prompt: &Prompt,
         timeout: Duration,
     ) -> Result<Completion, ProviderError> {
-        let asked = request::asked(self.dialect, model, prompt, false);
-        match self.wire.post(PATH, &asked.body, &asked.headers, timeout).await? {
-            Reply::Answered(answer) => {
-                let native = asked.is_native.then(|| answer.raw.clone());
-                let completion = self.answered(answer, model)?;
-                Ok(Completion { native, ..completion })
-            }
-            Reply::Refused(failure) => Err(self.failed(*failure)),
-        }
+        let begun = Instant::now();
+        let error = match self.ask(model, prompt, timeout).await {
+            Err(error) => error,
+            answer => return answer,
+        };
+        let Some(shorter) = openrouter::affordable(&error, prompt) else { return Err(error) };
+        self.ask(model, &shorter, timeout.saturating_sub(begun.elapsed())).await
     }
 
     async fn stream(
@@ -110,24 +145,24 @@ impl Provider for OpenAi {
         prompt: &Prompt,
         timeouts: Timeouts,
     ) -> Result<Pieces, ProviderError> {
-        let asked = request::asked(self.dialect, model, prompt, true);
-        match self.wire.stream(PATH, &asked.body, &asked.headers, timeouts).await? {
-            Opened::Stream(frames) => {
-                let reader = stream::Chat::new(self.clone(), model, asked.hides_usage);
-                flow::begin(frames.with_images(), reader, asked.is_native).await
-            }
-            Opened::Answered(answer) => self.answered(answer, model).map(at_once),
-            Opened::Refused(failure) => Err(self.failed(*failure)),
-        }
-    }
-
-    fn speaks(&self) -> Option<Language> {
-        Some(Language::OpenAi)
+        let begun = Instant::now();
+        let error = match self.open(model, prompt, timeouts).await {
+            Err(error) => error,
+            pieces => return pieces,
+        };
+        let Some(shorter) = openrouter::affordable(&error, prompt) else { return Err(error) };
+        let left = |time: Duration| time.saturating_sub(begun.elapsed());
+        let left = Timeouts { first: left(timeouts.first), total: left(timeouts.total) };
+        self.open(model, &shorter, left).await
     }
 
     fn lacks(&self, model: &str, prompt: &Prompt) -> Option<&'static str> {
         supports::lacks(self.vendor.as_str(), model, prompt)
             .or_else(|| request::lacks(self.dialect, model, prompt))
+    }
+
+    fn speaks(&self) -> Option<Language> {
+        Some(Language::OpenAi)
     }
 
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError> {

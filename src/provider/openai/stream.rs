@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use super::{OpenAi, answer};
 use crate::domain::completion::Usage;
-use crate::domain::content::Image;
 use crate::domain::told::Told;
 use crate::provider::ProviderError;
 use crate::provider::flow::{Heard, Reader};
@@ -77,8 +76,7 @@ impl Chat {
         if !self.has_text {
             events.push(Event::Text(refusal.to_owned()));
         }
-        let images = list(delta, "/images").iter().map(|image| text(image, "/image_url/url"));
-        events.extend(images.filter(|url| !url.is_empty()).map(|url| Event::Image(Image::at(url))));
+        events.extend(answer::images(delta).into_iter().map(Event::Image));
         for fragment in list(delta, "/tool_calls") {
             events.extend(self.fragment(fragment));
         }

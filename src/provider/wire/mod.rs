@@ -138,6 +138,7 @@ impl Wire {
     /// An error for the caller, without the key and of bearable length.
     pub(super) fn failed(&self, failure: Failure, verdict: Verdict) -> ProviderError {
         use ErrorClass::{CooldownKey, FailoverProvider, RetrySameKey};
+        let verdict = verdict.heeding(failure.retry);
         let hint = failure
             .wait
             .filter(|_| matches!(verdict.class, CooldownKey | FailoverProvider | RetrySameKey));
@@ -202,7 +203,8 @@ impl Wire {
         if !status.is_success() {
             let (status, fault) = (status.as_u16(), Fault::read(body));
             let wait = hint::wait(headers, &fault, now);
-            let failure = Failure { status, fault, wait, told };
+            let retry = hint::retry(headers);
+            let failure = Failure { status, fault, wait, told, retry };
             return Ok(Reply::Refused(Box::new(self.with_told(failure))));
         }
         match serde_json::from_slice::<Value>(body) {
