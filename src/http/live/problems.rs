@@ -137,7 +137,7 @@ mod tests {
         let slow = tried(Outcome::TimedOut, None, None);
         let broken = tried(Outcome::Garbled, Some(200), None);
         let limited = tried(Outcome::RateLimited, Some(429), Some(7_000));
-        assert_eq!(by_cause(&[broken.clone()]), Kind::ProvidersFailed);
+        assert_eq!(by_cause(std::slice::from_ref(&broken)), Kind::ProvidersFailed);
         assert_eq!(by_cause(&[slow.clone(), broken.clone()]), Kind::ProvidersSlow);
         assert_eq!(by_cause(&[slow, limited.clone(), broken.clone()]), Kind::ProvidersBusy);
         assert_eq!(by_cause(std::slice::from_ref(&limited)), Kind::NoTurn);
