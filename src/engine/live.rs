@@ -19,7 +19,7 @@ use super::work::{Progress, Work, turn_of};
 use crate::domain::completion::{Completion, Finish};
 use crate::domain::job::{Job, Lane, ProviderChoice};
 use crate::domain::prompt::Prompt;
-use crate::domain::result::{JobError, JobResult, Status};
+use crate::domain::result::{JobError, JobResult, Outcome, Status};
 use crate::domain::schema::Violation;
 use crate::domain::task::Task;
 use crate::limiter::LimiterError;
@@ -173,7 +173,7 @@ impl Live {
                 Placement::Later(later) => {
                     let left = self.max_wait.saturating_sub(waited);
                     if later.wait > left {
-                        return Err(self.busy(later.wait));
+                        return Err(self.too_late(later.wait));
                     }
                     tokio::select! {
                         () = self.engine.freed.notified(), if later.crowded => continue,
@@ -214,6 +214,15 @@ impl Live {
             Some(error) => Err(self.failed(error)),
             None => Ok(()),
         }
+    }
+
+    /// No turn comes in time: for want of room, unless providers have failed before.
+    fn too_late(&self, wait: Duration) -> LiveError {
+        let attempts = &self.work.progress.attempts;
+        if attempts.iter().all(|attempt| attempt.outcome == Outcome::RateLimited) {
+            return self.busy(wait);
+        }
+        self.failed(self.work.all_failed())
     }
 
     fn busy(&self, wait: Duration) -> LiveError {
