@@ -1,10 +1,12 @@
 //! What Spillway thinks in: jobs, tasks, routes, buckets. Pure: no I/O, no async, no clock.
 
+pub mod allowance;
 pub mod bucket;
 pub mod completion;
 pub mod content;
 pub mod id;
 pub mod job;
+pub mod lenient;
 pub mod limits;
 pub mod price;
 pub mod prompt;

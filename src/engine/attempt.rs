@@ -8,9 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::catalog::Target;
+use super::contract::{Judged, judge};
 use super::finish::Answer;
 use super::judge::{
-    Judged, another_may_serve, attempt, end, falls_through, judge, metered, refused, rejected, told,
+    another_may_serve, attempt, end, falls_through, metered, refused, rejected, told,
 };
 use super::learned::Lesson;
 use super::place::Departure;
@@ -28,6 +29,10 @@ pub(super) enum Next {
     End(Box<Answer>),
     Fail(JobError),
     Expire,
+    /// The same step once more, with the repair turn.
+    Again,
+    /// The escalation route, from its first step.
+    Escalate,
     Step,
     Dropped,
 }
@@ -92,19 +97,21 @@ impl Engine {
         &self,
         work: &mut Work,
         target: &Target,
-        answer: Completion,
+        mut answer: Completion,
         took: Duration,
     ) -> Next {
         match self.account(work, target, &answer, took) {
             Judged::Good(data) => {
+                if let Some(data) = &data
+                    && serde_json::from_str::<Value>(&answer.text).is_err()
+                {
+                    // Who asked for JSON gets it without what stood around it.
+                    answer.text = data.to_string();
+                }
                 Next::End(Box::new(self.answer(work, &target.step, answer, data)))
             }
             Judged::Refused(why) => Next::Fail(refused(why)),
-            Judged::Unfit(_) => {
-                work.progress.best = Some(answer.text);
-                work.progress.failures += 1;
-                Next::Step
-            }
+            Judged::Unfit(unfit) => self.unfit(work, &target.step, unfit),
         }
     }
 
@@ -134,7 +141,7 @@ impl Engine {
         let (outcome, message) = match &judged {
             Judged::Good(_) => (Outcome::Answered, None),
             Judged::Refused(why) => (Outcome::Refused, Some(why.clone())),
-            Judged::Unfit(why) => (Outcome::InvalidOutput, Some(why.clone())),
+            Judged::Unfit(unfit) => (Outcome::InvalidOutput, Some(unfit.told())),
         };
         metrics::attempted(&step.account, &step.model, outcome.as_str(), took);
         work.note(Attempt { cost_usd, message, ..attempt(step, outcome, Some(200), took) });
@@ -176,12 +183,19 @@ impl Engine {
             | Outcome::Rejected
             | Outcome::Refused => work.progress.failures += 1,
         }
+        if outcome == Outcome::InvalidOutput && self.escalate(work) {
+            return Next::Escalate;
+        }
         if falls_through(outcome) {
             return Next::Step;
         }
         if outcome == Outcome::Rejected && another_may_serve(error) {
             work.progress.unservable.push(step.name());
             return Next::Step;
+        }
+        if work.repairing().is_some() {
+            // It took the same request without the repair turn.
+            return self.without_repair(work);
         }
         Next::Fail(match outcome {
             Outcome::Refused => refused(error.message.clone()),

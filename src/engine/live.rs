@@ -9,11 +9,12 @@ use tokio::time::Instant;
 
 use super::Engine;
 use super::attempt::Next;
+use super::contract::nobody;
 use super::finish::Answer;
-use super::judge::{backoff, end, no_step};
+use super::judge::{backoff, end};
 use super::named::Named;
 use super::place::{Departure, Placement};
-use super::streamed::Streamed;
+use super::streamed::{Begun, Streamed};
 use super::turn::Taken;
 use super::work::{Progress, Work, turn_of};
 use crate::domain::completion::Completion;
@@ -95,20 +96,20 @@ impl Engine {
     pub async fn call(self: &Arc<Self>, call: Call) -> Result<Done, LiveError> {
         let mut live = Live::new(self, call)?;
         let _permit = live.permit().await?;
-        loop {
-            let departure = live.departure().await?;
-            match self.attempt_live(&mut live.work, &departure).await {
-                Next::End(answer) => return Ok(live.done(*answer)),
-                next => live.after(&departure, next)?,
-            }
-        }
+        live.whole().await.map(|(done, _)| done)
     }
 
     /// The answer as a stream, once its first piece is there. Until then the cascade may go on to
-    /// another step; afterwards not.
+    /// another step; afterwards not. An answer that must fit a schema is made whole first, so that
+    /// it can still be repaired, and comes as one piece.
     pub async fn call_streamed(self: &Arc<Self>, call: Call) -> Result<Streamed, LiveError> {
         let mut live = Live::new(self, call)?;
         let permit = live.permit().await?;
+        if live.work.task.output.is_some() {
+            let (done, departure) = live.whole().await?;
+            let begun = Begun::whole(self, done.completion, &departure);
+            return Ok(Streamed::of_whole(live.engine, live.work, begun, permit));
+        }
         loop {
             let departure = live.departure().await?;
             match self.attempt_streamed(&mut live.work, &departure).await {
@@ -145,12 +146,24 @@ impl Live {
         }
     }
 
+    /// The whole answer, and where it came from.
+    async fn whole(&mut self) -> Result<(Done, Departure), LiveError> {
+        let engine = Arc::clone(&self.engine);
+        loop {
+            let departure = self.departure().await?;
+            match engine.attempt_live(&mut self.work, &departure).await {
+                Next::End(answer) => return Ok((self.done(*answer), departure)),
+                next => self.after(&departure, next)?,
+            }
+        }
+    }
+
     /// A turn at some step, waited for as long as may be.
     async fn departure(&mut self) -> Result<Departure, LiveError> {
         loop {
             let waited = self.begun.elapsed();
             let patience = self.work.route.patience(Lane::Interactive).saturating_sub(waited);
-            let wait = match self.engine.place(&self.work, &self.tried, patience).await? {
+            let wait = match self.engine.place(&mut self.work, &mut self.tried, patience).await? {
                 Placement::Go(departure) => return Ok(*departure),
                 Placement::TooDear(error) => return Err(self.failed(error)),
                 Placement::Nowhere => self.round()?,
@@ -173,7 +186,7 @@ impl Live {
     fn round(&mut self) -> Result<Duration, LiveError> {
         let work = &self.work;
         if self.tried.is_empty() || self.engine.is_hopeless(work) {
-            return Err(self.failed(no_step(work)));
+            return Err(self.failed(nobody(work)));
         }
         let failures = work.progress.failures.saturating_add(work.progress.unreachable);
         let chance = self.engine.chance.share();
@@ -190,10 +203,13 @@ impl Live {
         match next {
             Next::Fail(error) => return Err(self.failed(error)),
             Next::Expire => return Err(self.failed(self.work.all_failed())),
-            Next::End(_) | Next::Dropped | Next::Step => {}
+            Next::Again => {}
+            Next::Escalate => self.tried.clear(),
+            Next::End(_) | Next::Dropped | Next::Step => {
+                self.tried.push(departure.target.step.name());
+            }
         }
         self.work.next_turn();
-        self.tried.push(departure.target.step.name());
         match self.work.given_up(self.engine.settings.max_attempts) {
             Some(error) => Err(self.failed(error)),
             None => Ok(()),
@@ -275,6 +291,7 @@ impl Engine {
             task,
             route,
             prompt,
+            plain: None,
             progress,
         })
     }

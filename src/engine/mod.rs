@@ -21,6 +21,7 @@ mod breaker;
 mod cascade;
 pub mod catalog;
 mod chance;
+mod contract;
 mod deliver;
 pub mod estimate;
 mod finish;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
+use super::attempt::Next;
 use super::catalog::Target;
 use super::work::Work;
 use crate::domain::job::{ProviderChoice, SortBy};
@@ -49,10 +50,29 @@ pub(super) struct Departure {
 }
 
 impl Engine {
+    /// Finds a step for a job, or for its repair turn; one that cannot be had is given up.
+    pub(super) async fn place(
+        &self,
+        work: &mut Work,
+        tried: &mut Vec<String>,
+        patience: Duration,
+    ) -> Result<Placement, LimiterError> {
+        loop {
+            let placement = self.seek(work, tried, patience).await?;
+            let nowhere = matches!(placement, Placement::Nowhere | Placement::TooDear(_));
+            if !nowhere || work.repairing().is_none() {
+                return Ok(placement);
+            }
+            if matches!(self.without_repair(work), Next::Escalate) {
+                tried.clear();
+            }
+        }
+    }
+
     /// Finds a step for a job. While the job's patience lasts it holds out for the best step that
     /// is open within it; after that it takes the first that has room. Steps in `tried` are left
     /// out.
-    pub(super) async fn place(
+    async fn seek(
         &self,
         work: &Work,
         tried: &[String],
@@ -61,12 +81,21 @@ impl Engine {
         let route = &work.route;
         let mut dear = None;
         let mut later: Option<Later> = None;
-        let any_step = tried.is_empty() && work.job.provider.is_none();
+        let only = work.repairing();
+        let progress = &work.progress;
+        let any_step = tried.is_empty()
+            && work.job.provider.is_none()
+            && only.is_none()
+            && progress.unservable.is_empty()
+            && !progress.escalated;
         let steps = self.steps(route, work.job.provider.as_ref());
         let last = steps.len().saturating_sub(1);
         for (index, step) in steps.into_iter().enumerate() {
             let name = step.name();
-            if tried.contains(&name) || work.progress.unservable.contains(&name) {
+            if tried.contains(&name)
+                || progress.unservable.contains(&name)
+                || only.is_some_and(|only| only != name)
+            {
                 continue;
             }
             let Some(target) = self.catalog.target(step) else {
@@ -91,6 +120,8 @@ impl Engine {
                 (ask, Turn::Granted { wait, next }) => {
                     return Ok(Placement::Go(Box::new(Departure { target, ask, wait, next })));
                 }
+                // What keeps the step shut may last: an answer is not repaired at that price.
+                (_, Turn::NotBefore { by: Obstacle::Gate(_), .. }) if only.is_some() => {}
                 (_, Turn::NotBefore { wait, by }) => {
                     let holds_out = wait <= patience;
                     later = Some(Later::and(later, wait, &by, any_step));

@@ -20,7 +20,7 @@ use super::work::Work;
 use crate::domain::completion::Completion;
 use crate::domain::id::JobId;
 use crate::domain::result::{Status, millis_between};
-use crate::provider::stream::{Assembly, Event, Piece, Pieces, checked};
+use crate::provider::stream::{Assembly, Event, Piece, Pieces, at_once, checked};
 use crate::provider::{ProviderError, Timeouts};
 
 /// A stream whose first piece is there.
@@ -30,6 +30,23 @@ pub(super) struct Begun {
     waited: Duration,
     target: Arc<Target>,
     started: DateTime<Utc>,
+}
+
+impl Begun {
+    /// An answer that is there already, and accounted for.
+    pub(super) fn whole(
+        engine: &Arc<Engine>,
+        completion: Completion,
+        departure: &Departure,
+    ) -> Self {
+        Self {
+            pieces: at_once(completion),
+            taken: Taken::settled(engine),
+            waited: departure.wait,
+            target: Arc::clone(&departure.target),
+            started: engine.clock.now(),
+        }
+    }
 }
 
 impl Engine {
@@ -76,6 +93,11 @@ pub struct Streamed {
 impl Streamed {
     pub(super) fn new(engine: Arc<Engine>, work: Work, begun: Begun, permit: Permit) -> Self {
         Self { engine, work, begun, assembly: Some(Assembly::default()), _permit: permit }
+    }
+
+    /// An answer that is there already, and accounted for.
+    pub(super) fn of_whole(engine: Arc<Engine>, work: Work, begun: Begun, permit: Permit) -> Self {
+        Self { engine, work, begun, assembly: None, _permit: permit }
     }
 
     /// Names the call.

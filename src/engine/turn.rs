@@ -122,6 +122,11 @@ impl Taken {
         Self { engine: Arc::clone(engine), ask: Some(ask.clone()) }
     }
 
+    /// One that is settled already.
+    pub(super) fn settled(engine: &Arc<Engine>) -> Self {
+        Self { engine: Arc::clone(engine), ask: None }
+    }
+
     /// Settles in the background: nobody waits for it.
     pub(super) fn settle(&mut self, target: &Arc<Target>, end: End) {
         let Some(ask) = self.ask.take() else { return };

@@ -40,6 +40,8 @@ struct TaskView {
     /// The lane of a job that names none.
     lane: Lane,
     routes: ByLane<String>,
+    /// The route a job goes on to when no answer fits; `null` for none.
+    escalate_to: Option<String>,
     input_schema: Value,
     /// `null` when the answer is free text.
     output_schema: Option<Value>,
@@ -100,6 +102,7 @@ pub(super) async fn tasks(
         description: task.description.clone(),
         lane: task.lane,
         routes: by_lane(|lane| task.route(lane).to_owned()),
+        escalate_to: task.escalate_to.clone(),
         input_schema: task.input.as_ref().map(|schema| schema.source().clone()).unwrap_or_default(),
         output_schema: task.output.as_ref().map(|schema| schema.source().clone()),
         max_output_tokens: task.max_output_tokens,

@@ -32,6 +32,8 @@ fn describe() {
     counter!("gen_ai_client_token_usage_total", "Tokens used, by account, model and type");
     gauge!("spillway_cost_usd_total", "Known cost of calls, by account and model");
     counter!("spillway_fallbacks_total", "Jobs answered by another than the route's first step");
+    counter!("spillway_repairs_total", "Repair turns asked of models, by task");
+    counter!("spillway_escalations_total", "Jobs that went on to their escalation route, by task");
     counter!("spillway_turns_total", "Turns asked for, by whether they were granted");
     counter!("spillway_holds_total", "Buckets held or steps cooled, by name");
     gauge!("spillway_limit_learned_ratio", "Limits told by providers, by those configured");
@@ -78,6 +80,16 @@ pub fn started(lane: &'static str, queued: Duration) {
 /// A job was answered by another than the route's first step.
 pub fn fell_back(route: &str) {
     counter!("spillway_fallbacks_total", "route" => route.to_owned()).increment(1);
+}
+
+/// An answer that does not fit gets its repair turn.
+pub fn repaired(task: &str) {
+    counter!("spillway_repairs_total", "task" => task.to_owned()).increment(1);
+}
+
+/// A job goes on to its task's escalation route.
+pub fn escalated(task: &str) {
+    counter!("spillway_escalations_total", "task" => task.to_owned()).increment(1);
 }
 
 /// A call to a provider ended.

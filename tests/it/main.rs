@@ -33,6 +33,7 @@ mod replicas;
 mod scripted;
 mod simulate;
 mod support;
+mod task_contract;
 mod trouble;
 mod wire;
 mod workflows;

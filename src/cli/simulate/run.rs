@@ -167,6 +167,7 @@ fn plain_tasks(plan: &mut Plan) -> Result<()> {
             name: task.name.clone(),
             description: task.description.clone(),
             routes: task.routes.clone(),
+            escalate_to: None,
             lane: task.lane,
             system: None,
             template: Some(TEMPLATE.to_owned()),
