@@ -28,6 +28,9 @@ const PRIVATE_FOLDER: u32 = 0o700;
 /// What was used up in a period; `None` forgets it.
 pub(super) type Row = (String, Option<(u64, u64)>);
 
+/// All that is kept.
+pub(super) type Rows = Vec<(String, (u64, u64))>;
+
 /// A change, and who waits for it to be on disk.
 type Change = (Vec<Row>, oneshot::Sender<Result<(), Arc<str>>>);
 
@@ -38,7 +41,7 @@ pub(super) struct Writer(Sender<Change>);
 pub(super) type Written = oneshot::Receiver<Result<(), Arc<str>>>;
 
 /// Opens the file in this folder, and tells what is in it.
-pub(super) fn open(folder: &Path) -> Result<(Writer, Vec<(String, (u64, u64))>), BudgetError> {
+pub(super) fn open(folder: &Path) -> Result<(Writer, Rows), BudgetError> {
     let path = folder.join("budget.redb");
     let broken = |fault: redb::Error| BudgetError::Broken(format!("{}: {fault}", path.display()));
     let database = open_database(folder, &path).map_err(broken)?;
@@ -75,7 +78,7 @@ fn open_database(folder: &Path, path: &Path) -> Result<Database, redb::Error> {
     Ok(database)
 }
 
-fn read(database: &Database) -> Result<Vec<(String, (u64, u64))>, redb::Error> {
+fn read(database: &Database) -> Result<Rows, redb::Error> {
     let transaction = database.begin_read()?;
     let table = transaction.open_table(USED)?;
     let mut rows = Vec::new();

@@ -50,6 +50,9 @@ pub struct AuthSettings {
     /// API keys callers may use, beside those made by `spillway keys create`. Default: the
     /// environment's `SPILLWAY_API_KEY`, when there is one.
     pub keys: Vec<AuthKey>,
+    /// The plan of callers without a key, who are told apart by their addresses. Default: nobody
+    /// is let in without a key.
+    pub anonymous: Option<String>,
 }
 
 /// A caller's API key, alone or with the caller's name.

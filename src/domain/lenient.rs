@@ -27,7 +27,9 @@ pub fn readings(text: &str, cut: bool) -> Vec<Value> {
             let inside = fenced.into_iter().chain(closed(whole)).chain(from_opening(whole));
             inside.filter_map(mended).for_each(|value| add(&mut found, value));
         }
-        within(whole).into_iter().for_each(|value| add(&mut found, value));
+        for value in within(whole) {
+            add(&mut found, value);
+        }
     }
     found
 }

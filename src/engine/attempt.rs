@@ -14,6 +14,7 @@ use super::judge::{
     another_may_serve, attempt, end, falls_through, metered, refused, rejected, told,
 };
 use super::learned::Lesson;
+use super::money::label;
 use super::place::Departure;
 use super::work::Work;
 use crate::domain::completion::Completion;
@@ -56,6 +57,7 @@ impl Engine {
         let started = self.begin(work);
         let left = work.job.deliver_by.map(|by| (by - started).to_std().unwrap_or_default());
         let timeout = left.map_or(work.task.timeout, |left| left.min(work.task.timeout));
+        departure.begin();
         let call = target.provider.complete(&target.step.model, &work.prompt, timeout);
         let answer = tokio::select! {
             answer = call => answer,
@@ -69,9 +71,14 @@ impl Engine {
         self.settle_turn(ask, &end(&answer, *wait, took)).await;
         self.heed(target, told(&answer)).await;
         let error = match answer {
-            Ok(completion) => return self.answered(work, target, completion, took),
+            Ok(completion) => {
+                let next = self.answered(work, target, completion, took);
+                departure.pay(work.last_cost()).await;
+                return next;
+            }
             Err(error) => error,
         };
+        departure.pay(Some(0.0)).await;
         if error.code == codes::TIMED_OUT && timeout < work.task.timeout {
             // The job's own deadline cut the call short: no fault of the step's.
             work.failed(target, &error, took);
@@ -136,6 +143,7 @@ impl Engine {
         let priced = |usage| self.catalog.prices().cost(names, usage, self.clock.now());
         let cost_usd = answer.cost_usd.or_else(|| answer.usage.as_ref().and_then(priced));
         work.charge(answer.usage, cost_usd);
+        metrics::spent(label(&work.job.caller), cost_usd.unwrap_or_default());
         metered(step, answer.usage.as_ref(), cost_usd);
         let judged = judge(work, answer);
         let (outcome, message) = match &judged {

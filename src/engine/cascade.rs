@@ -53,6 +53,9 @@ pub(super) async fn walk(engine: Arc<Engine>, mut run: Run, departure: Departure
             Ok(Placement::TooDear(error)) => {
                 break engine.finish_without(&run, Status::Failed, error).await;
             }
+            Ok(Placement::Spent(over)) => {
+                break engine.finish_without(&run, Status::Failed, over.error()).await;
+            }
             Err(fault) => {
                 tracing::warn!(%fault, job.id = %run.work.job.id, "no turn could be asked for");
                 break engine.put_back(&run, engine.settings.cooldown.0).await;

@@ -12,6 +12,7 @@ use super::attempt::Next;
 use super::contract::nobody;
 use super::finish::Answer;
 use super::judge::{backoff, end};
+use super::money::{OverBudget, Unadmitted};
 use super::named::Named;
 use super::place::{Departure, Placement};
 use super::streamed::{Begun, Streamed};
@@ -56,6 +57,8 @@ pub struct Done {
     pub result: JobResult,
     /// As the provider gave it.
     pub completion: Completion,
+    /// What its caller is to be warned of: the end of its budget is near.
+    pub warnings: Vec<String>,
 }
 
 /// Why there is no answer.
@@ -70,6 +73,14 @@ pub enum LiveError {
         /// How long was waited.
         waited: Duration,
         /// When there will be room.
+        retry_after: Duration,
+    },
+    /// What the caller may use up is used up.
+    #[error("{message}")]
+    OverBudget {
+        /// What is used up and when it comes back, for a person.
+        message: String,
+        /// When to come again.
         retry_after: Duration,
     },
     /// The limiter's store is away, or the service is stopping.
@@ -88,6 +99,31 @@ impl From<LimiterError> for LiveError {
     }
 }
 
+impl From<OverBudget> for LiveError {
+    fn from(OverBudget { message, retry_after }: OverBudget) -> Self {
+        Self::OverBudget { message, retry_after: retry_after.max(SOONEST) }
+    }
+}
+
+impl From<Unadmitted> for LiveError {
+    fn from(fault: Unadmitted) -> Self {
+        match fault {
+            Unadmitted::OverBudget(over) => over.into(),
+            Unadmitted::Unpriced => Self::OverBudget {
+                message: "No step has a known price, so your budget could not be kept. Add the \
+                          model to [[prices]], or name another."
+                    .to_owned(),
+                retry_after: SOONEST,
+            },
+            Unadmitted::Budget(fault) => {
+                metrics::store_error("count");
+                tracing::warn!(%fault, "a live call could not be counted");
+                Self::Unavailable("The budgets' store cannot be reached.".to_owned())
+            }
+        }
+    }
+}
+
 /// The shortest `Retry-After`.
 const SOONEST: Duration = Duration::from_secs(1);
 
@@ -95,6 +131,7 @@ impl Engine {
     /// The whole answer. Dropped, the call to the provider is cancelled.
     pub async fn call(self: &Arc<Self>, call: Call) -> Result<Done, LiveError> {
         let mut live = Live::new(self, call)?;
+        live.admit().await?;
         let _permit = live.permit().await?;
         live.whole().await.map(|(done, _)| done)
     }
@@ -104,16 +141,22 @@ impl Engine {
     /// it can still be repaired, and comes as one piece.
     pub async fn call_streamed(self: &Arc<Self>, call: Call) -> Result<Streamed, LiveError> {
         let mut live = Live::new(self, call)?;
+        live.admit().await?;
         let permit = live.permit().await?;
         if live.work.task.output.is_some() {
             let (done, departure) = live.whole().await?;
             let begun = Begun::whole(self, done.completion, &departure);
-            return Ok(Streamed::of_whole(live.engine, live.work, begun, permit));
+            return Ok(
+                Streamed::of_whole(live.engine, live.work, begun, permit).warn(live.warnings)
+            );
         }
         loop {
             let departure = live.departure().await?;
             match self.attempt_streamed(&mut live.work, &departure).await {
-                Ok(begun) => return Ok(Streamed::new(live.engine, live.work, begun, permit)),
+                Ok(begun) => {
+                    let streamed = Streamed::new(live.engine, live.work, begun, permit);
+                    return Ok(streamed.warn(live.warnings));
+                }
                 Err(next) => live.after(&departure, next)?,
             }
         }
@@ -127,6 +170,7 @@ struct Live {
     begun: Instant,
     max_wait: Duration,
     tried: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Live {
@@ -134,7 +178,14 @@ impl Live {
         let max_wait = call.max_wait;
         let work = engine.live_work(call)?;
         let (engine, begun) = (Arc::clone(engine), Instant::now());
-        Ok(Self { engine, work, begun, max_wait, tried: Vec::new() })
+        Ok(Self { engine, work, begun, max_wait, tried: Vec::new(), warnings: Vec::new() })
+    }
+
+    /// Counts the call, or refuses it.
+    async fn admit(&mut self) -> Result<(), LiveError> {
+        let least = self.engine.least_cost_of(&self.work);
+        self.warnings = self.engine.admit(&self.work.job.caller, 1, least).await?;
+        Ok(())
     }
 
     async fn permit(&self) -> Result<super::pump::Permit, LiveError> {
@@ -166,6 +217,7 @@ impl Live {
             let wait = match self.engine.place(&mut self.work, &mut self.tried, patience).await? {
                 Placement::Go(departure) => return Ok(*departure),
                 Placement::TooDear(error) => return Err(self.failed(error)),
+                Placement::Spent(over) => return Err(over.into()),
                 Placement::Nowhere => self.round()?,
                 Placement::Later(later) => {
                     let left = self.max_wait.saturating_sub(waited);
@@ -230,7 +282,7 @@ impl Live {
         let completion = answer.completion.clone();
         let result = self.engine.result_with(&self.work, answer);
         self.engine.told(&self.work.job, &result);
-        Done { result, completion }
+        Done { result, completion, warnings: self.warnings.clone() }
     }
 }
 
@@ -241,13 +293,21 @@ impl Engine {
         let mut taken = Taken::new(self, ask);
         tokio::time::sleep(*wait).await;
         let started = self.begin(work);
+        departure.begin();
         let (model, timeout) = (&target.step.model, work.task.timeout);
         let answer = target.provider.complete(model, &work.prompt, timeout).await;
         let took = Duration::from_millis(millis_between(started, self.clock.now()));
         taken.settle(target, end(&answer, *wait, took));
         match answer {
-            Ok(completion) => self.answered(work, target, completion, took),
-            Err(error) => self.failed(work, target, &error, (started, took)).await,
+            Ok(completion) => {
+                let next = self.answered(work, target, completion, took);
+                departure.pay(work.last_cost()).await;
+                next
+            }
+            Err(error) => {
+                departure.pay(Some(0.0)).await;
+                self.failed(work, target, &error, (started, took)).await
+            }
         }
     }
 

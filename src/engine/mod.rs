@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Notify, Semaphore};
 
+use crate::budget::SharedBudget;
 use crate::callback::http::Poster;
 use crate::clock::SharedClock;
 use crate::domain::id::IdSource;
@@ -16,6 +17,7 @@ use crate::lifecycle::Lifecycle;
 use crate::limiter::SharedLimiter;
 use crate::queue::SharedQueue;
 
+pub mod allowances;
 mod attempt;
 mod breaker;
 mod cascade;
@@ -32,6 +34,7 @@ mod judge;
 mod learned;
 pub mod live;
 mod load;
+pub mod money;
 pub mod named;
 mod place;
 mod pump;
@@ -57,6 +60,8 @@ pub struct Parts {
     pub queue: SharedQueue,
     /// Who says whose turn it is.
     pub limiter: SharedLimiter,
+    /// What callers have used up.
+    pub budget: SharedBudget,
     /// The time.
     pub clock: SharedClock,
     /// Starts and stops tasks.
@@ -85,6 +90,7 @@ pub struct Callbacks {
 pub struct Engine {
     queue: SharedQueue,
     limiter: SharedLimiter,
+    budget: SharedBudget,
     clock: SharedClock,
     lifecycle: Lifecycle,
     catalog: Catalog,
@@ -132,6 +138,7 @@ impl Engine {
             chance: Chance::new(parts.seed),
             queue: parts.queue,
             limiter: parts.limiter,
+            budget: parts.budget,
             clock: parts.clock,
             lifecycle: parts.lifecycle,
             catalog: parts.catalog,

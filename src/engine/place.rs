@@ -6,12 +6,13 @@ use std::time::Duration;
 use super::Engine;
 use super::attempt::Next;
 use super::catalog::Target;
+use super::money::{Funds, OverBudget, Purse};
 use super::work::Work;
 use crate::domain::job::{ProviderChoice, SortBy};
 use crate::domain::limits::Cost;
 use crate::domain::result::JobError;
 use crate::domain::route::{Route, Step};
-use crate::limiter::{Ask, LimiterError, Obstacle, Turn};
+use crate::limiter::{Ask, End, LimiterError, Obstacle, Turn};
 
 /// Where a job goes now.
 pub(super) enum Placement {
@@ -23,6 +24,8 @@ pub(super) enum Placement {
     Nowhere,
     /// Nowhere at all: what is left may cost more than the job allows.
     TooDear(JobError),
+    /// Nowhere at all: its caller may not spend what is left.
+    Spent(OverBudget),
 }
 
 /// When it makes sense to ask again, and what stands in the way.
@@ -47,6 +50,27 @@ pub(super) struct Departure {
     pub(super) wait: Duration,
     /// When the next job like it could depart from there.
     pub(super) next: Duration,
+    /// What is reserved for it, where its caller may not spend what it likes.
+    pub(super) purse: Option<Arc<Purse>>,
+}
+
+/// How soon to ask again when what is left of a budget is held for calls under way.
+const HELD_PAUSE: Duration = Duration::from_millis(100);
+
+impl Departure {
+    /// The call begins.
+    pub(super) fn begin(&self) {
+        if let Some(purse) = &self.purse {
+            purse.begin();
+        }
+    }
+
+    /// What the call did cost; `None` when nobody knows.
+    pub(super) async fn pay(&self, cost_usd: Option<f64>) {
+        if let Some(purse) = &self.purse {
+            purse.settle(cost_usd).await;
+        }
+    }
 }
 
 impl Engine {
@@ -59,7 +83,7 @@ impl Engine {
     ) -> Result<Placement, LimiterError> {
         loop {
             let placement = self.seek(work, tried, patience).await?;
-            let nowhere = matches!(placement, Placement::Nowhere | Placement::TooDear(_));
+            let nowhere = !matches!(placement, Placement::Go(_) | Placement::Later(_));
             if !nowhere || work.repairing().is_none() {
                 return Ok(placement);
             }
@@ -79,7 +103,7 @@ impl Engine {
         patience: Duration,
     ) -> Result<Placement, LimiterError> {
         let route = &work.route;
-        let mut dear = None;
+        let (mut dear, mut spent) = (None, None);
         let mut later: Option<Later> = None;
         let only = work.repairing();
         let progress = &work.progress;
@@ -92,22 +116,14 @@ impl Engine {
         let last = steps.len().saturating_sub(1);
         for (index, step) in steps.into_iter().enumerate() {
             let name = step.name();
-            if tried.contains(&name)
-                || progress.unservable.contains(&name)
-                || only.is_some_and(|only| only != name)
-            {
+            if tried.contains(&name) || work.leaves_out(&name) {
                 continue;
             }
             let Some(target) = self.catalog.target(step) else {
                 continue;
             };
             let cost = self.cost_at(&name, work);
-            // A call is refused only when it is sure to be too large.
-            let output = self.learned.least_output_tokens(&work.task.name);
-            #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
-            let (input, output) = (work.input_tokens as f64, output as f64);
-            let sure = Cost { input: cost.input.min(input), output, ..cost };
-            if target.too_small_for(&sure) {
+            if self.is_too_large(work, &target, &cost) {
                 continue;
             }
             if let Some(error) = self.too_dear(work, step) {
@@ -117,9 +133,18 @@ impl Engine {
             // One that goes on to the next step keeps nobody back here.
             let comes_back = index == last || !patience.is_zero();
             match self.turn(work, &target, cost, comes_back).await? {
-                (ask, Turn::Granted { wait, next }) => {
-                    return Ok(Placement::Go(Box::new(Departure { target, ask, wait, next })));
-                }
+                (ask, Turn::Granted { wait, next }) => match self.funded(work, step, &ask).await? {
+                    Funds::There(purse) => {
+                        let departure = Departure { target, ask, wait, next, purse };
+                        return Ok(Placement::Go(Box::new(departure)));
+                    }
+                    Funds::Held => {
+                        let by = Obstacle::Gate(name);
+                        later = Some(Later::and(later, HELD_PAUSE, &by, any_step));
+                    }
+                    Funds::Spent(over) => spent = Some(over),
+                    Funds::Unpriced(error) => dear = Some(error),
+                },
                 // What keeps the step shut may last: an answer is not repaired at that price.
                 (_, Turn::NotBefore { by: Obstacle::Gate(_), .. }) if only.is_some() => {}
                 (_, Turn::NotBefore { wait, by }) => {
@@ -131,11 +156,30 @@ impl Engine {
                 }
             }
         }
-        Ok(match (later, dear) {
-            (Some(later), _) => Placement::Later(later),
-            (None, Some(error)) => Placement::TooDear(error),
-            (None, None) => Placement::Nowhere,
+        Ok(match (later, spent, dear) {
+            (Some(later), ..) => Placement::Later(later),
+            (None, Some(over), _) => Placement::Spent(over),
+            (None, None, Some(error)) => Placement::TooDear(error),
+            (None, None, None) => Placement::Nowhere,
         })
+    }
+
+    /// Whether some limit as a whole is less than the call takes. It is refused only when it is sure
+    /// to be too large.
+    fn is_too_large(&self, work: &Work, target: &Target, cost: &Cost) -> bool {
+        let output = self.learned.least_output_tokens(&work.task.name);
+        #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
+        let (input, output) = (work.input_tokens as f64, output as f64);
+        target.too_small_for(&Cost { input: cost.input.min(input), output, ..*cost })
+    }
+
+    /// Money for a turn that was taken; a turn that cannot be paid for is given back.
+    async fn funded(&self, work: &Work, step: &Step, ask: &Ask) -> Result<Funds, LimiterError> {
+        let funds = self.fund(work, step).await;
+        if !matches!(funds, Ok(Funds::There(_))) {
+            self.settle_turn(ask, &End::used(Cost::default())).await;
+        }
+        funds
     }
 
     /// What a job's call is charged at a step, before it is known.
@@ -195,6 +239,14 @@ impl Engine {
             SortBy::Latency => latency.unwrap_or(f64::MAX),
             SortBy::Throughput => speed.map_or(f64::MAX, |speed| -speed),
         }
+    }
+}
+
+impl Work {
+    /// Whether a step is none for what is asked next: it cannot serve it, or another's answer is to
+    /// be repaired.
+    fn leaves_out(&self, step: &String) -> bool {
+        self.progress.unservable.contains(step) || self.repairing().is_some_and(|only| only != step)
     }
 }
 

@@ -273,6 +273,7 @@ impl Engine {
             Ok(Placement::Later(later)) => return Tried::Later(later),
             Ok(Placement::Nowhere) => super::contract::nobody(&run.work),
             Ok(Placement::TooDear(error)) => error,
+            Ok(Placement::Spent(over)) => over.error(),
             Err(fault) => {
                 metrics::store_error("turn");
                 tracing::warn!(%fault, job.id = %run.work.job.id, "no turn could be asked for");

@@ -13,6 +13,7 @@ use super::Engine;
 use super::attempt::Next;
 use super::catalog::Target;
 use super::judge::end;
+use super::money::Purse;
 use super::place::Departure;
 use super::pump::Permit;
 use super::turn::Taken;
@@ -30,6 +31,7 @@ pub(super) struct Begun {
     waited: Duration,
     target: Arc<Target>,
     started: DateTime<Utc>,
+    purse: Option<Arc<Purse>>,
 }
 
 impl Begun {
@@ -45,6 +47,15 @@ impl Begun {
             waited: departure.wait,
             target: Arc::clone(&departure.target),
             started: engine.clock.now(),
+            purse: None,
+        }
+    }
+}
+
+impl Begun {
+    fn pay(&self, cost_usd: Option<f64>) {
+        if let Some(purse) = &self.purse {
+            purse.settle_later(cost_usd);
         }
     }
 }
@@ -60,6 +71,7 @@ impl Engine {
         let mut taken = Taken::new(self, ask);
         tokio::time::sleep(*wait).await;
         let started = self.begin(work);
+        departure.begin();
         let timeouts = Timeouts { first: work.task.timeout, total: work.task.timeout };
         let answer = target.provider.stream(&target.step.model, &work.prompt, timeouts).await;
         match answer {
@@ -69,11 +81,13 @@ impl Engine {
                 waited: *wait,
                 target: Arc::clone(target),
                 started,
+                purse: departure.purse.clone(),
             }),
             Err(error) => {
                 let took = Duration::from_millis(millis_between(started, self.clock.now()));
                 let answer = Err(error);
                 taken.settle(target, end(&answer, *wait, took));
+                departure.pay(Some(0.0)).await;
                 let Err(error) = answer else { return Err(Next::Dropped) };
                 Err(self.failed(work, target, &error, (started, took)).await)
             }
@@ -87,17 +101,29 @@ pub struct Streamed {
     work: Work,
     begun: Begun,
     assembly: Option<Assembly>,
+    warnings: Vec<String>,
     _permit: Permit,
 }
 
 impl Streamed {
     pub(super) fn new(engine: Arc<Engine>, work: Work, begun: Begun, permit: Permit) -> Self {
-        Self { engine, work, begun, assembly: Some(Assembly::default()), _permit: permit }
+        let assembly = Some(Assembly::default());
+        Self { engine, work, begun, assembly, warnings: Vec::new(), _permit: permit }
     }
 
     /// An answer that is there already, and accounted for.
     pub(super) fn of_whole(engine: Arc<Engine>, work: Work, begun: Begun, permit: Permit) -> Self {
-        Self { engine, work, begun, assembly: None, _permit: permit }
+        Self { engine, work, begun, assembly: None, warnings: Vec::new(), _permit: permit }
+    }
+
+    pub(super) fn warn(mut self, warnings: Vec<String>) -> Self {
+        self.warnings = warnings;
+        self
+    }
+
+    /// What its caller is to be warned of: the end of its budget is near.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Names the call.
@@ -124,11 +150,14 @@ impl Streamed {
         match answer {
             Ok(completion) => {
                 engine.account(&mut self.work, &target, &completion, took);
+                self.begun.pay(self.work.last_cost());
                 let answer = engine.answer(&self.work, &target.step, completion, None);
                 let result = engine.result_with(&self.work, answer);
                 engine.told(&self.work.job, &result);
             }
             Err(error) => {
+                // What was sent is paid for, and nobody tells how much that was.
+                self.begun.pay(None);
                 let outcome = self.work.failed(&target, &error, took);
                 let failed = self.work.all_failed();
                 let result = engine.result_without(&self.work, Status::Failed, failed);

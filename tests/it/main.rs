@@ -11,6 +11,7 @@
 
 mod architecture;
 mod bad_input;
+mod budgets;
 mod callbacks;
 mod callbacks_http;
 mod cascade;
@@ -23,6 +24,7 @@ mod followers;
 mod jobs;
 mod keys_away;
 mod limits;
+mod live_contract;
 mod lua;
 mod outage;
 mod queue_embedded;

@@ -15,6 +15,11 @@ local function add(window, field, amount)
   end
 end
 
+-- `-0` is no number to Redis.
+local function release(window, cost)
+  if cost ~= '0' then add(window, 'h', '-' .. cost) end
+end
+
 local function split(hold)
   return string.match(hold or '', '^(%d+):(%d+):(%d+)$')
 end
@@ -25,8 +30,8 @@ local function free(now, late)
   for _, id in ipairs(over) do
     local cost, day, month = split(redis.call('HGET', holds, id))
     if cost and cost ~= '0' then
-      add(day, 'h', '-' .. cost)
-      add(month, 'h', '-' .. cost)
+      release(day, cost)
+      release(month, cost)
       redis.call('HSET', holds, id, '0:' .. day .. ':' .. month)
       redis.call('ZADD', terms, string.format('%.0f', now + late), id)
     else

@@ -5,7 +5,7 @@ assert(#KEYS == 3 and #ARGV == 2, 'settle: wrong arity')
 local cost, day, month = split(redis.call('HGET', holds, ARGV[1]))
 if not cost then return 0 end
 for _, window in ipairs({ day, month }) do
-  add(window, 'h', '-' .. cost)
+  release(window, cost)
   add(window, 's', ARGV[2])
 end
 redis.call('HDEL', holds, ARGV[1])
