@@ -32,6 +32,12 @@ use crate::lifecycle::Lifecycle;
 use crate::limiter::SharedLimiter;
 use crate::limiter::local::LocalLimiter;
 use crate::limiter::redis::RedisLimiter;
+use crate::memory::SharedBindings;
+use crate::memory::local::LocalMemory;
+use crate::memory::redis::RedisMemory;
+use crate::memory::speeds::SharedSpeeds;
+use crate::memory::speeds::local::LocalSpeeds;
+use crate::memory::speeds::redis::RedisSpeeds;
 use crate::provider::scripted::Scripted;
 use crate::provider::settings::Vendor;
 use crate::provider::{self, SharedProvider};
@@ -46,6 +52,10 @@ pub struct Stores {
     pub queue: SharedQueue,
     /// Buckets.
     pub limiter: SharedLimiter,
+    /// Where what is cached is.
+    pub bindings: SharedBindings,
+    /// How fast steps are.
+    pub speeds: SharedSpeeds,
     /// Callers' keys.
     pub keys: SharedKeyStore,
     /// What callers have used up.
@@ -91,6 +101,8 @@ impl Service {
             queue: stores.queue,
             limiter: stores.limiter,
             budget: stores.budget,
+            bindings: stores.bindings,
+            speeds: stores.speeds,
             clock,
             lifecycle: lifecycle.clone(),
             settings: config.engine.clone(),
@@ -160,6 +172,8 @@ pub async fn open(
             queue: Arc::new(queue),
             limiter: Arc::new(LocalLimiter::new(Arc::clone(clock))),
             budget: Arc::new(LocalBudget::open(&folder, Arc::clone(clock))?),
+            bindings: Arc::new(LocalMemory::new(Arc::clone(clock))),
+            speeds: Arc::new(LocalSpeeds::new(Arc::clone(clock))),
             keys: Arc::new(FileKeyStore::new(&folder)),
         });
     }
@@ -168,6 +182,8 @@ pub async fn open(
         queue: Arc::new(RedisQueue::open(keyspace.clone(), settings, lifecycle).await?),
         limiter: Arc::new(RedisLimiter::new(keyspace.clone())),
         budget: Arc::new(RedisBudget::new(keyspace.clone(), Arc::clone(clock))),
+        bindings: Arc::new(RedisMemory::new(keyspace.clone(), Arc::clone(clock))),
+        speeds: Arc::new(RedisSpeeds::new(keyspace.clone(), Arc::clone(clock))),
         keys: Arc::new(RedisKeyStore::new(keyspace)),
     })
 }
@@ -217,6 +233,8 @@ pub fn rehearsal(
         queue: Arc::new(EmbeddedQueue::in_memory(Arc::clone(clock))?),
         limiter: Arc::new(LocalLimiter::new(Arc::clone(clock))),
         budget: Arc::new(LocalBudget::in_memory(Arc::clone(clock))),
+        bindings: Arc::new(LocalMemory::new(Arc::clone(clock))),
+        speeds: Arc::new(LocalSpeeds::new(Arc::clone(clock))),
         clock: Arc::clone(clock),
         lifecycle: lifecycle.clone(),
         catalog: catalog(loaded.plan, |account| Ok(provider(account)))?

@@ -14,6 +14,7 @@ pub mod budget;
 pub mod callback;
 pub mod keys;
 pub mod limiter;
+pub mod memory;
 pub mod provider;
 pub mod queue;
 

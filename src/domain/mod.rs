@@ -2,6 +2,7 @@
 
 pub mod allowance;
 pub mod bucket;
+pub mod choice;
 pub mod completion;
 pub mod content;
 pub mod id;
@@ -15,6 +16,8 @@ pub mod retry;
 pub mod route;
 pub mod schema;
 pub mod share;
+pub mod speed;
 pub mod task;
 pub mod told;
 pub mod units;
+pub mod walk;

@@ -44,6 +44,9 @@ pub(super) struct Unfit {
     pub(super) is_json: bool,
     /// Whether it ended at its cap.
     pub(super) cut: bool,
+    /// Whether the provider broke it off: no fault of the model's.
+    #[serde(default)]
+    pub(super) broken: bool,
 }
 
 /// A repair turn that is to be taken.
@@ -66,6 +69,10 @@ pub(super) fn judge(work: &Work, answer: &Completion) -> Judged {
     if matches!(answer.finish, Finish::Refusal | Finish::ContentFilter) {
         let said = if answer.text.is_empty() { "no reason was given" } else { &answer.text };
         return Judged::Refused(format!("The model declined: {said}"));
+    }
+    if answer.finish == Finish::Error {
+        let unfit = Unfit::whole("The provider broke off the answer.");
+        return Judged::Unfit(Unfit { broken: true, ..unfit });
     }
     match &work.task.output {
         Some(schema) if answer.tool_calls.is_empty() => match read(schema, answer) {
@@ -100,7 +107,7 @@ fn read(schema: &Schema, answer: &Completion) -> Result<Value, Unfit> {
         Unfit::whole(if nothing { "The answer is empty." } else { "The answer is not JSON." })
             .violations
     });
-    Err(Unfit { text: answer.text.clone(), violations, is_json, cut })
+    Err(Unfit { text: answer.text.clone(), violations, is_json, cut, broken: false })
 }
 
 impl Unfit {
@@ -176,7 +183,7 @@ impl Engine {
     /// What follows an answer that does not fit.
     pub(super) fn unfit(&self, work: &mut Work, step: &Step, unfit: Unfit) -> Next {
         work.progress.failures += 1;
-        if work.task.output.is_none() {
+        if work.task.output.is_none() || unfit.broken {
             return Next::Step;
         }
         let says_something = !unfit.text.trim().is_empty();
@@ -199,7 +206,12 @@ impl Engine {
         if !work.progress.unservable.contains(&step) {
             work.progress.unservable.push(step);
         }
-        if self.escalate(work) { Next::Escalate } else { Next::Step }
+        self.onward(work)
+    }
+
+    /// To the escalation route, or else to the next step.
+    pub(super) fn onward(&self, work: &Work) -> Next {
+        if self.escalation(work).is_some() { Next::Escalate } else { Next::Step }
     }
 
     /// Gives up a repair turn that cannot be had.
@@ -214,24 +226,24 @@ impl Engine {
     }
 
     /// Has the work walk its task's escalation route from now on, when there is one.
-    pub(super) fn escalate(&self, work: &mut Work) -> bool {
-        let Some(route) = self.escalation(work).filter(|_| !work.progress.escalated) else {
-            return false;
-        };
+    pub(super) fn escalate(&self, work: &mut Work) {
+        let Some(route) = self.escalation(work) else { return };
         metrics::escalated(&work.task.name);
         tracing::info!(job.id = %work.job.id, task = work.task.name, route = route.name, "escalated");
         work.progress.escalated = true;
         work.progress.repaired = false;
+        let lot = self.lot(&route, work.job.provider.as_ref());
+        work.progress.lot = lot.or(work.progress.lot);
         work.route = route;
-        true
     }
 
     /// The task's escalation route, as far as it leads anywhere else.
     fn escalation(&self, work: &Work) -> Option<Arc<Route>> {
         let route = self.catalog.route(work.task.escalate_to.as_ref()?)?;
         let open = |step: &&Step| !work.progress.unservable.contains(&step.name());
-        let leads_on = route.name != work.route.name
-            && self.steps(route, work.job.provider.as_ref()).iter().any(open);
+        let leads_on = !work.progress.escalated
+            && route.name != work.route.name
+            && self.steps(route, &work.wish()).iter().any(open);
         leads_on.then(|| Arc::clone(route))
     }
 

@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::Engine;
-use super::attempt::Next;
+use super::ask::{Called, Form};
+use super::attempt::{Next, whole};
 use super::contract::nobody;
 use super::finish::Answer;
 use super::judge::{backoff, end};
@@ -16,12 +17,11 @@ use super::money::{OverBudget, Unadmitted};
 use super::named::Named;
 use super::place::{Departure, Placement};
 use super::streamed::{Begun, Streamed};
-use super::turn::Taken;
 use super::work::{Progress, Work, turn_of};
 use crate::domain::completion::Completion;
 use crate::domain::job::{Job, Lane, ProviderChoice};
 use crate::domain::prompt::Prompt;
-use crate::domain::result::{JobError, JobResult, Status, millis_between};
+use crate::domain::result::{JobError, JobResult, Status};
 use crate::domain::schema::Violation;
 use crate::domain::task::Task;
 use crate::limiter::LimiterError;
@@ -151,8 +151,8 @@ impl Engine {
             );
         }
         loop {
-            let departure = live.departure().await?;
-            match self.attempt_streamed(&mut live.work, &departure).await {
+            let mut departure = live.departure().await?;
+            match self.attempt_streamed(&mut live.work, &mut departure, &mut live.tried).await {
                 Ok(begun) => {
                     let streamed = Streamed::new(live.engine, live.work, begun, permit);
                     return Ok(streamed.warn(live.warnings));
@@ -201,8 +201,8 @@ impl Live {
     async fn whole(&mut self) -> Result<(Done, Departure), LiveError> {
         let engine = Arc::clone(&self.engine);
         loop {
-            let departure = self.departure().await?;
-            match engine.attempt_live(&mut self.work, &departure).await {
+            let mut departure = self.departure().await?;
+            match engine.attempt_live(&mut self.work, &mut departure, &mut self.tried).await {
                 Next::End(answer) => return Ok((self.done(*answer), departure)),
                 next => self.after(&departure, next)?,
             }
@@ -256,7 +256,10 @@ impl Live {
             Next::Fail(error) => return Err(self.failed(error)),
             Next::Expire => return Err(self.failed(self.work.all_failed())),
             Next::Again => {}
-            Next::Escalate => self.tried.clear(),
+            Next::Escalate => {
+                self.engine.escalate(&mut self.work);
+                self.tried.clear();
+            }
             Next::End(_) | Next::Dropped | Next::Step => {
                 self.tried.push(departure.target.step.name());
             }
@@ -288,16 +291,17 @@ impl Live {
 
 impl Engine {
     /// One call to a provider whose caller may hang up, which cancels it.
-    async fn attempt_live(self: &Arc<Self>, work: &mut Work, departure: &Departure) -> Next {
-        let Departure { target, ask, wait, .. } = departure;
-        let mut taken = Taken::new(self, ask);
-        tokio::time::sleep(*wait).await;
-        let started = self.begin(work);
-        departure.begin();
-        let (model, timeout) = (&target.step.model, work.task.timeout);
-        let answer = target.provider.complete(model, &work.prompt, timeout).await;
-        let took = Duration::from_millis(millis_between(started, self.clock.now()));
-        taken.settle(target, end(&answer, *wait, took));
+    async fn attempt_live(
+        self: &Arc<Self>,
+        work: &mut Work,
+        departure: &mut Departure,
+        tried: &mut Vec<String>,
+    ) -> Next {
+        let called = self.ask(work, departure, tried, Form::Whole).await;
+        let Called { mut taken, started, answer } = called;
+        let (target, took) = (&departure.target, self.took(started));
+        let answer = whole(answer).await;
+        taken.settle(target, end(&answer, departure.wait, took));
         match answer {
             Ok(completion) => {
                 let next = self.answered(work, target, completion, took);
@@ -305,8 +309,8 @@ impl Engine {
                 next
             }
             Err(error) => {
-                departure.pay(Some(0.0)).await;
-                self.failed(work, target, &error, (started, took)).await
+                departure.pay_later(Some(0.0));
+                self.failed(work, target, &error, (started, took))
             }
         }
     }
@@ -342,7 +346,8 @@ impl Engine {
             traceparent: call.traceparent,
             share: None,
         };
-        let progress = Progress::default();
+        let lot = self.lot(&route, job.provider.as_ref());
+        let progress = Progress { lot, ..Progress::default() };
         Ok(Work {
             turn: turn_of(&job, &progress),
             input_tokens: u64::from(prompt.estimated_input_tokens()),

@@ -15,19 +15,24 @@ use crate::domain::job::Lane;
 use crate::domain::retry::Schedule;
 use crate::lifecycle::Lifecycle;
 use crate::limiter::SharedLimiter;
+use crate::memory::SharedBindings;
+use crate::memory::speeds::SharedSpeeds;
 use crate::queue::SharedQueue;
 
 pub mod allowances;
+mod ask;
 mod attempt;
 mod breaker;
 mod cascade;
 pub mod catalog;
 mod chance;
+pub mod circuit;
 mod contract;
 mod deliver;
 pub mod estimate;
 mod finish;
 pub mod groups;
+mod hedge;
 mod held;
 pub mod intake;
 mod judge;
@@ -36,6 +41,8 @@ pub mod live;
 mod load;
 pub mod money;
 pub mod named;
+mod order;
+mod pace;
 mod place;
 mod pump;
 pub mod settings;
@@ -44,13 +51,17 @@ mod turn;
 mod upkeep;
 pub mod view;
 mod wait;
+mod window;
 mod work;
 
 use catalog::Catalog;
 use chance::Chance;
+use circuit::Circuits;
+use hedge::Hedges;
 use held::Held;
 use learned::Learned;
 use load::Load;
+use pace::Paces;
 use settings::Settings;
 use wait::Waiters;
 
@@ -62,6 +73,10 @@ pub struct Parts {
     pub limiter: SharedLimiter,
     /// What callers have used up.
     pub budget: SharedBudget,
+    /// Where what was said lately is cached.
+    pub bindings: SharedBindings,
+    /// How fast steps are.
+    pub speeds: SharedSpeeds,
     /// The time.
     pub clock: SharedClock,
     /// Starts and stops tasks.
@@ -91,6 +106,9 @@ pub struct Engine {
     queue: SharedQueue,
     limiter: SharedLimiter,
     budget: SharedBudget,
+    #[expect(dead_code, reason = "read once steps are ordered by it")]
+    bindings: SharedBindings,
+    speeds: SharedSpeeds,
     clock: SharedClock,
     lifecycle: Lifecycle,
     catalog: Catalog,
@@ -107,6 +125,9 @@ pub struct Engine {
     waiters: Waiters,
     waiting: Semaphore,
     learned: Learned,
+    paces: Paces,
+    circuits: Arc<Circuits>,
+    hedges: Hedges,
     load: Load,
     calls: AtomicU64,
     chance: Chance,
@@ -132,6 +153,9 @@ impl Engine {
             waiters: Waiters::default(),
             waiting: Semaphore::new(wait::MOST),
             learned: Learned::default(),
+            paces: Paces::default(),
+            circuits: Arc::default(),
+            hedges: Hedges::default(),
             load: Load::default(),
             ids: IdSource::default(),
             calls: AtomicU64::new(0),
@@ -139,6 +163,8 @@ impl Engine {
             queue: parts.queue,
             limiter: parts.limiter,
             budget: parts.budget,
+            bindings: parts.bindings,
+            speeds: parts.speeds,
             clock: parts.clock,
             lifecycle: parts.lifecycle,
             catalog: parts.catalog,
@@ -153,6 +179,7 @@ impl Engine {
         pump::start(self);
         deliver::start(self);
         upkeep::start(self);
+        pace::start(self);
         held::start(self);
     }
 

@@ -9,6 +9,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use super::Engine;
 use super::allowances::ANONYMOUS;
 use super::estimate::Asked;
+use super::intake::IntakeError;
 use super::work::Work;
 use crate::budget::{Ask, BudgetError, Hold, Reserved, SharedBudget, Standing};
 use crate::domain::allowance::{Allowance, Money, Period};
@@ -16,6 +17,7 @@ use crate::domain::result::JobError;
 use crate::domain::route::Step;
 use crate::lifecycle::Lifecycle;
 use crate::limiter::{FARTHEST, LimiterError};
+use crate::queue::QueueError;
 use crate::telemetry::metrics;
 
 /// How much longer than its call money is held.
@@ -45,6 +47,19 @@ pub enum Unadmitted {
     Budget(#[from] BudgetError),
 }
 
+impl From<Unadmitted> for IntakeError {
+    fn from(fault: Unadmitted) -> Self {
+        match fault {
+            Unadmitted::OverBudget(over) => Self::BudgetExhausted(over),
+            Unadmitted::Unpriced => Self::Unpriced,
+            Unadmitted::Budget(BudgetError::Unavailable(why)) => {
+                Self::Queue(QueueError::Unavailable(why))
+            }
+            Unadmitted::Budget(BudgetError::Broken(why)) => Self::Queue(QueueError::Broken(why)),
+        }
+    }
+}
+
 /// What a caller may use up, and what it has.
 pub struct Used {
     /// What it may.
@@ -56,7 +71,7 @@ pub struct Used {
 /// What came of asking for money.
 pub(super) enum Funds {
     /// Reserved; nothing needs to be for callers without limits.
-    There(Option<Arc<Purse>>),
+    There(Option<Purse>),
     /// What is left is held for calls under way: it may come back.
     Held,
     /// It is not left at all.
@@ -229,7 +244,7 @@ impl Engine {
 
     /// The same for work.
     pub(super) fn least_cost_of(&self, work: &Work) -> Option<f64> {
-        let steps = self.steps(&work.route, work.job.provider.as_ref());
+        let steps = self.steps(&work.route, &work.wish());
         steps.into_iter().filter_map(|step| self.most_cost(work, step)).min_by(f64::total_cmp)
     }
 
@@ -265,12 +280,12 @@ impl Engine {
         match reserved.map_err(|fault| LimiterError::Unavailable(fault.to_string()))? {
             Reserved::Granted(hold, standing) => {
                 warnings(caller, allowance, &standing);
-                Ok(Funds::There(Some(Arc::new(Purse {
+                Ok(Funds::There(Some(Purse {
                     budget: Arc::clone(&self.budget),
                     lifecycle: self.lifecycle.clone(),
                     hold: Mutex::new(Some(hold)),
                     begun: AtomicBool::new(false),
-                }))))
+                })))
             }
             Reserved::Refused(period, standing) => {
                 let most = allowance.most(period).unwrap_or_default();

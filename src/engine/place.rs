@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::Engine;
 use super::attempt::Next;
 use super::catalog::Target;
+use super::circuit::{Admission, Probe};
 use super::money::{Funds, OverBudget, Purse};
 use super::work::Work;
-use crate::domain::job::{ProviderChoice, SortBy};
 use crate::domain::limits::Cost;
 use crate::domain::result::JobError;
-use crate::domain::route::{Route, Step};
-use crate::limiter::{Ask, End, LimiterError, Obstacle, Turn};
+use crate::domain::route::Step;
+use crate::limiter::{Ask, CONCURRENCY_PAUSE, End, LimiterError, Obstacle, Turn};
 
 /// Where a job goes now.
 pub(super) enum Placement {
@@ -50,8 +50,20 @@ pub(super) struct Departure {
     pub(super) wait: Duration,
     /// When the next job like it could depart from there.
     pub(super) next: Duration,
+    /// Its place among the few calls that try a step which was shut.
+    pub(super) probe: Option<Probe>,
     /// What is reserved for it, where its caller may not spend what it likes.
-    pub(super) purse: Option<Arc<Purse>>,
+    pub(super) purse: Option<Purse>,
+}
+
+/// What a step has for some work.
+enum Offer {
+    Go(Box<Departure>),
+    NotBefore(Duration, Obstacle),
+    TooDear(JobError),
+    Spent(OverBudget),
+    /// It cannot serve it.
+    Nothing,
 }
 
 /// How soon to ask again when what is left of a budget is held for calls under way.
@@ -71,6 +83,13 @@ impl Departure {
             purse.settle(cost_usd).await;
         }
     }
+
+    /// The same in the background.
+    pub(super) fn pay_later(&self, cost_usd: Option<f64>) {
+        if let Some(purse) = &self.purse {
+            purse.settle_later(cost_usd);
+        }
+    }
 }
 
 impl Engine {
@@ -88,6 +107,7 @@ impl Engine {
                 return Ok(placement);
             }
             if matches!(self.without_repair(work), Next::Escalate) {
+                self.escalate(work);
                 tried.clear();
             }
         }
@@ -96,7 +116,7 @@ impl Engine {
     /// Finds a step for a job. While the job's patience lasts it holds out for the best step that
     /// is open within it; after that it takes the first that has room. Steps in `tried` are left
     /// out.
-    async fn seek(
+    pub(super) async fn seek(
         &self,
         work: &Work,
         tried: &[String],
@@ -112,43 +132,27 @@ impl Engine {
             && only.is_none()
             && progress.unservable.is_empty()
             && !progress.escalated;
-        let steps = self.steps(route, work.job.provider.as_ref());
+        let steps = self.steps(route, &work.wish());
+        let held = self.tokens_held(work, &steps);
         let last = steps.len().saturating_sub(1);
         for (index, step) in steps.into_iter().enumerate() {
             let name = step.name();
-            if tried.contains(&name) || work.leaves_out(&name) {
-                continue;
-            }
-            let Some(target) = self.catalog.target(step) else {
-                continue;
-            };
-            let cost = self.cost_at(&name, work);
-            if self.is_too_large(work, &target, &cost) {
-                continue;
-            }
-            if let Some(error) = self.too_dear(work, step) {
-                dear = Some(error);
+            let is_narrower = held.is_some_and(|tokens| self.is_narrower(step, tokens));
+            if is_narrower || tried.contains(&name) || work.leaves_out(&name) {
                 continue;
             }
             // One that goes on to the next step keeps nobody back here.
             let comes_back = index == last || !patience.is_zero();
-            match self.turn(work, &target, cost, comes_back).await? {
-                (ask, Turn::Granted { wait, next }) => match self.funded(work, step, &ask).await? {
-                    Funds::There(purse) => {
-                        let departure = Departure { target, ask, wait, next, purse };
-                        return Ok(Placement::Go(Box::new(departure)));
-                    }
-                    Funds::Held => {
-                        let by = Obstacle::Gate(name);
-                        later = Some(Later::and(later, HELD_PAUSE, &by, any_step));
-                    }
-                    Funds::Spent(over) => spent = Some(over),
-                    Funds::Unpriced(error) => dear = Some(error),
-                },
+            match self.offer(work, step, comes_back).await? {
+                Offer::Go(departure) => return Ok(Placement::Go(departure)),
+                Offer::Nothing => {}
+                Offer::TooDear(error) => dear = Some(error),
+                Offer::Spent(over) => spent = Some(over),
                 // What keeps the step shut may last: an answer is not repaired at that price.
-                (_, Turn::NotBefore { by: Obstacle::Gate(_), .. }) if only.is_some() => {}
-                (_, Turn::NotBefore { wait, by }) => {
-                    let holds_out = wait <= patience;
+                Offer::NotBefore(_, Obstacle::Gate(_)) if only.is_some() => {}
+                Offer::NotBefore(wait, by) => {
+                    let asked = !matches!(by, Obstacle::Concurrency(ref of) if *of == name);
+                    let holds_out = asked && wait <= patience;
                     later = Some(Later::and(later, wait, &by, any_step));
                     if holds_out {
                         break;
@@ -164,9 +168,54 @@ impl Engine {
         })
     }
 
-    /// Whether some limit as a whole is less than the call takes. It is refused only when it is sure
-    /// to be too large.
-    fn is_too_large(&self, work: &Work, target: &Target, cost: &Cost) -> bool {
+    /// What a step has for this work now.
+    async fn offer(
+        &self,
+        work: &Work,
+        step: &Step,
+        comes_back: bool,
+    ) -> Result<Offer, LimiterError> {
+        let name = step.name();
+        let Some(target) = self.catalog.target(step) else {
+            return Ok(Offer::Nothing);
+        };
+        let cost = self.cost_at(&name, work);
+        if self.too_large(work, &target, &cost) {
+            return Ok(Offer::Nothing);
+        }
+        if let Some(error) = self.too_dear(work, step) {
+            return Ok(Offer::TooDear(error));
+        }
+        let probe = match self.circuits.admit(&name) {
+            Admission::Free => None,
+            Admission::Probe(probe) => Some(probe),
+            Admission::Full => {
+                return Ok(Offer::NotBefore(CONCURRENCY_PAUSE, Obstacle::Concurrency(name)));
+            }
+        };
+        let (ask, wait, next) = match self.turn(work, &target, cost, comes_back).await? {
+            (ask, Turn::Granted { wait, next }) => (ask, wait, next),
+            (_, Turn::NotBefore { wait, by }) => {
+                if matches!(&by, Obstacle::Gate(gate) if gate == target.step_gate()) {
+                    self.circuits.found_shut(&name, self.clock.now());
+                }
+                return Ok(Offer::NotBefore(wait, by));
+            }
+        };
+        let purse = match self.funded(work, step, &ask).await? {
+            Funds::There(purse) => purse,
+            Funds::Held => {
+                return Ok(Offer::NotBefore(HELD_PAUSE, Obstacle::Concurrency(name)));
+            }
+            Funds::Spent(over) => return Ok(Offer::Spent(over)),
+            Funds::Unpriced(error) => return Ok(Offer::TooDear(error)),
+        };
+        probe.iter().for_each(Probe::departs);
+        Ok(Offer::Go(Box::new(Departure { target, ask, wait, next, probe, purse })))
+    }
+
+    /// Whether a limit as a whole is less than the call takes: only when it is sure to be.
+    fn too_large(&self, work: &Work, target: &Target, cost: &Cost) -> bool {
         let output = self.learned.least_output_tokens(&work.task.name);
         #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
         let (input, output) = (work.input_tokens as f64, output as f64);
@@ -208,37 +257,6 @@ impl Engine {
             retryable: false,
             hint: Some("Raise max_cost_usd, or choose a cheaper task or route.".to_owned()),
         })
-    }
-
-    /// A route's steps in the order a job wants them.
-    pub(super) fn steps<'a>(
-        &self,
-        route: &'a Route,
-        choice: Option<&ProviderChoice>,
-    ) -> Vec<&'a Step> {
-        let mut steps = route.walk(choice);
-        let Some(choice) = choice else {
-            return steps;
-        };
-        if let Some(sort) = choice.sort {
-            steps.sort_by(|a, b| self.rank(a, sort).total_cmp(&self.rank(b, sort)));
-        }
-        if let Some(most) = choice.preferred_max_latency {
-            steps.sort_by_key(|step| {
-                self.learned.speed(&step.name()).0.is_some_and(|usual| usual > most)
-            });
-        }
-        steps
-    }
-
-    /// What steps are sorted by, the smaller the better. What is not known comes last.
-    fn rank(&self, step: &Step, sort: SortBy) -> f64 {
-        let (latency, speed) = self.learned.speed(&step.name());
-        match sort {
-            SortBy::Price => self.price_of_thousand(step).unwrap_or(f64::MAX),
-            SortBy::Latency => latency.unwrap_or(f64::MAX),
-            SortBy::Throughput => speed.map_or(f64::MAX, |speed| -speed),
-        }
     }
 }
 

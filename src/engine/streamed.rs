@@ -10,8 +10,10 @@ use chrono::{DateTime, Utc};
 use futures::Stream;
 
 use super::Engine;
+use super::ask::{Called, Form, Reply};
 use super::attempt::Next;
 use super::catalog::Target;
+use super::circuit::Probe;
 use super::judge::end;
 use super::money::Purse;
 use super::place::Departure;
@@ -21,8 +23,8 @@ use super::work::Work;
 use crate::domain::completion::Completion;
 use crate::domain::id::JobId;
 use crate::domain::result::{Status, millis_between};
+use crate::provider::ProviderError;
 use crate::provider::stream::{Assembly, Event, Piece, Pieces, at_once, checked};
-use crate::provider::{ProviderError, Timeouts};
 
 /// A stream whose first piece is there.
 pub(super) struct Begun {
@@ -31,7 +33,9 @@ pub(super) struct Begun {
     waited: Duration,
     target: Arc<Target>,
     started: DateTime<Utc>,
-    purse: Option<Arc<Purse>>,
+    /// Its place at a step that is being tried is kept to the end.
+    _probe: Option<Probe>,
+    purse: Option<Purse>,
 }
 
 impl Begun {
@@ -43,10 +47,11 @@ impl Begun {
     ) -> Self {
         Self {
             pieces: at_once(completion),
-            taken: Taken::settled(engine),
+            taken: Taken::over(engine),
             waited: departure.wait,
             target: Arc::clone(&departure.target),
             started: engine.clock.now(),
+            _probe: None,
             purse: None,
         }
     }
@@ -65,33 +70,28 @@ impl Engine {
     pub(super) async fn attempt_streamed(
         self: &Arc<Self>,
         work: &mut Work,
-        departure: &Departure,
+        departure: &mut Departure,
+        tried: &mut Vec<String>,
     ) -> Result<Begun, Next> {
-        let Departure { target, ask, wait, .. } = departure;
-        let mut taken = Taken::new(self, ask);
-        tokio::time::sleep(*wait).await;
-        let started = self.begin(work);
-        departure.begin();
-        let timeouts = Timeouts { first: work.task.timeout, total: work.task.timeout };
-        let answer = target.provider.stream(&target.step.model, &work.prompt, timeouts).await;
-        match answer {
-            Ok(pieces) => Ok(Begun {
-                pieces: checked(pieces),
-                taken,
-                waited: *wait,
-                target: Arc::clone(target),
-                started,
-                purse: departure.purse.clone(),
-            }),
-            Err(error) => {
-                let took = Duration::from_millis(millis_between(started, self.clock.now()));
-                let answer = Err(error);
-                taken.settle(target, end(&answer, *wait, took));
-                departure.pay(Some(0.0)).await;
-                let Err(error) = answer else { return Err(Next::Dropped) };
-                Err(self.failed(work, target, &error, (started, took)).await)
+        let called = self.ask(work, departure, tried, Form::Pieces).await;
+        let Called { mut taken, started, answer } = called;
+        let (target, waited) = (Arc::clone(&departure.target), departure.wait);
+        let error = match answer {
+            Ok(reply) => {
+                let pieces = match reply {
+                    Reply::Pieces(pieces) => checked(pieces),
+                    Reply::Whole(completion) => at_once(*completion),
+                };
+                let probe = departure.probe.take();
+                let purse = departure.purse.take();
+                return Ok(Begun { pieces, taken, waited, target, started, _probe: probe, purse });
             }
-        }
+            Err(error) => error,
+        };
+        let took = self.took(started);
+        let next = self.failed(work, &target, &error, (started, took));
+        taken.settle(&target, end(&Err(error), waited, took));
+        Err(next)
     }
 }
 
@@ -162,9 +162,7 @@ impl Streamed {
                 let failed = self.work.all_failed();
                 let result = engine.result_without(&self.work, Status::Failed, failed);
                 engine.told(&self.work.job, &result);
-                self.engine.lifecycle.spawn(async move {
-                    engine.cool(&target, &error, outcome, started).await;
-                });
+                engine.cool(&target, &error, outcome, started);
             }
         }
     }

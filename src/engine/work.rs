@@ -69,6 +69,13 @@ pub(super) struct Progress {
     /// Whether it walks its task's escalation route.
     #[serde(default)]
     pub(super) escalated: bool,
+    /// Whether some model's window did not hold the prompt, and the largest such window that is
+    /// known, else 0.
+    #[serde(default)]
+    pub(super) too_long_for: Option<u64>,
+    /// What chance has dealt it, when its route goes by that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) lot: Option<u64>,
 }
 
 /// Attempts kept on a receipt; rate-limited ones beyond this are dropped, the oldest first.

@@ -15,6 +15,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 mod address;
 pub mod auth;
 mod body;
+mod choice;
 mod connection;
 mod groups;
 mod health;

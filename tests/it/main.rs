@@ -37,5 +37,7 @@ mod simulate;
 mod support;
 mod task_contract;
 mod trouble;
+mod walking;
+mod walking_live;
 mod wire;
 mod workflows;

@@ -3,4 +3,6 @@
 mod budget;
 mod keys;
 pub(crate) mod limiter;
+mod memory;
 mod queue;
+mod speeds;
