@@ -132,7 +132,7 @@ async fn live_calls_have_a_budget_too() {
     // Two at the same time would be too dear: one waits until the other has told what it did cost.
     let long = || engine.call(call(&engine, "cheap", "#scripted:slow 200ms #scripted:say hi"));
     let (first, second) = tokio::join!(long(), long());
-    assert!(first.is_ok() && second.is_ok());
+    assert!(first.is_ok() && second.is_ok(), "{:?} {:?}", first.err(), second.err());
     let refused = engine.call(call(&engine, "cheap", "hello")).await.err().unwrap();
     let LiveError::OverBudget { message, retry_after } = refused else { panic!("{refused}") };
     assert!(message.contains("4 calls a day") && retry_after > Duration::ZERO, "{message}");
