@@ -1,12 +1,12 @@
 # A fresh Debian has no make: apt-get install make. `make test ARGS="contract::queue"` passes
 # arguments on, as the other targets do.
 
-.PHONY: demo test lint bench bench-shape clean compiler redis
+.PHONY: demo test lint bench bench-fallthrough bench-shape clean compiler redis sdk
 
 demo: compiler
 	cargo run --release --quiet -- demo $(ARGS)
 
-test: compiler redis
+test: compiler redis sdk
 	cargo test --locked $(ARGS)
 
 lint: compiler
@@ -20,6 +20,10 @@ bench: compiler redis
 # Half an hour; `ARGS="--help"` tells how to run a part.
 bench-shape: compiler redis
 	cargo bench --locked --bench shape -- $(ARGS)
+
+# From one provider's 429 to the next provider's request.
+bench-fallthrough: compiler redis
+	cargo bench --locked --bench fallthrough -- $(ARGS)
 
 clean:
 	cargo clean
@@ -43,3 +47,19 @@ redis:
 	{ $$sudo systemctl disable --now redis-server || \
 	  { $$sudo service redis-server stop; $$sudo update-rc.d redis-server disable; }; \
 	  true; } >/dev/null 2>&1; }
+
+# OpenAI's and Anthropic's own SDKs, as tests/sdk locks them: a test speaks to the service with them.
+sdk: target/sdk/python/done target/sdk/node/done
+
+target/sdk/python/done: tests/sdk/python/requirements.txt
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || $(call install,python3 python3-venv)
+	@rm -rf $(@D) && python3 -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes \
+	  --only-binary :all: --requirement $<
+	@touch $@
+
+target/sdk/node/done: tests/sdk/node/package-lock.json
+	@command -v node >/dev/null && command -v npm >/dev/null || $(call install,nodejs npm)
+	@rm -rf $(@D) && mkdir -p $(@D) && cp tests/sdk/node/*.json $(@D)
+	@cd $(@D) && npm ci --silent --no-audit --no-fund --ignore-scripts
+	@touch $@

@@ -124,6 +124,15 @@ pub struct Native {
     pub headers: Vec<(String, String)>,
 }
 
+/// What keeps a prompt to one language.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// The language.
+    pub to: Dialect,
+    /// What no other language has words for, such as ``a part of type `document` ``.
+    pub by: String,
+}
+
 /// A prompt, ready for any provider.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Prompt {
@@ -156,6 +165,19 @@ pub struct Prompt {
     /// The caller's own request in a provider's language. Whoever speaks that language sends this
     /// instead of all of the above.
     pub native: Option<Arc<Native>>,
+    /// Set when the caller's own request holds what nothing above can hold: only who speaks its
+    /// language can be asked.
+    pub bound: Option<Bound>,
+}
+
+impl Dialect {
+    /// Whose language it is.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "OpenAI",
+            Self::Anthropic => "Anthropic",
+        }
+    }
 }
 
 impl Prompt {

@@ -18,7 +18,7 @@ use super::named::Named;
 use super::place::{Departure, Placement};
 use super::streamed::{Begun, Streamed};
 use super::work::{Progress, Work, turn_of};
-use crate::domain::completion::Completion;
+use crate::domain::completion::{Completion, Finish};
 use crate::domain::job::{Job, Lane, ProviderChoice};
 use crate::domain::prompt::Prompt;
 use crate::domain::result::{JobError, JobResult, Status};
@@ -52,6 +52,7 @@ pub struct Call {
 }
 
 /// A whole answer.
+#[derive(Debug)]
 pub struct Done {
     /// In our one shape, with the receipt.
     pub result: JobResult,
@@ -83,6 +84,17 @@ pub enum LiveError {
         /// When to come again.
         retry_after: Duration,
     },
+    /// The prompt can be said in one language only, and no step speaks it.
+    #[error("{by} can be sent to a provider that speaks {to}'s language only")]
+    Unsayable {
+        /// What no other language has words for.
+        by: String,
+        /// Whose language it is.
+        to: &'static str,
+    },
+    /// The model or a filter declined in an answer of its own.
+    #[error("the model declined")]
+    Declined(Box<Done>),
     /// The limiter's store is away, or the service is stopping.
     #[error("{0}")]
     Unavailable(String),
@@ -203,8 +215,16 @@ impl Live {
         loop {
             let mut departure = self.departure().await?;
             match engine.attempt_live(&mut self.work, &mut departure, &mut self.tried).await {
-                Next::End(answer) => return Ok((self.done(*answer), departure)),
-                next => self.after(&departure, next)?,
+                (Next::End(answer), _) => return Ok((self.done(*answer), departure)),
+                (Next::Fail(error), Some(completion)) => {
+                    let (result, warnings) = (self.ended(error), self.warnings.clone());
+                    return Err(LiveError::Declined(Box::new(Done {
+                        result,
+                        completion,
+                        warnings,
+                    })));
+                }
+                (next, _) => self.after(&departure, next)?,
             }
         }
     }
@@ -276,9 +296,13 @@ impl Live {
     }
 
     fn failed(&self, error: JobError) -> LiveError {
+        LiveError::Failed(Box::new(self.ended(error)))
+    }
+
+    fn ended(&self, error: JobError) -> JobResult {
         let result = self.engine.result_without(&self.work, Status::Failed, error);
         self.engine.told(&self.work.job, &result);
-        LiveError::Failed(Box::new(result))
+        result
     }
 
     fn done(&self, answer: Answer) -> Done {
@@ -291,12 +315,13 @@ impl Live {
 
 impl Engine {
     /// One call to a provider whose caller may hang up, which cancels it.
+    /// With the answer when the model declined in one.
     async fn attempt_live(
         self: &Arc<Self>,
         work: &mut Work,
         departure: &mut Departure,
         tried: &mut Vec<String>,
-    ) -> Next {
+    ) -> (Next, Option<Completion>) {
         let called = self.ask(work, departure, tried, Form::Whole).await;
         let Called { mut taken, started, answer } = called;
         let (target, took) = (&departure.target, self.took(started));
@@ -304,13 +329,15 @@ impl Engine {
         taken.settle(target, end(&answer, departure.wait, took));
         match answer {
             Ok(completion) => {
+                let declined = matches!(completion.finish, Finish::Refusal | Finish::ContentFilter);
+                let said = declined.then(|| completion.clone());
                 let next = self.answered(work, target, completion, took);
                 departure.pay(work.last_cost()).await;
-                next
+                (next, said)
             }
             Err(error) => {
                 departure.pay_later(Some(0.0));
-                self.failed(work, target, &error, (started, took))
+                (self.failed(work, target, &error, (started, took)), None)
             }
         }
     }
@@ -348,7 +375,7 @@ impl Engine {
         };
         let lot = self.lot(&route, job.provider.as_ref());
         let progress = Progress { lot, ..Progress::default() };
-        Ok(Work {
+        let work = Work {
             turn: turn_of(&job, &progress),
             input_tokens: u64::from(prompt.estimated_input_tokens()),
             output_tokens: self.learned.output_tokens(&task),
@@ -358,7 +385,41 @@ impl Engine {
             prompt,
             plain: None,
             progress,
-        })
+        };
+        self.sayable(&work)?;
+        Ok(work)
+    }
+
+    /// Whether some step has words for the prompt. A task has a prompt of its own making.
+    fn sayable(&self, work: &Work) -> Result<(), LiveError> {
+        let Some(bound) = &work.prompt.bound else { return Ok(()) };
+        if work.prompt.native.is_some() && !self.steps(&work.route, &work.wish()).is_empty() {
+            return Ok(());
+        }
+        Err(LiveError::Unsayable { by: bound.by.clone(), to: bound.to.as_str() })
+    }
+
+    /// The tokens a prompt has: as the first step's provider counts them, else our estimate.
+    pub async fn count_tokens(&self, named: &Named, prompt: &Prompt) -> u64 {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let route = match named {
+            Named::Task(task) => {
+                let asked = task.asked_live(prompt.clone());
+                let asked = asked.as_ref().unwrap_or(prompt);
+                return u64::from(asked.estimated_input_tokens());
+            }
+            Named::Route(route) => route,
+        };
+        if let Some(step) = route.steps.first()
+            && let Some(target) = self.catalog.target(step)
+        {
+            match target.provider.count_tokens(&step.model, prompt, PATIENCE).await {
+                Ok(Some(tokens)) => return tokens,
+                Ok(None) => {}
+                Err(fault) => tracing::warn!(%fault, "tokens are estimated, not counted"),
+            }
+        }
+        u64::from(prompt.estimated_input_tokens())
     }
 
     /// A call without a task of its own: whatever comes is the answer.

@@ -198,6 +198,11 @@ impl Engine {
         &self.catalog
     }
 
+    /// How calls on an open connection are served.
+    pub const fn live(&self) -> &settings::LiveSettings {
+        &self.settings.live
+    }
+
     /// The time.
     pub fn clock(&self) -> &SharedClock {
         &self.clock

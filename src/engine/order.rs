@@ -44,6 +44,12 @@ impl Engine {
 
     /// Why a step is left out for what it costs or cannot do; in words.
     fn left_out(&self, step: &Step, wish: &Wish<'_>) -> Option<String> {
+        if let Some(bound) = wish.prompt.and_then(|prompt| prompt.bound.as_ref()) {
+            let speaks = self.catalog.target(step)?.provider.speaks();
+            if speaks != Some(bound.to) {
+                return Some(format!("does not speak {}'s language", bound.to.as_str()));
+            }
+        }
         let choice = wish.choice?;
         if let Some(most) = choice.max_price.filter(|most| *most != MaxPrice::default()) {
             let names = (step.provider.as_str(), step.model.as_str());

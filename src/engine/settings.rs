@@ -96,11 +96,15 @@ pub struct LiveSettings {
     pub max_wait: Span,
     /// The longest one attempt may take, unless a task says otherwise.
     pub timeout: Span,
+    /// The most tokens an answer may have when the caller does not say.
+    #[schemars(range(min = 1))]
+    pub max_output_tokens: u32,
 }
 
 impl Default for LiveSettings {
     fn default() -> Self {
-        Self { max_wait: Span::secs(30), timeout: Span::secs(300) }
+        let (max_wait, timeout) = (Span::secs(30), Span::secs(300));
+        Self { max_wait, timeout, max_output_tokens: 4_096 }
     }
 }
 

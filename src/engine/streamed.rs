@@ -141,6 +141,11 @@ impl Streamed {
         &self.begun.target.step.provider
     }
 
+    /// Calls made to providers for it, the one that answers included.
+    pub fn attempts(&self) -> usize {
+        self.work.progress.attempts.len() + 1
+    }
+
     /// The end has come: the turn is settled, and the receipt told.
     fn ended(&mut self, answer: Result<Completion, ProviderError>) {
         let Begun { target, started, taken, waited, .. } = &mut self.begun;

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use indexmap::IndexMap;
 use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value};
 
 use super::problem::{Kind, Problem};
 use super::settings::Settings;
@@ -25,19 +26,13 @@ pub(super) async fn read(
     payload: web::Payload,
     settings: &Settings,
 ) -> Result<Body, Problem> {
-    let bytes = read_bytes(request, payload, settings).await?;
+    let bytes = read_bytes(request, payload, settings, settings.max_body.0).await?;
     let kind = request
         .headers()
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
-    let text = std::str::from_utf8(&bytes).map_err(|fault| {
-        let detail = format!(
-            "The body is not UTF-8: the byte at offset {} is not. Send it as UTF-8.",
-            fault.valid_up_to()
-        );
-        Problem::new(Kind::NotUtf8, detail)
-    })?;
+    let text = utf8(&bytes)?;
     let fields = match kind.as_deref() {
         Some("application/x-www-form-urlencoded") => form(text),
         Some("multipart/form-data") => {
@@ -50,12 +45,37 @@ pub(super) async fn read(
     Ok(Body { bytes, fields })
 }
 
+/// Reads the body of a call on an open connection, which is a JSON object.
+pub(super) async fn object(
+    request: &HttpRequest,
+    payload: web::Payload,
+    settings: &Settings,
+) -> Result<Map<String, Value>, Problem> {
+    let bytes = read_bytes(request, payload, settings, settings.max_live_body.0).await?;
+    let text = utf8(&bytes)?;
+    refuse_if_deep(text, settings.max_depth)?;
+    let text = text.trim_start_matches('\u{feff}');
+    serde_json::from_str(text).map_err(|fault| {
+        Problem::new(Kind::NotJson, format!("The body is not a JSON object: {fault}."))
+    })
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, Problem> {
+    std::str::from_utf8(bytes).map_err(|fault| {
+        let detail = format!(
+            "The body is not UTF-8: the byte at offset {} is not. Send it as UTF-8.",
+            fault.valid_up_to()
+        );
+        Problem::new(Kind::NotUtf8, detail)
+    })
+}
+
 async fn read_bytes(
     request: &HttpRequest,
     mut payload: web::Payload,
     settings: &Settings,
+    most: usize,
 ) -> Result<Bytes, Problem> {
-    let most = settings.max_body.0;
     let too_large = || {
         let detail = format!("The body may have {most} bytes at the most.");
         Problem::new(Kind::TooLarge, detail)
@@ -91,10 +111,7 @@ async fn read_bytes(
 
 /// The fields of a JSON object.
 pub(super) fn json(text: &str, max_depth: usize) -> Result<Fields, Problem> {
-    if is_too_deep(text, max_depth) {
-        let detail = format!("The body may be nested {max_depth} levels deep at the most.");
-        return Err(Problem::new(Kind::TooDeep, detail));
-    }
+    refuse_if_deep(text, max_depth)?;
     let text = text.trim_start_matches('\u{feff}');
     serde_json::from_str::<Fields>(text).map_err(|fault| {
         let object = text.trim_start().starts_with('{');
@@ -115,6 +132,14 @@ fn form(text: &str) -> Fields {
     url::form_urlencoded::parse(text.as_bytes())
         .filter_map(|(name, value)| Some((name.into_owned(), to_raw_value(&value).ok()?)))
         .collect()
+}
+
+fn refuse_if_deep(text: &str, max_depth: usize) -> Result<(), Problem> {
+    if is_too_deep(text, max_depth) {
+        let detail = format!("The body may be nested {max_depth} levels deep at the most.");
+        return Err(Problem::new(Kind::TooDeep, detail));
+    }
+    Ok(())
 }
 
 /// Whether brackets nest deeper than this. Most texts have fewer brackets than that.

@@ -172,9 +172,9 @@ pub(super) async fn receive(
     Ok(Received { from, prefer, fields: body.fields })
 }
 
-fn refuse_if_stopping(state: &State) -> Result<(), Problem> {
+pub(super) fn refuse_if_stopping(state: &State) -> Result<(), Problem> {
     if state.engine.is_draining() {
-        let detail = "This replica is stopping; another, or its successor, takes the job.";
+        let detail = "This replica is stopping; another, or its successor, takes the request.";
         return Err(Problem::new(Kind::Stopping, detail).retry_after(Duration::from_secs(5)));
     }
     Ok(())

@@ -21,6 +21,7 @@ mod groups;
 mod health;
 mod jobs;
 mod limits;
+mod live;
 pub mod openapi;
 mod prefer;
 pub mod problem;
@@ -82,6 +83,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
             to().to(groups::deliveries),
             groups::deliveries_doc(),
         ),
+        row(post(), "/chat", to().to(live::chat), live::chat_doc()),
         row(get(), "/v1/me", to().to(what_is::me), what_is::me_doc()),
         row(get(), "/v1/tasks", to().to(what_is::tasks), what_is::tasks_doc()),
         row(get(), "/v1/routes", to().to(what_is::routes), what_is::routes_doc()),
@@ -91,6 +93,43 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         row(get(), "/metrics", to().to(health::metrics), health::metrics_doc()),
         row(get(), "/openapi.json", to().to(openapi::serve), openapi::serve_doc()),
     ]
+    .into_iter()
+    .chain(dialects())
+    .collect()
+}
+
+/// The endpoints in the dialects of OpenAI and Anthropic. Each dialect has a path of its own, too,
+/// so that a base URL suffices.
+fn dialects() -> Vec<Endpoint> {
+    let get = |path, route: Route, doc| {
+        let route = route.guard(guard::Any(guard::Get()).or(guard::Head()));
+        Endpoint { method: Method::GET, path, route, doc }
+    };
+    let post = |path, route: Route, doc| Endpoint {
+        method: Method::POST,
+        path,
+        route: route.method(Method::POST),
+        doc,
+    };
+    let to = web::route;
+    let mut rows = vec![
+        get("/v1/models", to().to(live::models), live::models_doc()),
+        get("/v1/models/{id}", to().to(live::model), live::model_doc()),
+        get("/openai/v1/models", to().to(live::openai_models), live::openai_models_doc()),
+        get("/openai/v1/models/{id}", to().to(live::openai_model), live::model_doc()),
+        get("/anthropic/v1/models", to().to(live::anthropic_models), live::anthropic_models_doc()),
+        get("/anthropic/v1/models/{id}", to().to(live::anthropic_model), live::model_doc()),
+    ];
+    for path in ["/v1/chat/completions", "/openai/v1/chat/completions"] {
+        rows.push(post(path, to().to(live::chat_completions), live::chat_completions_doc()));
+    }
+    for path in ["/v1/messages", "/anthropic/v1/messages"] {
+        rows.push(post(path, to().to(live::messages), live::messages_doc()));
+    }
+    for path in ["/v1/messages/count_tokens", "/anthropic/v1/messages/count_tokens"] {
+        rows.push(post(path, to().to(live::count_tokens), live::count_tokens_doc()));
+    }
+    rows
 }
 
 /// Serves on these sockets until the server is stopped.
@@ -104,6 +143,9 @@ pub fn serve(listeners: Vec<TcpListener>, state: State) -> std::io::Result<Serve
         .client_request_timeout(settings.header_timeout.0)
         .client_disconnect_timeout(Duration::from_secs(1))
         .keep_alive(Duration::from_secs(75))
+        // A caller that hangs up is gone: what was asked of a provider for it is cancelled.
+        .h1_allow_half_closed(false)
+        .tcp_nodelay(true)
         .backlog(4_096)
         .shutdown_timeout(settings.drain_timeout.0.as_secs())
         .disable_signals();

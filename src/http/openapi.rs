@@ -18,6 +18,7 @@ pub(crate) struct Operation {
     description: &'static str,
     parameters: Vec<(&'static str, &'static str, &'static str)>,
     body: Option<&'static str>,
+    dialect: Option<&'static str>,
     answers: Vec<(u16, &'static str, Option<MakeSchema>)>,
     needs_key: bool,
 }
@@ -29,6 +30,7 @@ impl Operation {
             description,
             parameters: Vec::new(),
             body: None,
+            dialect: None,
             answers: Vec::new(),
             needs_key: true,
         }
@@ -37,6 +39,12 @@ impl Operation {
     /// The body is described by this file under `schemas/`.
     pub(super) fn body(mut self, schema: &'static str) -> Self {
         self.body = Some(schema);
+        self
+    }
+
+    /// The body is an object that is documented elsewhere.
+    pub(super) const fn dialect(mut self, what: &'static str) -> Self {
+        self.dialect = Some(what);
         self
     }
 
@@ -89,6 +97,7 @@ pub fn document() -> Value {
     let mut schemas: Map<String, Value> = maker.take_definitions(true).into_iter().collect();
     schemas.insert("Submission".to_owned(), schema(include_str!("../../schemas/submission.json")));
     schemas.insert("Group".to_owned(), schema(include_str!("../../schemas/group.json")));
+    schemas.insert("Chat".to_owned(), schema(include_str!("../../schemas/chat.json")));
     schemas.insert("Problem".to_owned(), problem());
     json!({
         "openapi": "3.1.0",
@@ -152,12 +161,24 @@ fn operation(endpoint: &Endpoint, maker: &mut SchemaGenerator) -> Value {
     if let Some(body) = doc.body {
         set("requestBody", request_body(body));
     }
+    if let Some(what) = doc.dialect {
+        let schema = json!({ "type": "object", "description": what });
+        let content = json!({ "application/json": { "schema": schema } });
+        set("requestBody", json!({ "required": true, "content": content }));
+    }
     Value::Object(operation)
 }
 
 fn request_body(schema: &str) -> Value {
-    let name = if schema == "group" { "Group" } else { "Submission" };
+    let name = match schema {
+        "group" => "Group",
+        "chat" => "Chat",
+        _ => "Submission",
+    };
     let schema = json!({ "$ref": format!("#/components/schemas/{name}") });
+    if name == "Chat" {
+        return json!({ "required": true, "content": { "application/json": { "schema": schema } } });
+    }
     json!({
         "required": true,
         "content": {

@@ -75,6 +75,14 @@ kinds! {
     OverBudget, UNPROCESSABLE_ENTITY, "over_budget", "The job would cost more than it may";
     BudgetExhausted, TOO_MANY_REQUESTS, "budget_exhausted", "What the caller may use up is used up";
     KeyReused, UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Same key, different request";
+    UnknownModel, NOT_FOUND, "model_not_found", "No such model";
+    Rejected, BAD_REQUEST, "rejected", "The provider rejected the request";
+    ContextLength, BAD_REQUEST, "context_length", "The prompt is longer than the model's window";
+    Refused, BAD_REQUEST, "refused", "The model or a filter declined";
+    NoTurn, TOO_MANY_REQUESTS, "no_turn", "No turn came in time";
+    ProvidersFailed, BAD_GATEWAY, "providers_failed", "Every provider failed";
+    ProvidersBusy, SERVICE_UNAVAILABLE, "providers_busy", "Every provider is overloaded";
+    ProvidersSlow, GATEWAY_TIMEOUT, "providers_slow", "No provider answered in time";
     AlreadyEnded, CONFLICT, "already_ended", "The job has ended";
     NotEnded, CONFLICT, "not_ended", "The job has not ended";
     NoCallback, CONFLICT, "no_callback", "The job has no callback";
@@ -102,6 +110,21 @@ impl Problem {
     /// A problem, with a sentence a person can act on.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), errors: Vec::new(), retry_after: None }
+    }
+
+    /// Its stable code.
+    pub(super) const fn code(&self) -> &'static str {
+        self.kind.row().1
+    }
+
+    /// What to do, for a person.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The place of its first fault, such as `messages/0/content`.
+    pub(super) fn place(&self) -> Option<&str> {
+        self.errors.first().map(|fault| fault.pointer.trim_start_matches(['#', '/']))
     }
 
     /// The same with every single fault.

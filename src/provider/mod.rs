@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use crate::clock::SharedClock;
 use crate::domain::completion::Completion;
-use crate::domain::prompt::Prompt;
+use crate::domain::prompt::{Dialect, Prompt};
 use crate::domain::told::Told;
 use settings::{AccountSettings, Vendor};
 use stream::Pieces;
@@ -60,6 +60,21 @@ pub trait Provider: Send + Sync + 'static {
     /// `None` when it supports all of it, or nobody knows.
     fn lacks(&self, _model: &str, _prompt: &Prompt) -> Option<&'static str> {
         None
+    }
+
+    /// The callers' language it speaks, too: a request in that language is sent on as it came.
+    fn speaks(&self) -> Option<Dialect> {
+        None
+    }
+
+    /// The tokens this prompt has, as the provider counts them; `None` when it does not count.
+    async fn count_tokens(
+        &self,
+        _model: &str,
+        _prompt: &Prompt,
+        _timeout: Duration,
+    ) -> Result<Option<u64>, ProviderError> {
+        Ok(None)
     }
 
     /// Whether the key is accepted, told without paying for an answer.

@@ -56,12 +56,12 @@ async fn neighbours_share_their_jobs_by_weight() {
     let path = format!("/v1/groups/{}", group["id"].as_str().unwrap());
     eventually("all jobs end", || async {
         let (_, group) = spillway.get(&path).await;
-        group["jobs"].as_array().unwrap().iter().all(|job| job["status"] == "succeeded")
+        group["results"].as_array().unwrap().iter().all(|job| job["status"] == "succeeded")
     })
     .await;
     let (_, group) = spillway.get(&path).await;
     let mut models: HashMap<String, u32> = HashMap::new();
-    for job in group["jobs"].as_array().unwrap() {
+    for job in group["results"].as_array().unwrap() {
         *models.entry(job["model"].as_str().unwrap().to_owned()).or_default() += 1;
         assert_eq!(job["fell_back"], false, "{job:#}");
     }

@@ -74,7 +74,8 @@ async fn a_slow_call_is_hedged_and_its_loser_stands_on_the_receipt() {
     let done = engine.call(call(&engine, "#scripted:slow@x 400ms\n#scripted:slow@y 9s")).await;
     let done = done.unwrap();
     assert_eq!(done.completion.model, "x");
-    let models: Vec<_> = done.result.attempts.iter().map(|a| (&a.model[..], a.outcome)).collect();
+    let models: Vec<_> =
+        done.result.attempts.iter().map(|a| (a.model.as_str(), a.outcome)).collect();
     assert_eq!(models, [("y", Outcome::Hedged), ("x", Outcome::Answered)]);
     lifecycle.drop_all().await;
 }

@@ -7,13 +7,14 @@ use async_trait::async_trait;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::fault::Failure;
+use super::json::count;
 use super::settings::AccountSettings;
 use super::stream::{Pieces, at_once};
 use super::wire::{Answer, Auth, Opened, Reply, Wire, heard};
 use super::{Provider, ProviderError, Timeouts, flow, supports};
 use crate::clock::SharedClock;
 use crate::domain::completion::Completion;
-use crate::domain::prompt::Prompt;
+use crate::domain::prompt::{Dialect as Language, Prompt};
 
 mod answer;
 mod cache;
@@ -94,6 +95,23 @@ impl Provider for Anthropic {
 
     fn lacks(&self, model: &str, prompt: &Prompt) -> Option<&'static str> {
         supports::lacks("anthropic", model, prompt).or_else(|| request::lacks(model, prompt))
+    }
+
+    fn speaks(&self) -> Option<Language> {
+        Some(Language::Anthropic)
+    }
+
+    async fn count_tokens(
+        &self,
+        model: &str,
+        prompt: &Prompt,
+        timeout: Duration,
+    ) -> Result<Option<u64>, ProviderError> {
+        let (asked, headers) = request::counted(model, prompt)?;
+        match self.wire.post("/messages/count_tokens", &asked, &headers, timeout).await? {
+            Reply::Answered(answer) => Ok(count(&answer.value, "/input_tokens")),
+            Reply::Refused(failure) => Err(self.failed(*failure)),
+        }
     }
 
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError> {

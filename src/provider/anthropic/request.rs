@@ -67,6 +67,19 @@ pub(super) fn lacks(model: &str, prompt: &Prompt) -> Option<&'static str> {
     warm.then_some(parameters::TEMPERATURE)
 }
 
+/// What is about the answer is nothing to be counted, and refused there.
+const UNCOUNTED: [&str; 7] =
+    ["max_tokens", "stream", "temperature", "top_p", "top_k", "stop_sequences", "metadata"];
+
+/// What is sent to have its tokens counted.
+pub(super) fn counted(model: &str, prompt: &Prompt) -> Result<(Value, HeaderMap), ProviderError> {
+    let (mut asked, headers, _) = asked(model, prompt, false)?;
+    if let Some(fields) = asked.as_object_mut() {
+        fields.retain(|name, _| !UNCOUNTED.contains(&name.as_str()));
+    }
+    Ok((asked, headers))
+}
+
 /// The body of a request.
 fn body(model: &str, prompt: &Prompt) -> Result<Value, ProviderError> {
     let mut body = Map::new();

@@ -14,7 +14,7 @@ use super::wire::{Answer, Auth, Opened, Reply, Wire, heard};
 use super::{Provider, ProviderError, Timeouts, flow, supports};
 use crate::clock::SharedClock;
 use crate::domain::completion::Completion;
-use crate::domain::prompt::Prompt;
+use crate::domain::prompt::{Dialect as Language, Prompt};
 
 mod answer;
 mod effort;
@@ -159,6 +159,10 @@ impl Provider for OpenAi {
     fn lacks(&self, model: &str, prompt: &Prompt) -> Option<&'static str> {
         supports::lacks(self.vendor.as_str(), model, prompt)
             .or_else(|| request::lacks(self.dialect, model, prompt))
+    }
+
+    fn speaks(&self) -> Option<Language> {
+        Some(Language::OpenAi)
     }
 
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError> {

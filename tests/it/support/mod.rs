@@ -8,6 +8,7 @@ pub(crate) mod schema;
 pub(crate) mod scripted;
 pub(crate) mod sentinel;
 pub(crate) mod spillway;
+pub(crate) mod vendor;
 
 use std::time::{Duration, Instant};
 

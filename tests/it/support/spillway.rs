@@ -1,7 +1,7 @@
 //! The real binary, started on a free port and killed with the test.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ pub(crate) struct Spillway {
     base: String,
     key: String,
     client: reqwest::Client,
+    log: PathBuf,
 }
 
 /// The parts of a settings file most tests need.
@@ -97,7 +98,12 @@ impl Spillway {
         // Keep the pipe read so that the service never blocks on it.
         std::thread::spawn(move || lines.count());
         let client = super::http_client();
-        Self { process, base, key: KEY.to_owned(), client }
+        Self { process, base, key: KEY.to_owned(), client, log: folder.join("log") }
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
     }
 
     /// The same service as another caller.

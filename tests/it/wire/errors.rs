@@ -72,6 +72,8 @@ async fn hold(vendor: Vendor, rows: Vec<Row>) {
     assert!(wrong.is_empty(), "{vendor:?}\n{}", wrong.join("\n"));
 }
 
+const UNTIL_DECEMBER: f64 = 10.5 * 86_400.0;
+
 fn anthropic(kind: &str, message: &str) -> Value {
     json!({ "type": "error", "error": { "type": kind, "message": message }, "request_id": null })
 }
@@ -79,17 +81,10 @@ fn anthropic(kind: &str, message: &str) -> Value {
 #[tokio::test]
 async fn anthropics_table() {
     let bad = |message: &str| anthropic("invalid_request_error", message);
-    let limited = |message: &str| anthropic("rate_limit_error", message);
-    let spent = json!({ "type": "error", "error": { "type": "rate_limit_error", "message": "m",
-        "details": { "error_code": "enforced_spend_limit_reached" } } });
     let own = "You have reached your specified API usage limits. You will regain access on \
                2026-12-01 at 00:00 UTC.";
     let work = "You have reached your specified workspace API usage limits.";
     let credit = "Your credit balance is too low to access the Anthropic API.";
-    let rate = "This request would exceed the rate limit for your organization (org: x, model: y) \
-                of 30,000 input tokens per minute.";
-    let until_december = 10.5 * 86_400.0;
-    let full = "2026-11-20T12:01:03Z";
     hold(
         Vendor::Anthropic,
         vec![
@@ -101,7 +96,7 @@ async fn anthropics_table() {
                 "context_length",
             ),
             row(400, &bad("effort: 'max' is not supported"), CallerError, "unsupported_parameter"),
-            row(400, &bad(own), AuthOrBilling, "insufficient_quota").wait(until_december),
+            row(400, &bad(own), AuthOrBilling, "insufficient_quota").wait(UNTIL_DECEMBER),
             row(400, &bad(work), AuthOrBilling, "insufficient_quota"),
             row(400, &bad(credit), AuthOrBilling, "insufficient_quota"),
             row(
@@ -118,13 +113,34 @@ async fn anthropics_table() {
             row(409, &anthropic("conflict_error", "m"), RetrySameKey, "server_error"),
             row(413, &anthropic("request_too_large", "m"), CallerError, "request_too_large"),
             plain(413, "<html>413</html>", CallerError, "request_too_large"),
+            row(500, &anthropic("api_error", "Overloaded"), RetrySameKey, "server_error"),
+            row(500, &anthropic("api_error", "m"), FailoverProvider, "server_error")
+                .header("x-should-retry", "false"),
+            row(504, &anthropic("timeout_error", "m"), FailoverProvider, "timed_out"),
+            row(529, &anthropic("overloaded_error", "Overloaded"), FailoverProvider, "overloaded")
+                .header("x-should-retry", "true"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn anthropics_limits() {
+    let limited = |message: &str| anthropic("rate_limit_error", message);
+    let spent = json!({ "type": "error", "error": { "type": "rate_limit_error", "message": "m",
+        "details": { "error_code": "enforced_spend_limit_reached" } } });
+    let rate = "This request would exceed the rate limit for your organization (org: x, model: y) \
+                of 30,000 input tokens per minute.";
+    hold(
+        Vendor::Anthropic,
+        vec![
             row(429, &limited(rate), CooldownKey, "rate_limited")
                 .header("retry-after", "16")
                 .header("x-should-retry", "true")
                 .header("anthropic-ratelimit-input-tokens-remaining", "0")
-                .header("anthropic-ratelimit-input-tokens-reset", full)
+                .header("anthropic-ratelimit-input-tokens-reset", "2026-11-20T12:01:03Z")
                 .wait(16.0),
-            row(429, &spent, AuthOrBilling, "insufficient_quota").wait(until_december),
+            row(429, &spent, AuthOrBilling, "insufficient_quota").wait(UNTIL_DECEMBER),
             row(
                 429,
                 &limited("Extra usage is required for long context requests."),
@@ -133,12 +149,6 @@ async fn anthropics_table() {
             ),
             row(429, &limited("stay within the acceleration limit"), CooldownKey, "slow_down"),
             row(429, &limited("Rate limited"), CooldownKey, "rate_limited"),
-            row(500, &anthropic("api_error", "Overloaded"), RetrySameKey, "server_error"),
-            row(500, &anthropic("api_error", "m"), FailoverProvider, "server_error")
-                .header("x-should-retry", "false"),
-            row(504, &anthropic("timeout_error", "m"), FailoverProvider, "timed_out"),
-            row(529, &anthropic("overloaded_error", "Overloaded"), FailoverProvider, "overloaded")
-                .header("x-should-retry", "true"),
         ],
     )
     .await;
@@ -151,15 +161,12 @@ fn openai(kind: &str, code: &str, message: &str) -> Value {
 #[tokio::test]
 async fn openais_table() {
     let bad = |code: &str| openai("invalid_request_error", code, "m");
-    let quota = |code: &str| openai("insufficient_quota", code, "m");
     let limited = |message: &str| openai("tokens", "rate_limit_exceeded", message);
     let minute = "Rate limit reached for m on tokens per min (TPM): Limit 30000, Used 28039, \
                   Requested 3906. Please try again in 3.89s.";
     let day = "Rate limit reached for m on requests per day (RPD): Limit 200, Used 200, Requested \
                1. Please try again in 114h18m0s.";
     let large = "Request too large for m on tokens per min (TPM): Limit 30000, Requested 39060.";
-    let no_code =
-        json!({ "error": { "message": "m", "type": "insufficient_quota", "code": null } });
     let edge = "upstream connect error or disconnect/reset before headers. reset reason: timeout";
     let mut rows = vec![
         row(400, &bad("context_length_exceeded"), CallerError, "context_length"),
@@ -186,7 +193,6 @@ async fn openais_table() {
             .header("retry-after-ms", "3900")
             .wait(3.9),
         row(429, &limited(large), CallerError, "larger_than_limit"),
-        row(429, &no_code, AuthOrBilling, "insufficient_quota"),
         row(429, &openai("rate_limit_error", "slow_down", "m"), CooldownKey, "slow_down"),
         row(429, &openai("x", "", "Resource unavailable"), RetrySameKey, "overloaded"),
         row(500, &openai("server_error", "", "m"), RetrySameKey, "server_error"),
@@ -201,6 +207,15 @@ async fn openais_table() {
     for code in ["invalid_value", "decimal_above_max_value", "empty_array", "invalid_image_url"] {
         rows.push(row(400, &bad(code), CallerError, "invalid_request"));
     }
+    hold(Vendor::OpenAi, rows).await;
+}
+
+#[tokio::test]
+async fn openais_words_for_no_money() {
+    let quota = |code: &str| openai("insufficient_quota", code, "m");
+    let no_code =
+        json!({ "error": { "message": "m", "type": "insufficient_quota", "code": null } });
+    let mut rows = vec![row(429, &no_code, AuthOrBilling, "insufficient_quota")];
     for code in [
         "insufficient_quota",
         "credit_balance_exhausted",
