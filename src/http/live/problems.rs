@@ -37,6 +37,9 @@ impl From<LiveError> for Failure {
                 );
                 Problem::new(Kind::NoTurn, detail).retry_after(retry_after)
             }
+            LiveError::OverBudget { message, retry_after } => {
+                Problem::new(Kind::BudgetExhausted, message).retry_after(retry_after)
+            }
             LiveError::Unsayable { by, to } => {
                 let detail = format!(
                     "The request has {by}, which only a provider that speaks {to}'s language \
@@ -63,7 +66,8 @@ impl Failure {
         let kind = match code {
             "refused" => Kind::Refused,
             "providers_failed" => by_cause(&result.attempts),
-            "max_cost_reached" => Kind::OverBudget,
+            "max_cost_reached" | "budget_unpriced" => Kind::OverBudget,
+            "invalid_output" => Kind::ProvidersFailed,
             "no_step" => no_step(&result.attempts),
             codes::CONTEXT_LENGTH => Kind::ContextLength,
             codes::MODEL_NOT_FOUND => Kind::UnknownModel,
