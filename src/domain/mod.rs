@@ -6,6 +6,7 @@ pub mod content;
 pub mod id;
 pub mod job;
 pub mod limits;
+pub mod prefix;
 pub mod price;
 pub mod prompt;
 pub mod result;

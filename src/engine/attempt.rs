@@ -14,6 +14,7 @@ use super::judge::{
 };
 use super::learned::Lesson;
 use super::place::Departure;
+use super::sessions::alike;
 use super::work::Work;
 use crate::domain::completion::Completion;
 use crate::domain::limits::Cost;
@@ -49,6 +50,7 @@ impl Engine {
             }
         }
         let started = self.begin(work);
+        self.lead(work, target);
         let left = work.job.deliver_by.map(|by| (by - started).to_std().unwrap_or_default());
         let timeout = left.map_or(work.task.timeout, |left| left.min(work.task.timeout));
         let call = target.provider.complete(&target.step.model, &work.prompt, timeout);
@@ -130,6 +132,7 @@ impl Engine {
         let cost_usd = answer.cost_usd.or_else(|| answer.usage.as_ref().and_then(priced));
         work.charge(answer.usage, cost_usd);
         metered(step, answer.usage.as_ref(), cost_usd);
+        self.saved(step, answer.usage.as_ref());
         let judged = judge(work, answer);
         let (outcome, message) = match &judged {
             Judged::Good(_) => (Outcome::Answered, None),
@@ -137,6 +140,10 @@ impl Engine {
             Judged::Unfit(why) => (Outcome::InvalidOutput, Some(why.clone())),
         };
         metrics::attempted(&step.account, &step.model, outcome.as_str(), took);
+        if outcome == Outcome::Answered {
+            self.bind(work, step);
+        }
+        work.tie.lead = None;
         work.note(Attempt { cost_usd, message, ..attempt(step, outcome, Some(200), took) });
         judged
     }
@@ -192,6 +199,8 @@ impl Engine {
     /// Whether another than the first step it could have had answered.
     pub(super) fn is_fallback(&self, work: &Work, step: &Step) -> bool {
         let steps = self.steps(&work.route, work.job.provider.as_ref());
-        steps.first().is_some_and(|first| first.name() != step.name())
+        // Which account of a group answers is no matter of better or worse.
+        let alike = |first: &Step| work.tie.has_choice() && alike(first, step);
+        steps.first().is_some_and(|first| first.name() != step.name() && !alike(first))
     }
 }

@@ -149,6 +149,7 @@ impl Live {
     async fn departure(&mut self) -> Result<Departure, LiveError> {
         loop {
             let waited = self.begun.elapsed();
+            self.work.tie.may_wait = Some(self.max_wait.saturating_sub(waited));
             let patience = self.work.route.patience(Lane::Interactive).saturating_sub(waited);
             let wait = match self.engine.place(&self.work, &self.tried, patience).await? {
                 Placement::Go(departure) => return Ok(*departure),
@@ -225,6 +226,7 @@ impl Engine {
         let mut taken = Taken::new(self, ask);
         tokio::time::sleep(*wait).await;
         let started = self.begin(work);
+        self.lead(work, target);
         let (model, timeout) = (&target.step.model, work.task.timeout);
         let answer = target.provider.complete(model, &work.prompt, timeout).await;
         let took = Duration::from_millis(millis_between(started, self.clock.now()));
@@ -237,7 +239,7 @@ impl Engine {
 
     /// What a live call asks of the providers.
     fn live_work(&self, call: Call) -> Result<Work, LiveError> {
-        let (task, route, prompt) = match call.named {
+        let (task, route, mut prompt) = match call.named {
             Named::Route(route) => (self.plain_task(&call.prompt), route, call.prompt),
             Named::Task(task) => {
                 let route = self.catalog.route(task.route(Lane::Interactive)).cloned();
@@ -267,6 +269,7 @@ impl Engine {
             share: None,
         };
         let progress = Progress::default();
+        let tie = self.tie(&job, &mut prompt, &route);
         Ok(Work {
             turn: turn_of(&job, &progress),
             input_tokens: u64::from(prompt.estimated_input_tokens()),
@@ -276,6 +279,7 @@ impl Engine {
             route,
             prompt,
             progress,
+            tie,
         })
     }
 

@@ -35,12 +35,14 @@ mod load;
 pub mod named;
 mod place;
 mod pump;
+mod sessions;
 pub mod settings;
 pub mod streamed;
 mod turn;
 mod upkeep;
 pub mod view;
 mod wait;
+mod warm;
 mod work;
 
 use catalog::Catalog;
@@ -50,6 +52,7 @@ use learned::Learned;
 use load::Load;
 use settings::Settings;
 use wait::Waiters;
+use warm::Warmth;
 
 /// What an engine is made of. `app` picks the parts.
 pub struct Parts {
@@ -87,7 +90,6 @@ pub struct Callbacks {
 pub struct Engine {
     queue: SharedQueue,
     limiter: SharedLimiter,
-    #[expect(dead_code, reason = "read once steps are ordered by it")]
     bindings: SharedBindings,
     clock: SharedClock,
     lifecycle: Lifecycle,
@@ -106,6 +108,7 @@ pub struct Engine {
     waiting: Semaphore,
     learned: Learned,
     load: Load,
+    warmth: Arc<Warmth>,
     calls: AtomicU64,
     chance: Chance,
 }
@@ -131,6 +134,7 @@ impl Engine {
             waiting: Semaphore::new(wait::MOST),
             learned: Learned::default(),
             load: Load::default(),
+            warmth: Arc::default(),
             ids: IdSource::default(),
             calls: AtomicU64::new(0),
             chance: Chance::new(parts.seed),

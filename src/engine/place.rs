@@ -63,6 +63,8 @@ impl Engine {
         let mut later: Option<Later> = None;
         let any_step = tried.is_empty() && work.job.provider.is_none();
         let steps = self.steps(route, work.job.provider.as_ref());
+        let (steps, homes) = self.at_home(work, steps).await;
+        let any_step = any_step && !homes.any();
         let last = steps.len().saturating_sub(1);
         for (index, step) in steps.into_iter().enumerate() {
             let name = step.name();
@@ -72,7 +74,7 @@ impl Engine {
             let Some(target) = self.catalog.target(step) else {
                 continue;
             };
-            let cost = self.cost_at(&name, work);
+            let cost = self.cost_at(&name, work, homes.cached(&name));
             // A call is refused only when it is sure to be too large.
             let output = self.learned.least_output_tokens(&work.task.name);
             #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
@@ -85,14 +87,18 @@ impl Engine {
                 dear = Some(error);
                 continue;
             }
+            if let Some(wait) = self.held_back(work, step) {
+                return Ok(Placement::Later(Later { wait, for_all: false, crowded: false }));
+            }
             // One that goes on to the next step keeps nobody back here.
-            let comes_back = index == last || !patience.is_zero();
+            let comes_back = index == last || !patience.is_zero() || homes.cached(&name) > 0;
             match self.turn(work, &target, cost, comes_back).await? {
                 (ask, Turn::Granted { wait, next }) => {
                     return Ok(Placement::Go(Box::new(Departure { target, ask, wait, next })));
                 }
                 (_, Turn::NotBefore { wait, by }) => {
-                    let holds_out = wait <= patience;
+                    let worth = self.worth_waiting(work, &target, &homes, &by);
+                    let holds_out = wait <= patience.max(worth);
                     later = Some(Later::and(later, wait, &by, any_step));
                     if holds_out {
                         break;
@@ -108,9 +114,11 @@ impl Engine {
     }
 
     /// What a job's call is charged at a step, before it is known.
-    fn cost_at(&self, step: &str, work: &Work) -> Cost {
+    fn cost_at(&self, step: &str, work: &Work, cached: u64) -> Cost {
         let input = self.learned.input_tokens(step, work.input_tokens);
-        Cost::call(input, work.output_tokens)
+        let cached = self.learned.input_tokens(step, cached).min(input);
+        let cost = Cost::call(input, work.output_tokens);
+        if cached == 0 { cost } else { Cost { cached: tokens(cached), ..cost } }
     }
 
     /// Whether a call at this step may cost more than the job allows. A price that is not known
@@ -179,4 +187,9 @@ impl Later {
             crowded: before.crowded || crowded,
         })
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
+fn tokens(count: u64) -> f64 {
+    count as f64
 }

@@ -300,7 +300,8 @@ impl Engine {
             job.deliver_by = job.deliver_by.filter(|by| *by > self.clock.now());
         }
         match self.prepare(&job) {
-            Ok(Prepared { task, route, prompt }) => {
+            Ok(Prepared { task, route, mut prompt }) => {
+                let tie = self.tie(&job, &mut prompt, &route);
                 let progress: Progress = lease
                     .progress
                     .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -314,6 +315,7 @@ impl Engine {
                     route,
                     prompt,
                     progress,
+                    tie,
                 };
                 Some(Run { work, lease: token, lost })
             }

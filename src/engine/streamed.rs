@@ -43,16 +43,20 @@ impl Engine {
         let mut taken = Taken::new(self, ask);
         tokio::time::sleep(*wait).await;
         let started = self.begin(work);
+        self.lead(work, target);
         let timeouts = Timeouts { first: work.task.timeout, total: work.task.timeout };
         let answer = target.provider.stream(&target.step.model, &work.prompt, timeouts).await;
         match answer {
-            Ok(pieces) => Ok(Begun {
-                pieces: checked(pieces),
-                taken,
-                waited: *wait,
-                target: Arc::clone(target),
-                started,
-            }),
+            Ok(pieces) => {
+                work.tie.begun();
+                Ok(Begun {
+                    pieces: checked(pieces),
+                    taken,
+                    waited: *wait,
+                    target: Arc::clone(target),
+                    started,
+                })
+            }
             Err(error) => {
                 let took = Duration::from_millis(millis_between(started, self.clock.now()));
                 let answer = Err(error);

@@ -31,6 +31,7 @@ mod queue_replicated;
 mod recordings;
 mod replicas;
 mod scripted;
+mod sessions_compared;
 mod simulate;
 mod support;
 mod trouble;
