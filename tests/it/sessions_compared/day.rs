@@ -3,7 +3,7 @@
 //! Each developer works on their own project, so nobody shares a prefix with anybody else. A
 //! conversation begins with 24,000 tokens of tools, instructions and opened files and grows by
 //! about 1,500 with every call until it is left; most calls follow the answer before within seconds
-//! to minutes, as an agent works, and about a quarter comes after a pause that outlasts the cache.
+//! to minutes, as an agent works, and somewhat less than a quarter comes after a pause that outlasts the cache.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(super) const CALLS: usize = 80;
 /// Calls of one conversation.
 const CONVERSATION: usize = 22;
 /// Of the calls that follow another: the part that comes after a pause.
-const PAUSES: f64 = 0.255;
+const PAUSES: f64 = 0.23;
 
 /// One developer's day.
 pub(super) struct Day {
@@ -45,8 +45,8 @@ impl Day {
         let seconds = if self.calls == 1 {
             600.0 * even
         } else if self.chance.random::<f64>() < PAUSES {
-            // Reading, a meeting, lunch: six minutes and more, twenty in the mean.
-            360.0 - 960.0 * (1.0 - even).ln()
+            // Reading, a meeting, lunch: five and a half minutes and more, seventeen in the mean.
+            330.0 - 700.0 * (1.0 - even).ln()
         } else {
             // The agent's next step: eight seconds to four minutes.
             8.0 + 232.0 * even * even

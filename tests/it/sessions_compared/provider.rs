@@ -24,11 +24,13 @@ const LATENCY: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(9)];
 /// Tokens of each answer.
 const OUTPUT: u64 = 470;
 
-/// An org's limit on uncached input: a bucket of this many tokens, filled at this rate.
+/// An org's limit on uncached input: a bucket of this many tokens, filled at this rate. Whoever
+/// asks for more is refused, and the whole org for as long as the stall lasts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limit {
     pub(super) tokens: f64,
     pub(super) per_second: f64,
+    pub(super) stall: Duration,
 }
 
 /// What was seen.
@@ -50,6 +52,7 @@ pub(super) struct Org {
 struct State {
     left: f64,
     at: Instant,
+    stalled: Instant,
     /// By digest of the beginning: when it can be read, and until when.
     cache: HashMap<String, (Instant, Instant)>,
     seen: Seen,
@@ -60,6 +63,7 @@ impl Org {
         let state = State {
             left: limit.tokens,
             at: Instant::now(),
+            stalled: Instant::now(),
             cache: HashMap::new(),
             seen: Seen::default(),
         };
@@ -97,12 +101,19 @@ impl Org {
         state.left += (now - state.at).as_secs_f64() * self.limit.per_second;
         (state.left, state.at) = (state.left.min(self.limit.tokens), now);
         if state.left < plain as f64 {
+            state.stalled = state.stalled.max(now + self.limit.stall);
+        }
+        if now < state.stalled {
             state.seen.refused += 1;
-            let wait = (plain as f64 - state.left) / self.limit.per_second;
+            let wait = (state.stalled - now).as_secs_f64();
             return Err(ProviderError {
                 status: Some(429),
                 retry_after: Some(Duration::from_secs_f64(wait.ceil())),
-                ..ProviderError::new(ErrorClass::CooldownKey, codes::RATE_LIMITED, "too many tokens")
+                ..ProviderError::new(
+                    ErrorClass::CooldownKey,
+                    codes::RATE_LIMITED,
+                    "too many tokens",
+                )
             });
         }
         state.left -= plain as f64;
