@@ -31,6 +31,9 @@ use crate::limiter::redis::RedisLimiter;
 use crate::memory::SharedBindings;
 use crate::memory::local::LocalMemory;
 use crate::memory::redis::RedisMemory;
+use crate::memory::speeds::SharedSpeeds;
+use crate::memory::speeds::local::LocalSpeeds;
+use crate::memory::speeds::redis::RedisSpeeds;
 use crate::provider::scripted::Scripted;
 use crate::provider::settings::Vendor;
 use crate::provider::{self, SharedProvider};
@@ -47,6 +50,8 @@ pub struct Stores {
     pub limiter: SharedLimiter,
     /// Where what is cached is.
     pub bindings: SharedBindings,
+    /// How fast steps are.
+    pub speeds: SharedSpeeds,
     /// Callers' keys.
     pub keys: SharedKeyStore,
 }
@@ -89,6 +94,7 @@ impl Service {
             queue: stores.queue,
             limiter: stores.limiter,
             bindings: stores.bindings,
+            speeds: stores.speeds,
             clock,
             lifecycle: lifecycle.clone(),
             settings: config.engine.clone(),
@@ -156,6 +162,7 @@ pub async fn open(
             queue: Arc::new(queue),
             limiter: Arc::new(LocalLimiter::new(Arc::clone(clock))),
             bindings: Arc::new(LocalMemory::new(Arc::clone(clock))),
+            speeds: Arc::new(LocalSpeeds::new(Arc::clone(clock))),
             keys: Arc::new(FileKeyStore::new(&folder)),
         });
     }
@@ -164,6 +171,7 @@ pub async fn open(
         queue: Arc::new(RedisQueue::open(keyspace.clone(), settings, lifecycle).await?),
         limiter: Arc::new(RedisLimiter::new(keyspace.clone())),
         bindings: Arc::new(RedisMemory::new(keyspace.clone(), Arc::clone(clock))),
+        speeds: Arc::new(RedisSpeeds::new(keyspace.clone(), Arc::clone(clock))),
         keys: Arc::new(RedisKeyStore::new(keyspace)),
     })
 }
@@ -213,6 +221,7 @@ pub fn rehearsal(
         queue: Arc::new(EmbeddedQueue::in_memory(Arc::clone(clock))?),
         limiter: Arc::new(LocalLimiter::new(Arc::clone(clock))),
         bindings: Arc::new(LocalMemory::new(Arc::clone(clock))),
+        speeds: Arc::new(LocalSpeeds::new(Arc::clone(clock))),
         clock: Arc::clone(clock),
         lifecycle: lifecycle.clone(),
         catalog: catalog(loaded.plan, |account| Ok(provider(account)))?

@@ -22,6 +22,7 @@ mod form;
 pub mod load;
 mod overrides;
 pub mod resolve;
+pub mod routes;
 pub mod schema;
 pub mod settings;
 pub mod show;
@@ -30,7 +31,8 @@ pub use fault::{Fault, Faults};
 pub use load::{Loaded, environment, load, load_config, load_rehearsal};
 pub use resolve::{Account, Plan};
 
-use settings::{AccountSettings, AuthSettings, LogSettings, RouteSettings, TaskSettings};
+use routes::RouteSettings;
+use settings::{AccountSettings, AuthSettings, LogSettings, TaskSettings};
 
 /// What the environment holds, by name.
 pub type Environment = BTreeMap<String, String>;

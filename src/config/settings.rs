@@ -1,4 +1,4 @@
-//! The parts of the settings that no other module owns: accounts, routes, tasks, keys, the log.
+//! The parts of the settings that no other module owns: accounts, tasks, keys, the log.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -134,94 +134,6 @@ pub struct AccountSettings {
     pub limits: Vec<LimitSettings>,
     /// What a `scripted` provider does.
     pub scripted: Option<scripted::Settings>,
-}
-
-/// `[routes.NAME]`: where jobs go, and how long they wait for the better place.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RouteSettings {
-    /// Accounts and models, the preferred first.
-    #[schemars(length(min = 1))]
-    pub steps: Vec<StepName>,
-    /// How long after its accept a job holds out for a better step.
-    #[serde(default)]
-    pub patience: Patience,
-}
-
-/// A step as it is written: `account/model`. The model may contain slashes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StepName {
-    /// The account's name.
-    pub account: String,
-    /// The model, as the provider names it.
-    pub model: String,
-}
-
-const STEP: &str = "an account and a model such as groq-main/llama-3.3-70b-versatile";
-
-impl<'de> Deserialize<'de> for StepName {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        match text.split_once('/') {
-            Some((account, model)) if !account.is_empty() && !model.is_empty() => {
-                Ok(Self { account: account.to_owned(), model: model.to_owned() })
-            }
-            _ => Err(D::Error::custom(format!("`{text}` is not {STEP}"))),
-        }
-    }
-}
-
-impl JsonSchema for StepName {
-    fn schema_name() -> Cow<'static, str> {
-        "StepName".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[^/]+/.+$", "description": STEP })
-    }
-}
-
-/// One patience for all lanes, or one for each.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Patience {
-    /// For all lanes.
-    All(Span),
-    /// By lane.
-    ByLane(LanePatience),
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self::ByLane(LanePatience::default())
-    }
-}
-
-/// Patience by lane.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct LanePatience {
-    /// When somebody waits.
-    pub interactive: Span,
-    /// For the ordinary background job.
-    pub standard: Span,
-    /// When by the deadline is fine.
-    pub batch: Span,
-}
-
-impl Default for LanePatience {
-    fn default() -> Self {
-        Self { interactive: Span::millis(500), standard: Span::secs(30), batch: Span::secs(600) }
-    }
-}
-
-impl Patience {
-    /// In the order of [`Lane::ALL`].
-    pub const fn by_lane(self) -> [Span; 3] {
-        match self {
-            Self::All(span) => [span; 3],
-            Self::ByLane(lanes) => [lanes.interactive, lanes.standard, lanes.batch],
-        }
-    }
 }
 
 /// `[tasks.NAME]`: a kind of work. Of a built-in task's name, only what is given changes.

@@ -44,7 +44,8 @@ pub enum Finish {
     Unknown,
 }
 
-/// Tokens used. `cached` and `cache_write` are parts of `input`, `reasoning` is a part of `output`.
+/// Tokens used. `cached` and `cache_write` are parts of `input`, `cache_write_1h` is a part of
+/// `cache_write`, `reasoning` is a part of `output`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Usage {
     /// Everything sent, cached or not.
@@ -53,6 +54,10 @@ pub struct Usage {
     pub cached_input_tokens: u64,
     /// Written to the provider's prompt cache.
     pub cache_write_tokens: u64,
+    /// Of these, the ones written to stay there for an hour, which costs more at Anthropic.
+    #[serde(default)]
+    #[schemars(!default)]
+    pub cache_write_1h_tokens: u64,
     /// Everything billed as output.
     pub output_tokens: u64,
     /// Spent on thinking; `null` when the provider does not tell.
@@ -67,6 +72,7 @@ impl Usage {
             input_tokens: self.input_tokens + other.input_tokens,
             cached_input_tokens: self.cached_input_tokens + other.cached_input_tokens,
             cache_write_tokens: self.cache_write_tokens + other.cache_write_tokens,
+            cache_write_1h_tokens: self.cache_write_1h_tokens + other.cache_write_1h_tokens,
             output_tokens: self.output_tokens + other.output_tokens,
             reasoning_tokens: match (self.reasoning_tokens, other.reasoning_tokens) {
                 (None, None) => None,

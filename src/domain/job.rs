@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use super::choice::{ProviderChoice, SortBy};
 use super::id::{GroupId, JobId, digest16};
 use super::units::Span;
 
@@ -207,42 +208,6 @@ impl Callback {
     pub fn flow(&self) -> Flow {
         Flow::of(&[&self.host()])
     }
-}
-
-/// Which steps of a route a job may use: OpenRouter's names and meanings.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct ProviderChoice {
-    /// Providers to try first, in this order.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub order: Vec<String>,
-    /// Only these providers.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub only: Vec<String>,
-    /// Not these providers.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub ignore: Vec<String>,
-    /// Whether a later step may be used when the first cannot serve; default true.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub allow_fallbacks: Option<bool>,
-    /// What to prefer: `price`, `latency` or `throughput`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sort: Option<SortBy>,
-    /// Seconds a step may usually take; slower ones are tried last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub preferred_max_latency: Option<f64>,
-}
-
-/// What a route's steps are ordered by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum SortBy {
-    /// The cheapest first.
-    Price,
-    /// The soonest to answer first.
-    Latency,
-    /// The most tokens a second first.
-    Throughput,
 }
 
 /// A place where work waits: one for each lane and route, and one for callbacks.

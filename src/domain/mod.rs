@@ -1,6 +1,7 @@
 //! What Spillway thinks in: jobs, tasks, routes, buckets. Pure: no I/O, no async, no clock.
 
 pub mod bucket;
+pub mod choice;
 pub mod completion;
 pub mod content;
 pub mod id;
@@ -14,6 +15,8 @@ pub mod retry;
 pub mod route;
 pub mod schema;
 pub mod share;
+pub mod speed;
 pub mod task;
 pub mod told;
 pub mod units;
+pub mod walk;

@@ -137,7 +137,7 @@ mod tests {
 
     fn prompt(system: &str, said: &[&str]) -> Prompt {
         let roles = [Role::User, Role::Assistant];
-        let message = |(index, text): (usize, &&str)| Message::new(roles[index % 2], **text);
+        let message = |(index, text): (usize, &&str)| Message::new(roles[index % 2], *text);
         Prompt {
             system: Some(system.into()),
             messages: said.iter().enumerate().map(message).collect(),

@@ -32,6 +32,12 @@ pub struct Price {
     /// Tokens written to the prompt cache; default the price of input.
     #[serde(default)]
     pub cache_write: Option<f64>,
+    /// Tokens written to the prompt cache for an hour; default the price of `cache_write`.
+    #[serde(default)]
+    pub cache_write_1h: Option<f64>,
+    /// No price: the most tokens that prompt and answer may have together.
+    #[serde(default)]
+    pub context: Option<u64>,
 }
 
 /// All prices known.
@@ -68,10 +74,13 @@ impl PriceTable {
         let cached = usage.cached_input_tokens.min(usage.input_tokens);
         let written = usage.cache_write_tokens.min(usage.input_tokens - cached);
         let plain = usage.input_tokens - cached - written;
+        let hour = usage.cache_write_1h_tokens.min(written);
+        let write = price.cache_write.unwrap_or(price.input);
         Some(
             dollars(plain, price.input)
                 + dollars(cached, price.cached_input.unwrap_or(price.input))
-                + dollars(written, price.cache_write.unwrap_or(price.input))
+                + dollars(written - hour, write)
+                + dollars(hour, price.cache_write_1h.unwrap_or(write))
                 + dollars(usage.output_tokens, price.output),
         )
     }
@@ -90,6 +99,25 @@ impl PriceTable {
     pub fn saved(&self, names: (&str, &str), usage: &Usage, at: DateTime<Utc>) -> Option<f64> {
         let plain = Usage { cached_input_tokens: 0, cache_write_tokens: 0, ..*usage };
         Some(self.cost(names, &plain, at)? - self.cost(names, usage, at)?)
+    }
+
+    /// The prices by the million tokens sent and received for a prompt of this size on that day;
+    /// `None` when they are not known.
+    pub fn rates(
+        &self,
+        (provider, model): (&str, &str),
+        input_tokens: u64,
+        at: DateTime<Utc>,
+    ) -> Option<(f64, f64)> {
+        let price = self.find(provider, model, input_tokens, at)?;
+        Some((price.input, price.output))
+    }
+
+    /// The most tokens that prompt and answer may have together; `None` when it is not known.
+    pub fn context(&self, provider: &str, model: &str) -> Option<u64> {
+        // Unlike a price a window does not change with time.
+        let of = |prices| in_force(prices, (provider, model), 0, NaiveDate::MAX)?.context;
+        [&self.own, &self.built_in].into_iter().find_map(|prices| of(prices.as_slice()))
     }
 
     /// The price in force.
@@ -137,6 +165,7 @@ mod tests {
         input_tokens: 1_000_000,
         cached_input_tokens: 0,
         cache_write_tokens: 0,
+        cache_write_1h_tokens: 0,
         output_tokens: 0,
         reasoning_tokens: None,
     };
@@ -155,6 +184,8 @@ mod tests {
             output: 0.0,
             cached_input: None,
             cache_write: None,
+            cache_write_1h: None,
+            context: None,
         };
         PriceTable { own: lines.iter().map(price).collect(), built_in: Vec::new() }
     }
@@ -253,6 +284,8 @@ mod tests {
             output: 0.5,
             cached_input: None,
             cache_write: None,
+            cache_write_1h: None,
+            context: None,
         }];
         let table = PriceTable::with_built_in(own).unwrap();
         let of = |model| table.cost(("anthropic", model), &USAGE, on("2026-11-20"));
@@ -265,10 +298,26 @@ mod tests {
             input_tokens: 3_000_000,
             cached_input_tokens: 1_000_000,
             cache_write_tokens: 1_000_000,
+            cache_write_1h_tokens: 0,
             output_tokens: 1_000_000,
             reasoning_tokens: Some(500_000),
         };
-        let cost = table().cost(("anthropic", "claude-haiku-4-5"), &usage, on("2026-11-20"));
-        assert!(near(cost, 1.0 + 0.10 + 1.25 + 5.0));
+        let cost =
+            |usage| table().cost(("anthropic", "claude-haiku-4-5"), &usage, on("2026-11-20"));
+        assert!(near(cost(usage), 1.0 + 0.10 + 1.25 + 5.0));
+        let hour = Usage { cache_write_1h_tokens: 400_000, ..usage };
+        assert!(near(cost(hour), 1.0 + 0.10 + 0.6 * 1.25 + 0.4 * 2.0 + 5.0));
+        let more = Usage { cache_write_1h_tokens: 9_000_000, ..usage };
+        assert!(near(cost(more), 1.0 + 0.10 + 2.0 + 5.0));
+    }
+
+    #[test]
+    fn a_models_window_stands_beside_its_price() {
+        let of = |provider, model| table().context(provider, model);
+        assert_eq!(of("anthropic", "claude-haiku-4-5-20251001"), Some(200_000));
+        assert_eq!(of("anthropic", "claude-haiku-5-5"), Some(1_000_000));
+        assert_eq!(of("anthropic", "claude-opus-4-5"), Some(200_000));
+        assert_eq!(of("openai", "gpt-6-astra"), Some(1_050_000));
+        assert_eq!(of("openai", "gpt-4.1"), None);
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
 use super::completion::{Finish, ToolCall, Usage};
+use super::content::Image;
 use super::job::Job;
 
 /// Where a job stands, for its caller.
@@ -82,6 +83,10 @@ pub struct JobResult {
     pub finish: Option<Finish>,
     /// Tools the model asks for.
     pub tool_calls: Vec<ToolCall>,
+    /// Images the model made.
+    #[serde(default)]
+    #[schemars(!default)]
+    pub images: Vec<Image>,
     /// Who answered.
     pub provider: Option<String>,
     /// The model that answered.
@@ -175,6 +180,9 @@ pub enum Outcome {
     Rejected,
     /// The model or a filter declined.
     Refused,
+    /// Another step, asked beside it, answered first: the call was cancelled. Its cost is what
+    /// its input is estimated to take.
+    Hedged,
 }
 
 impl Outcome {
@@ -191,6 +199,7 @@ impl Outcome {
             Self::Unauthorized => "unauthorized",
             Self::Rejected => "rejected",
             Self::Refused => "refused",
+            Self::Hedged => "hedged",
         }
     }
 }
@@ -222,6 +231,7 @@ impl JobResult {
             data: None,
             finish: None,
             tool_calls: Vec::new(),
+            images: Vec::new(),
             provider: None,
             model: None,
             route: job.route.clone(),

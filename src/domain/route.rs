@@ -1,8 +1,10 @@
 //! The cascade as data: an ordered list of steps and the rules to walk it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::job::{Lane, ProviderChoice};
+use super::choice::{After, Sort};
+use super::job::Lane;
 
 /// One account and model a job may be sent to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,7 +25,7 @@ impl Step {
 }
 
 /// An ordered list of steps and how long to wait for a better one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Route {
     /// Its name.
     pub name: String,
@@ -32,6 +34,41 @@ pub struct Route {
     /// How long after its accept a job holds out for a better step, by lane in the order of
     /// [`Lane::ALL`]; after that it takes the first step that has room.
     pub patience: [Duration; 3],
+    /// How else it is walked.
+    pub rules: Rules,
+}
+
+/// How a route is walked, beside its order and its patience.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rules {
+    /// What the steps are ordered by; `None` keeps the order they are written in.
+    pub sort: Option<Sort>,
+    /// What holds for steps that say nothing else.
+    pub terms: Terms,
+    /// What single steps say of themselves.
+    pub of_steps: BTreeMap<Step, Terms>,
+    /// Whether and when a second step is asked beside the first, when somebody waits.
+    pub hedge: Option<Hedge>,
+}
+
+/// What holds for a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Its part of the jobs among neighbours that have a weight too.
+    pub weight: Option<u32>,
+    /// How long its answer's first piece may take; asked for as a stream then.
+    pub first_token: Option<Duration>,
+    /// How long its whole answer may take.
+    pub timeout: Option<Duration>,
+}
+
+/// A second step is asked when the first is slow to answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hedge {
+    /// When.
+    pub after: After,
+    /// The part of all calls that may be hedged, at the most.
+    pub most: f64,
 }
 
 impl Route {
@@ -45,63 +82,14 @@ impl Route {
         }
     }
 
-    /// The steps a job may use, in the order it wants them.
-    pub fn walk(&self, choice: Option<&ProviderChoice>) -> Vec<&Step> {
-        let mut steps: Vec<&Step> = self.steps.iter().collect();
-        let Some(choice) = choice else {
-            return steps;
-        };
-        let named = |names: &[String], step: &Step| {
-            names.iter().any(|name| *name == step.provider || *name == step.account)
-        };
-        steps.retain(|step| {
-            (choice.only.is_empty() || named(&choice.only, step)) && !named(&choice.ignore, step)
-        });
-        let rank = |step: &Step| {
-            choice
-                .order
-                .iter()
-                .position(|name| *name == step.provider || *name == step.account)
-                .unwrap_or(usize::MAX)
-        };
-        steps.sort_by_key(|step| rank(step));
-        if choice.allow_fallbacks == Some(false) {
-            steps.truncate(1);
+    /// What holds for a step of this route.
+    pub fn terms(&self, step: &Step) -> Terms {
+        let own = self.rules.of_steps.get(step).copied().unwrap_or_default();
+        let all = self.rules.terms;
+        Terms {
+            weight: own.weight,
+            first_token: own.first_token.or(all.first_token),
+            timeout: own.timeout.or(all.timeout),
         }
-        steps
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn route() -> Route {
-        let step = |name: &str| Step {
-            account: format!("{name}-main"),
-            provider: name.to_owned(),
-            model: "m".to_owned(),
-        };
-        Route {
-            name: "r".to_owned(),
-            steps: vec![step("a"), step("b"), step("c")],
-            patience: [Duration::ZERO; 3],
-        }
-    }
-
-    fn walked(choice: &ProviderChoice) -> Vec<String> {
-        route().walk(Some(choice)).into_iter().map(|step| step.provider.clone()).collect()
-    }
-
-    #[test]
-    fn a_job_may_reorder_and_narrow_its_route() {
-        let names = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let order = ProviderChoice { order: names("c b-main"), ..Default::default() };
-        assert_eq!(walked(&order), ["c", "b", "a"]);
-        let only = ProviderChoice { only: names("b c"), ignore: names("c"), ..Default::default() };
-        assert_eq!(walked(&only), ["b"]);
-        let first = ProviderChoice { allow_fallbacks: Some(false), ..Default::default() };
-        assert_eq!(walked(&first), ["a"]);
-        assert_eq!(route().walk(None).len(), 3);
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::content::Content;
 use super::job::Lane;
-use super::prompt::{Message, Prompt, Role, Tool};
+use super::prompt::{Message, Prompt, Role, Tool, ToolChoice};
 use super::schema::{Schema, Violation};
 
 /// A declared kind of work and everything that follows from it.
@@ -48,6 +48,8 @@ struct Conversation {
     system: Option<Content>,
     #[serde(default)]
     tools: Vec<Tool>,
+    #[serde(default)]
+    tool_choice: Option<ToolChoice>,
 }
 
 impl Task {
@@ -176,5 +178,6 @@ fn conversation(input: &Value, empty: Prompt) -> Result<Prompt, String> {
         .chain(given.system)
         .chain(system.into_iter().map(|message| message.content))
         .reduce(Content::and);
-    Ok(Prompt { system, messages, tools: given.tools, ..empty })
+    let Conversation { tools, tool_choice, .. } = given;
+    Ok(Prompt { system, messages, tools, tool_choice, ..empty })
 }

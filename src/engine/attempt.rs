@@ -1,28 +1,32 @@
 //! One call to a provider, and what its answer or error means for the work.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
+use super::ask::{Called, Form, Reply};
 use super::catalog::Target;
 use super::finish::Answer;
 use super::judge::{
-    Judged, another_may_serve, attempt, end, falls_through, judge, metered, refused, rejected, told,
+    Judged, another_may_serve, attempt, end, falls_through, judge, metered, refused, rejected,
 };
 use super::learned::Lesson;
 use super::place::Departure;
 use super::sessions::alike;
 use super::work::Work;
-use crate::domain::completion::Completion;
-use crate::domain::limits::Cost;
+use crate::domain::completion::{Completion, Usage};
 use crate::domain::result::{Attempt, JobError, Outcome, millis_between};
 use crate::domain::route::Step;
-use crate::limiter::End;
-use crate::provider::{ProviderError, codes};
+use crate::domain::speed::Measure;
+use crate::provider::{ProviderError, codes, stream};
 use crate::telemetry::metrics;
+
+/// A call that times out so shortly before the job's deadline was cut short by it.
+const CUT: TimeDelta = TimeDelta::milliseconds(5);
 
 /// What an attempt means for the job.
 pub(super) enum Next {
@@ -33,48 +37,53 @@ pub(super) enum Next {
     Dropped,
 }
 
+/// The whole of an answer.
+pub(super) async fn whole(
+    answer: Result<Reply, ProviderError>,
+) -> Result<Completion, ProviderError> {
+    match answer? {
+        Reply::Whole(completion) => Ok(*completion),
+        Reply::Pieces(pieces) => stream::whole(pieces).await,
+    }
+}
+
 impl Engine {
-    /// One call to a provider.
+    /// One call to a provider, and another beside it where the route hedges. Those of its steps
+    /// that failed meanwhile are added to the ones tried.
     pub(super) async fn attempt(
-        &self,
+        self: &Arc<Self>,
         work: &mut Work,
-        departure: &Departure,
+        departure: &mut Departure,
+        tried: &mut Vec<String>,
         lost: &CancellationToken,
     ) -> Next {
-        let Departure { target, ask, wait, .. } = departure;
-        tokio::select! {
-            () = tokio::time::sleep(*wait) => {}
-            () = lost.cancelled() => {
-                self.settle_turn(ask, &End::used(Cost::default())).await;
-                return Next::Dropped;
-            }
-        }
-        let started = self.begin(work);
-        self.lead(work, target);
-        let left = work.job.deliver_by.map(|by| (by - started).to_std().unwrap_or_default());
-        let timeout = left.map_or(work.task.timeout, |left| left.min(work.task.timeout));
-        let call = target.provider.complete(&target.step.model, &work.prompt, timeout);
-        let answer = tokio::select! {
-            answer = call => answer,
+        let called = tokio::select! {
+            called = self.ask(work, departure, tried, Form::Whole) => called,
             () = lost.cancelled() => {
                 tracing::info!(job.id = %work.job.id, "lease lost, call cancelled");
-                self.settle_turn(ask, &End::default()).await;
                 return Next::Dropped;
             }
         };
-        let took = Duration::from_millis(millis_between(started, self.clock.now()));
-        self.settle_turn(ask, &end(&answer, *wait, took)).await;
-        self.heed(target, told(&answer)).await;
+        let Called { mut taken, started, answer } = called;
+        let (target, waited, took) = (&departure.target, departure.wait, self.took(started));
+        let answer = whole(answer).await;
+        let ended = end(&answer, waited, took);
         let error = match answer {
-            Ok(completion) => return self.answered(work, target, completion, took),
+            Ok(completion) => {
+                taken.settled(target, ended).await;
+                return self.answered(work, target, completion, took);
+            }
             Err(error) => error,
         };
-        if error.code == codes::TIMED_OUT && timeout < work.task.timeout {
+        // The next step need not wait for this.
+        taken.settle(target, ended);
+        let over = work.job.deliver_by.is_some_and(|by| self.clock.now() + CUT >= by);
+        if error.code == codes::TIMED_OUT && over {
             // The job's own deadline cut the call short: no fault of the step's.
             work.failed(target, &error, took);
             return Next::Expire;
         }
-        self.failed(work, target, &error, (started, took)).await
+        self.failed(work, target, &error, (started, took))
     }
 
     /// The call begins.
@@ -127,6 +136,7 @@ impl Engine {
             usage: answer.usage.as_ref(),
             took,
         });
+        self.well(step, answer.usage.as_ref(), took);
         let names = (step.provider.as_str(), step.model.as_str());
         let priced = |usage| self.catalog.prices().cost(names, usage, self.clock.now());
         let cost_usd = answer.cost_usd.or_else(|| answer.usage.as_ref().and_then(priced));
@@ -148,6 +158,18 @@ impl Engine {
         judged
     }
 
+    /// A step has answered: how fast it was.
+    fn well(&self, step: &Step, usage: Option<&Usage>, took: Duration) {
+        let (name, now, seconds) = (step.name(), self.clock.now(), took.as_secs_f64());
+        self.circuits.succeeded(&name, now);
+        self.paces.note(&name, (Measure::Latency, seconds), now);
+        if let Some(usage) = usage.filter(|usage| usage.output_tokens > 0 && seconds > 0.0) {
+            #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
+            let speed = usage.output_tokens as f64 / seconds;
+            self.paces.note(&name, (Measure::Throughput, speed), now);
+        }
+    }
+
     /// An answer that is to be given.
     pub(super) fn answer(
         &self,
@@ -161,8 +183,8 @@ impl Engine {
     }
 
     /// What to make of an error.
-    pub(super) async fn failed(
-        &self,
+    pub(super) fn failed(
+        self: &Arc<Self>,
         work: &mut Work,
         target: &Target,
         error: &ProviderError,
@@ -170,9 +192,9 @@ impl Engine {
     ) -> Next {
         let step = &target.step;
         let outcome = work.failed(target, error, took);
-        self.cool(target, error, outcome, started).await;
+        self.cool(target, error, outcome, started);
         match outcome {
-            Outcome::RateLimited => {}
+            Outcome::RateLimited | Outcome::Hedged => {}
             Outcome::Unreachable => work.progress.unreachable += 1,
             Outcome::Answered
             | Outcome::InvalidOutput
@@ -188,6 +210,9 @@ impl Engine {
         }
         if outcome == Outcome::Rejected && another_may_serve(error) {
             work.progress.unservable.push(step.name());
+            if error.code == codes::CONTEXT_LENGTH {
+                self.too_long_for(work, step);
+            }
             return Next::Step;
         }
         Next::Fail(match outcome {
@@ -198,7 +223,7 @@ impl Engine {
 
     /// Whether another than the first step it could have had answered.
     pub(super) fn is_fallback(&self, work: &Work, step: &Step) -> bool {
-        let steps = self.steps(&work.route, work.job.provider.as_ref());
+        let steps = self.steps(&work.route, &work.wish());
         // Which account of a group answers is no matter of better or worse.
         let alike = |first: &Step| work.tie.has_choice() && alike(first, step);
         steps.first().is_some_and(|first| first.name() != step.name() && !alike(first))

@@ -30,7 +30,7 @@ pub(super) async fn walk(engine: Arc<Engine>, mut run: Run, departure: Departure
     let mut tried = Vec::new();
     let mut departure = departure;
     loop {
-        match engine.attempt(&mut run.work, &departure, &run.lost).await {
+        match engine.attempt(&mut run.work, &mut departure, &mut tried, &run.lost).await {
             Next::End(answer) => break engine.finish_answered(&run, *answer).await,
             Next::Fail(error) => break engine.finish_without(&run, Status::Failed, error).await,
             Next::Expire => {
@@ -64,7 +64,7 @@ pub(super) async fn walk(engine: Arc<Engine>, mut run: Run, departure: Departure
 impl Engine {
     /// Whether no step of its route can ever serve it.
     pub(super) fn is_hopeless(&self, work: &Work) -> bool {
-        let steps = self.steps(&work.route, work.job.provider.as_ref());
+        let steps = self.steps(&work.route, &work.wish());
         steps.iter().all(|step| work.progress.unservable.contains(&step.name()))
     }
 

@@ -36,6 +36,8 @@ pub struct Target {
     pub step: Step,
     /// Speaks to its vendor.
     pub provider: SharedProvider,
+    /// The most tokens that prompt and answer may have together, where it is known.
+    pub window: Option<u64>,
     /// The buckets a call is counted in.
     pub pools: Vec<Arc<Pool>>,
     /// Gates that must be open: the step's, the account's and the org's for this model.
@@ -103,7 +105,7 @@ impl Catalog {
             .flat_map(|route| &route.steps)
             .filter_map(|step| {
                 let account = accounts.get(&step.account)?;
-                Some((names(step), Arc::new(target(step, account))))
+                Some((names(step), Arc::new(target(step, account, &prices))))
             })
             .collect();
         let routes = routes.into_iter().map(|(name, route)| (name, Arc::new(route))).collect();
@@ -154,7 +156,7 @@ impl Catalog {
         if let Some(target) = self.further.read().ok()?.get(&names) {
             return Some(Arc::clone(target));
         }
-        let made = Arc::new(target(step, self.accounts.get(&step.account)?));
+        let made = Arc::new(target(step, self.accounts.get(&step.account)?, &self.prices));
         let mut further = self.further.write().ok()?;
         // Callers name these: they are not kept without end.
         if further.len() >= MOST_FURTHER {
@@ -194,10 +196,11 @@ fn names(step: &Step) -> (String, String) {
     (step.account.clone(), step.model.clone())
 }
 
-fn target(step: &Step, account: &Account) -> Target {
+fn target(step: &Step, account: &Account, prices: &PriceTable) -> Target {
     Target {
         step: step.clone(),
         provider: Arc::clone(&account.provider),
+        window: prices.context(&step.provider, &step.model),
         pools: account
             .limits
             .iter()

@@ -17,4 +17,9 @@ impl Chance {
     pub(super) fn share(&self) -> f64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).random()
     }
+
+    /// What a job is dealt, to be drawn by.
+    pub(super) fn lot(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).random()
+    }
 }

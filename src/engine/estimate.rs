@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use super::Engine;
 use super::catalog::Target;
 use super::load::Outlook;
+use super::order::Wish;
 use crate::domain::completion::Usage;
 use crate::domain::job::{Lane, ProviderChoice};
 use crate::domain::limits::{Cost, Pool};
@@ -111,7 +112,9 @@ impl Engine {
 
     fn targets_of(&self, asked: &Asked<'_>) -> Vec<Arc<Target>> {
         let route = self.catalog.route(asked.route);
-        let steps = route.map(|route| self.steps(route, asked.provider)).unwrap_or_default();
+        let (input_tokens, _) = self.tokens(asked);
+        let wish = Wish { choice: asked.provider, input_tokens, ..Wish::default() };
+        let steps = route.map(|route| self.steps(route, &wish)).unwrap_or_default();
         steps.into_iter().filter_map(|step| self.catalog.target(step)).collect()
     }
 
@@ -175,7 +178,7 @@ impl Engine {
     }
 
     fn seen_latency(&self, target: &Target) -> Option<f64> {
-        self.learned.speed(&target.step.name()).0
+        self.learned.latency(&target.step.name())
     }
 
     /// What such a call costs at a step; `None` when the price is not known.

@@ -55,6 +55,7 @@ impl Engine {
             data: answer.data,
             finish: Some(answer.completion.finish),
             tool_calls: answer.completion.tool_calls,
+            images: answer.completion.images,
             provider: Some(answer.step.provider),
             model: Some(model),
             fell_back: answer.fell_back,

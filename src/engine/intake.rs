@@ -8,6 +8,7 @@ use serde_json::{Value, value::RawValue};
 
 use super::Engine;
 use super::estimate::{Asked, Estimate};
+use super::order::Wish;
 use crate::callback::guard::Refusal;
 use crate::callback::http::check_headers;
 use crate::domain::job::{Callback, Group, Job, Lane, ProviderChoice};
@@ -125,7 +126,7 @@ pub enum IntakeError {
     NoStep {
         /// The route.
         route: String,
-        /// Providers and accounts of the route.
+        /// The route's steps, with what rules each of them out.
         steps: Vec<String>,
     },
     /// The cheapest call may cost more than the job allows.
@@ -320,7 +321,7 @@ impl Engine {
         }
         let lane = submission.lane.unwrap_or(task.lane);
         let route = task.route(lane);
-        self.check_steps(route, submission.provider.as_ref())?;
+        self.check_steps(task, route, &submission)?;
         let job = Job {
             id: self.ids.job(now),
             caller: from.caller.clone(),
@@ -383,15 +384,28 @@ impl Engine {
         }
     }
 
-    fn check_steps(&self, route: &str, choice: Option<&ProviderChoice>) -> Result<(), IntakeError> {
+    fn check_steps(
+        &self,
+        task: &Task,
+        route: &str,
+        submission: &Submission,
+    ) -> Result<(), IntakeError> {
         let Some(found) = self.catalog.route(route) else {
             return Err(IntakeError::NoStep { route: route.to_owned(), steps: Vec::new() });
         };
-        if !self.steps(found, choice).is_empty() {
+        let choice = submission.provider.as_ref();
+        // Only then it matters here what the prompt is made of.
+        let strict = choice.is_some_and(|choice| choice.require_parameters == Some(true));
+        let prompt =
+            strict.then(|| task.prompt(&serde_json::from_str(submission.input.get()).ok()?).ok());
+        let input_tokens = u64::try_from(submission.input.get().len() / 4).unwrap_or(u64::MAX);
+        let prompt = prompt.flatten();
+        let wish = Wish { choice, prompt: prompt.as_ref(), lot: None, input_tokens };
+        if !self.steps(found, &wish).is_empty() {
             return Ok(());
         }
-        let steps = found.steps.iter().map(|step| format!("{} ({})", step.provider, step.account));
-        Err(IntakeError::NoStep { route: route.to_owned(), steps: steps.collect() })
+        let steps = self.described(found, &wish);
+        Err(IntakeError::NoStep { route: route.to_owned(), steps })
     }
 }
 

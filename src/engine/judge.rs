@@ -31,9 +31,14 @@ pub(super) fn judge(work: &Work, answer: &Completion) -> Judged {
         let said = if answer.text.is_empty() { "no reason was given" } else { &answer.text };
         return Judged::Refused(format!("The model declined: {said}"));
     }
+    if answer.finish == Finish::Error {
+        return Judged::Unfit("The provider broke off the answer.".to_owned());
+    }
+    let nothing =
+        answer.text.is_empty() && answer.tool_calls.is_empty() && answer.images.is_empty();
     let schema = match &work.task.output {
         Some(schema) if answer.tool_calls.is_empty() => schema,
-        _ if answer.text.is_empty() && answer.tool_calls.is_empty() => {
+        _ if nothing => {
             return Judged::Unfit("The answer is empty.".to_owned());
         }
         _ => return Judged::Good(None),
@@ -214,6 +219,9 @@ pub(super) fn rejected(error: &ProviderError) -> JobError {
 
 /// No step of the route can serve the job.
 pub(super) fn no_step(work: &Work) -> JobError {
+    if let Some(window) = work.progress.too_long_for {
+        return too_long(work, window);
+    }
     JobError {
         code: "no_step".to_owned(),
         message: format!(
@@ -223,6 +231,29 @@ pub(super) fn no_step(work: &Work) -> JobError {
         ),
         retryable: false,
         hint: Some("Check the route's models and the job's `provider` object.".to_owned()),
+    }
+}
+
+/// No step's window holds the prompt.
+fn too_long(work: &Work, window: u64) -> JobError {
+    let widest = match window {
+        0 => String::new(),
+        window => format!(" (the largest window asked holds {window})"),
+    };
+    JobError {
+        code: codes::CONTEXT_LENGTH.to_owned(),
+        message: format!(
+            "The prompt has about {} tokens and its answer may have {}; no step of route `{}` holds \
+             that{widest}. The last: {}",
+            work.input_tokens,
+            work.prompt.max_output_tokens,
+            work.route.name,
+            work.last()
+        ),
+        retryable: false,
+        hint: Some(
+            "Shorten the prompt, or add a step with a larger window to the route.".to_owned(),
+        ),
     }
 }
 

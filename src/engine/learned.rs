@@ -1,5 +1,5 @@
-//! What this replica has seen of tasks and steps: how long answers usually are, how often a step
-//! failed in a row, how fast it is.
+//! What this replica has seen of tasks and steps: how long answers usually are, how often a
+//! step refused in a row, how long it takes.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -66,8 +66,8 @@ struct Seen {
     /// Reported by estimated input tokens, by step.
     input_ratio: HashMap<String, Average>,
     latency_s: HashMap<String, Average>,
-    tokens_per_s: HashMap<String, Average>,
-    failures: HashMap<String, (u32, DateTime<Utc>)>,
+    /// Refusals in a row that told no time to come back, by step.
+    limited: HashMap<String, (u32, DateTime<Utc>)>,
     /// Tokens in and out of what departs, by route.
     usual: HashMap<String, (Average, Average)>,
     limits: HashMap<(String, &'static str), LimitTold>,
@@ -113,7 +113,7 @@ impl Learned {
     pub(super) fn answered(&self, lesson: &Lesson<'_>) {
         let step = lesson.step;
         let mut seen = self.lock();
-        seen.failures.remove(step);
+        seen.limited.remove(step);
         let seconds = lesson.took.as_secs_f64();
         average(&mut seen.latency_s, step, seconds).add(seconds);
         let Some(usage) = lesson.usage else { return };
@@ -121,9 +121,6 @@ impl Learned {
         let least = seen.least_output.entry(lesson.task.to_owned()).or_insert(u64::MAX);
         *least = (*least).min(usage.output_tokens);
         average(&mut seen.output_tokens, lesson.task, f64::from(lesson.cap)).add(tokens);
-        if seconds > 0.0 {
-            average(&mut seen.tokens_per_s, step, tokens / seconds).add(tokens / seconds);
-        }
         if lesson.estimated_input > 0 && usage.input_tokens > 0 {
             let ratio = usage.input_tokens as f64 / lesson.estimated_input as f64;
             average(&mut seen.input_ratio, step, 1.0).add(ratio.clamp(0.1, 10.0));
@@ -161,16 +158,17 @@ impl Learned {
         (told.times % AGAIN == AGREE).then_some(told.factor)
     }
 
-    /// A call to a step, begun at `started`, failed: how often it failed in a row now. Calls under
-    /// way together tell of one trouble and count once; `None` for those that add nothing.
-    pub(super) fn failed(
+    /// A call to a step, begun at `started`, was refused for its rate without a word when to come
+    /// back: how often in a row now. Calls under way together count once; `None` for those that
+    /// add nothing.
+    pub(super) fn limited(
         &self,
         step: &str,
         started: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Option<u32> {
         let mut seen = self.lock();
-        let (count, counted) = seen.failures.entry(step.to_owned()).or_default();
+        let (count, counted) = seen.limited.entry(step.to_owned()).or_default();
         if *count > 0 && started < *counted {
             return None;
         }
@@ -178,11 +176,10 @@ impl Learned {
         Some(*count)
     }
 
-    /// A step's usual latency in seconds and output tokens a second, as far as seen.
-    pub(super) fn speed(&self, step: &str) -> (Option<f64>, Option<f64>) {
-        let seen = self.lock();
-        let value = |map: &HashMap<String, Average>| map.get(step).map(|average| average.value);
-        (value(&seen.latency_s), value(&seen.tokens_per_s))
+    /// A step's usual latency in seconds, as far as seen: for estimates, which need a figure
+    /// however long ago the step was asked.
+    pub(super) fn latency(&self, step: &str) -> Option<f64> {
+        self.lock().latency_s.get(step).map(|average| average.value)
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
@@ -210,11 +207,11 @@ mod tests {
     fn calls_that_fail_together_count_once() {
         let learned = Learned::default();
         let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
-        assert_eq!(learned.failed("s", at(0), at(10)), Some(1));
-        assert_eq!(learned.failed("s", at(1), at(11)), None, "begun before the first was counted");
-        assert_eq!(learned.failed("s", at(12), at(13)), Some(2));
+        assert_eq!(learned.limited("s", at(0), at(10)), Some(1));
+        assert_eq!(learned.limited("s", at(1), at(11)), None, "begun before the first was counted");
+        assert_eq!(learned.limited("s", at(12), at(13)), Some(2));
         learned.answered(&lesson(None));
-        assert_eq!(learned.failed("s", at(5), at(14)), Some(1), "an answer ends the row");
+        assert_eq!(learned.limited("s", at(5), at(14)), Some(1), "an answer ends the row");
     }
 
     fn lesson(usage: Option<&Usage>) -> Lesson<'_> {

@@ -8,18 +8,18 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::Engine;
-use super::attempt::Next;
+use super::ask::{Called, Form};
+use super::attempt::{Next, whole};
 use super::finish::Answer;
 use super::judge::{backoff, end, no_step};
 use super::named::Named;
 use super::place::{Departure, Placement};
 use super::streamed::Streamed;
-use super::turn::Taken;
 use super::work::{Progress, Work, turn_of};
 use crate::domain::completion::Completion;
 use crate::domain::job::{Job, Lane, ProviderChoice};
 use crate::domain::prompt::Prompt;
-use crate::domain::result::{JobError, JobResult, Status, millis_between};
+use crate::domain::result::{JobError, JobResult, Status};
 use crate::domain::schema::Violation;
 use crate::domain::task::Task;
 use crate::limiter::LimiterError;
@@ -96,8 +96,8 @@ impl Engine {
         let mut live = Live::new(self, call)?;
         let _permit = live.permit().await?;
         loop {
-            let departure = live.departure().await?;
-            match self.attempt_live(&mut live.work, &departure).await {
+            let mut departure = live.departure().await?;
+            match self.attempt_live(&mut live.work, &mut departure, &mut live.tried).await {
                 Next::End(answer) => return Ok(live.done(*answer)),
                 next => live.after(&departure, next)?,
             }
@@ -110,8 +110,8 @@ impl Engine {
         let mut live = Live::new(self, call)?;
         let permit = live.permit().await?;
         loop {
-            let departure = live.departure().await?;
-            match self.attempt_streamed(&mut live.work, &departure).await {
+            let mut departure = live.departure().await?;
+            match self.attempt_streamed(&mut live.work, &mut departure, &mut live.tried).await {
                 Ok(begun) => return Ok(Streamed::new(live.engine, live.work, begun, permit)),
                 Err(next) => live.after(&departure, next)?,
             }
@@ -221,19 +221,20 @@ impl Live {
 
 impl Engine {
     /// One call to a provider whose caller may hang up, which cancels it.
-    async fn attempt_live(self: &Arc<Self>, work: &mut Work, departure: &Departure) -> Next {
-        let Departure { target, ask, wait, .. } = departure;
-        let mut taken = Taken::new(self, ask);
-        tokio::time::sleep(*wait).await;
-        let started = self.begin(work);
-        self.lead(work, target);
-        let (model, timeout) = (&target.step.model, work.task.timeout);
-        let answer = target.provider.complete(model, &work.prompt, timeout).await;
-        let took = Duration::from_millis(millis_between(started, self.clock.now()));
-        taken.settle(target, end(&answer, *wait, took));
+    async fn attempt_live(
+        self: &Arc<Self>,
+        work: &mut Work,
+        departure: &mut Departure,
+        tried: &mut Vec<String>,
+    ) -> Next {
+        let called = self.ask(work, departure, tried, Form::Whole).await;
+        let Called { mut taken, started, answer } = called;
+        let (target, took) = (&departure.target, self.took(started));
+        let answer = whole(answer).await;
+        taken.settle(target, end(&answer, departure.wait, took));
         match answer {
             Ok(completion) => self.answered(work, target, completion, took),
-            Err(error) => self.failed(work, target, &error, (started, took)).await,
+            Err(error) => self.failed(work, target, &error, (started, took)),
         }
     }
 
@@ -268,7 +269,8 @@ impl Engine {
             traceparent: call.traceparent,
             share: None,
         };
-        let progress = Progress::default();
+        let lot = self.lot(&route, job.provider.as_ref());
+        let progress = Progress { lot, ..Progress::default() };
         let tie = self.tie(&job, &mut prompt, &route);
         Ok(Work {
             turn: turn_of(&job, &progress),

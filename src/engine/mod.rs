@@ -15,17 +15,21 @@ use crate::domain::retry::Schedule;
 use crate::lifecycle::Lifecycle;
 use crate::limiter::SharedLimiter;
 use crate::memory::SharedBindings;
+use crate::memory::speeds::SharedSpeeds;
 use crate::queue::SharedQueue;
 
+mod ask;
 mod attempt;
 mod breaker;
 mod cascade;
 pub mod catalog;
 mod chance;
+pub mod circuit;
 mod deliver;
 pub mod estimate;
 mod finish;
 pub mod groups;
+mod hedge;
 mod held;
 pub mod intake;
 mod judge;
@@ -33,6 +37,8 @@ mod learned;
 pub mod live;
 mod load;
 pub mod named;
+mod order;
+mod pace;
 mod place;
 mod pump;
 mod sessions;
@@ -43,13 +49,17 @@ mod upkeep;
 pub mod view;
 mod wait;
 mod warm;
+mod window;
 mod work;
 
 use catalog::Catalog;
 use chance::Chance;
+use circuit::Circuits;
+use hedge::Hedges;
 use held::Held;
 use learned::Learned;
 use load::Load;
+use pace::Paces;
 use settings::Settings;
 use wait::Waiters;
 use warm::Warmth;
@@ -62,6 +72,8 @@ pub struct Parts {
     pub limiter: SharedLimiter,
     /// Where what was said lately is cached.
     pub bindings: SharedBindings,
+    /// How fast steps are.
+    pub speeds: SharedSpeeds,
     /// The time.
     pub clock: SharedClock,
     /// Starts and stops tasks.
@@ -91,6 +103,7 @@ pub struct Engine {
     queue: SharedQueue,
     limiter: SharedLimiter,
     bindings: SharedBindings,
+    speeds: SharedSpeeds,
     clock: SharedClock,
     lifecycle: Lifecycle,
     catalog: Catalog,
@@ -107,6 +120,9 @@ pub struct Engine {
     waiters: Waiters,
     waiting: Semaphore,
     learned: Learned,
+    paces: Paces,
+    circuits: Arc<Circuits>,
+    hedges: Hedges,
     load: Load,
     warmth: Arc<Warmth>,
     calls: AtomicU64,
@@ -133,6 +149,9 @@ impl Engine {
             waiters: Waiters::default(),
             waiting: Semaphore::new(wait::MOST),
             learned: Learned::default(),
+            paces: Paces::default(),
+            circuits: Arc::default(),
+            hedges: Hedges::default(),
             load: Load::default(),
             warmth: Arc::default(),
             ids: IdSource::default(),
@@ -141,6 +160,7 @@ impl Engine {
             queue: parts.queue,
             limiter: parts.limiter,
             bindings: parts.bindings,
+            speeds: parts.speeds,
             clock: parts.clock,
             lifecycle: parts.lifecycle,
             catalog: parts.catalog,
@@ -155,6 +175,7 @@ impl Engine {
         pump::start(self);
         deliver::start(self);
         upkeep::start(self);
+        pace::start(self);
         held::start(self);
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::catalog::Catalog;
 use crate::domain::limits::glob;
-use crate::domain::route::{Route, Step};
+use crate::domain::route::{Route, Rules, Step};
 use crate::domain::task::Task;
 
 /// What a name stands for.
@@ -39,7 +39,7 @@ impl Catalog {
             return Some(Named::Route(Arc::clone(route)));
         }
         let steps = self.steps_of(name);
-        (!steps.is_empty()).then(|| Named::Route(Arc::new(route(name, steps))))
+        (!steps.is_empty()).then(|| Named::Route(Arc::new(self.made_up(name, steps))))
     }
 
     /// Everything a name may be: tasks, routes, and the models of the routes' steps.
@@ -81,6 +81,17 @@ impl Catalog {
         vendor.map(|vendor| self.at(name, |_, of| of == vendor)).unwrap_or_default()
     }
 
+    /// A route of these steps. What the settings' routes say of a step holds here too.
+    fn made_up(&self, name: &str, steps: Vec<Step>) -> Route {
+        let terms = |step: &Step| {
+            let at = self.routes().find(|route| route.steps.contains(step))?;
+            Some((step.clone(), at.terms(step)))
+        };
+        let of_steps = steps.iter().filter_map(terms).collect();
+        let rules = Rules { of_steps, ..Rules::default() };
+        Route { name: name.to_owned(), steps, patience: [PATIENCE; 3], rules }
+    }
+
     fn at(&self, model: &str, wanted: impl Fn(&str, &str) -> bool) -> Vec<Step> {
         let accounts = self.accounts().filter(|(name, account)| wanted(name, &account.vendor));
         let step = |(name, account): (&str, &super::catalog::Account)| Step {
@@ -94,7 +105,3 @@ impl Catalog {
 
 /// How long a live call holds out for a better account.
 const PATIENCE: Duration = Duration::ZERO;
-
-fn route(name: &str, steps: Vec<Step>) -> Route {
-    Route { name: name.to_owned(), steps, patience: [PATIENCE; 3] }
-}

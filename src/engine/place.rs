@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::Engine;
 use super::catalog::Target;
+use super::circuit::{Admission, Probe};
 use super::work::Work;
-use crate::domain::job::{ProviderChoice, SortBy};
 use crate::domain::limits::Cost;
 use crate::domain::result::JobError;
-use crate::domain::route::{Route, Step};
-use crate::limiter::{Ask, LimiterError, Obstacle, Turn};
+use crate::domain::route::Step;
+use crate::limiter::{Ask, CONCURRENCY_PAUSE, LimiterError, Obstacle, Turn};
 
 /// Where a job goes now.
 pub(super) enum Placement {
@@ -46,6 +46,8 @@ pub(super) struct Departure {
     pub(super) wait: Duration,
     /// When the next job like it could depart from there.
     pub(super) next: Duration,
+    /// Its place among the few calls that try a step which was shut.
+    pub(super) probe: Option<Probe>,
 }
 
 impl Engine {
@@ -62,25 +64,22 @@ impl Engine {
         let mut dear = None;
         let mut later: Option<Later> = None;
         let any_step = tried.is_empty() && work.job.provider.is_none();
-        let steps = self.steps(route, work.job.provider.as_ref());
+        let steps = self.steps(route, &work.wish());
         let (steps, homes) = self.at_home(work, steps).await;
         let any_step = any_step && !homes.any();
+        let held = self.tokens_held(work, &steps);
         let last = steps.len().saturating_sub(1);
         for (index, step) in steps.into_iter().enumerate() {
             let name = step.name();
-            if tried.contains(&name) || work.progress.unservable.contains(&name) {
+            let is_narrower = held.is_some_and(|tokens| self.is_narrower(step, tokens));
+            if is_narrower || tried.contains(&name) || work.progress.unservable.contains(&name) {
                 continue;
             }
             let Some(target) = self.catalog.target(step) else {
                 continue;
             };
             let cost = self.cost_at(&name, work, homes.cached(&name));
-            // A call is refused only when it is sure to be too large.
-            let output = self.learned.least_output_tokens(&work.task.name);
-            #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
-            let (input, output) = (work.input_tokens as f64, output as f64);
-            let sure = Cost { input: cost.input.min(input), output, ..cost };
-            if target.too_small_for(&sure) {
+            if self.too_large(work, &target, &cost) {
                 continue;
             }
             if let Some(error) = self.too_dear(work, step) {
@@ -90,13 +89,27 @@ impl Engine {
             if let Some(wait) = self.held_back(work, step) {
                 return Ok(Placement::Later(Later { wait, for_all: false, crowded: false }));
             }
+            let probe = match self.circuits.admit(&name) {
+                Admission::Free => None,
+                Admission::Probe(probe) => Some(probe),
+                Admission::Full => {
+                    let by = Obstacle::Concurrency(name);
+                    later = Some(Later::and(later, CONCURRENCY_PAUSE, &by, any_step));
+                    continue;
+                }
+            };
             // One that goes on to the next step keeps nobody back here.
             let comes_back = index == last || !patience.is_zero() || homes.cached(&name) > 0;
             match self.turn(work, &target, cost, comes_back).await? {
                 (ask, Turn::Granted { wait, next }) => {
-                    return Ok(Placement::Go(Box::new(Departure { target, ask, wait, next })));
+                    probe.iter().for_each(Probe::departs);
+                    let departure = Departure { target, ask, wait, next, probe };
+                    return Ok(Placement::Go(Box::new(departure)));
                 }
                 (_, Turn::NotBefore { wait, by }) => {
+                    if matches!(&by, Obstacle::Gate(gate) if gate == target.step_gate()) {
+                        self.circuits.found_shut(&name, self.clock.now());
+                    }
                     let worth = self.worth_waiting(work, &target, &homes, &by);
                     let holds_out = wait <= patience.max(worth);
                     later = Some(Later::and(later, wait, &by, any_step));
@@ -111,6 +124,14 @@ impl Engine {
             (None, Some(error)) => Placement::TooDear(error),
             (None, None) => Placement::Nowhere,
         })
+    }
+
+    /// Whether a limit as a whole is less than the call takes: only when it is sure to be.
+    fn too_large(&self, work: &Work, target: &Target, cost: &Cost) -> bool {
+        let output = self.learned.least_output_tokens(&work.task.name);
+        #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
+        let (input, output) = (work.input_tokens as f64, output as f64);
+        target.too_small_for(&Cost { input: cost.input.min(input), output, ..*cost })
     }
 
     /// What a job's call is charged at a step, before it is known.
@@ -141,37 +162,6 @@ impl Engine {
             retryable: false,
             hint: Some("Raise max_cost_usd, or choose a cheaper task or route.".to_owned()),
         })
-    }
-
-    /// A route's steps in the order a job wants them.
-    pub(super) fn steps<'a>(
-        &self,
-        route: &'a Route,
-        choice: Option<&ProviderChoice>,
-    ) -> Vec<&'a Step> {
-        let mut steps = route.walk(choice);
-        let Some(choice) = choice else {
-            return steps;
-        };
-        if let Some(sort) = choice.sort {
-            steps.sort_by(|a, b| self.rank(a, sort).total_cmp(&self.rank(b, sort)));
-        }
-        if let Some(most) = choice.preferred_max_latency {
-            steps.sort_by_key(|step| {
-                self.learned.speed(&step.name()).0.is_some_and(|usual| usual > most)
-            });
-        }
-        steps
-    }
-
-    /// What steps are sorted by, the smaller the better. What is not known comes last.
-    fn rank(&self, step: &Step, sort: SortBy) -> f64 {
-        let (latency, speed) = self.learned.speed(&step.name());
-        match sort {
-            SortBy::Price => self.price_of_thousand(step).unwrap_or(f64::MAX),
-            SortBy::Latency => latency.unwrap_or(f64::MAX),
-            SortBy::Throughput => speed.map_or(f64::MAX, |speed| -speed),
-        }
     }
 }
 

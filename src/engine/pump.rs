@@ -302,10 +302,11 @@ impl Engine {
         match self.prepare(&job) {
             Ok(Prepared { task, route, mut prompt }) => {
                 let tie = self.tie(&job, &mut prompt, &route);
-                let progress: Progress = lease
+                let mut progress: Progress = lease
                     .progress
                     .and_then(|bytes| serde_json::from_slice(&bytes).ok())
                     .unwrap_or_default();
+                progress.lot = progress.lot.or_else(|| self.lot(&route, job.provider.as_ref()));
                 let work = Work {
                     turn: turn_of(&job, &progress),
                     input_tokens: u64::from(prompt.estimated_input_tokens()),

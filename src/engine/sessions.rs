@@ -13,13 +13,15 @@ use super::catalog::Target;
 use super::load::Outlook;
 use super::warm::{Lead, Leader, Seen};
 use super::work::Work;
+use crate::domain::choice::ProviderChoice;
 use crate::domain::completion::Usage;
 use crate::domain::id::digest16;
-use crate::domain::job::{Job, Lane, ProviderChoice};
+use crate::domain::job::{Job, Lane};
 use crate::domain::limits::Pool;
 use crate::domain::prefix::Prefix;
 use crate::domain::prompt::{CacheUse, Prompt, Role};
 use crate::domain::route::{Route, Step};
+use crate::domain::walk;
 use crate::limiter::Obstacle;
 use crate::memory::{Bond, Known};
 use crate::telemetry::metrics;
@@ -157,7 +159,7 @@ impl Engine {
             session,
             prefixes,
             time: hour.unwrap_or(self.settings.sessions.ttl.0),
-            has_choice: decides(job.provider.as_ref())
+            has_choice: decides(route, job.provider.as_ref())
                 && route.steps.windows(2).any(|pair| matches!(pair, [a, b] if alike(a, b))),
             ..Tie::default()
         }
@@ -362,7 +364,9 @@ impl Engine {
         let worth = self.time_worth(work.job.lane, saves).min(LONGEST_HOLD);
         let worth = worth.min(tie.may_wait.unwrap_or(Duration::MAX));
         let held = (now - leader.since).to_std().unwrap_or_default();
-        let usual = self.learned.speed(&name).0.map(Duration::from_secs_f64);
+        let pace = self.paces.of(&name);
+        let usual = pace.first_token.or(pace.latency).map(|usual| usual.median());
+        let usual = usual.and_then(|usual| Duration::try_from_secs_f64(usual).ok());
         let pays = held < worth && usual.is_none_or(|usual| usual.saturating_sub(held) < worth);
         pays.then(|| LOOK_AGAIN.min(worth.saturating_sub(held)).max(Duration::from_millis(1)))
     }
@@ -468,8 +472,8 @@ pub(super) fn alike(a: &Step, b: &Step) -> bool {
 }
 
 /// Whether it is left to us which account comes first.
-fn decides(choice: Option<&ProviderChoice>) -> bool {
-    choice.is_none_or(|choice| choice.order.is_empty() && choice.sort.is_none())
+fn decides(route: &Route, choice: Option<&ProviderChoice>) -> bool {
+    choice.is_none_or(|choice| choice.order.is_empty()) && !walk::by_chance(route, choice)
 }
 
 /// How much of a step's bursts and places is free, in tenths.

@@ -10,8 +10,10 @@ use chrono::{DateTime, Utc};
 use futures::Stream;
 
 use super::Engine;
+use super::ask::{Called, Form, Reply};
 use super::attempt::Next;
 use super::catalog::Target;
+use super::circuit::Probe;
 use super::judge::end;
 use super::place::Departure;
 use super::pump::Permit;
@@ -20,8 +22,8 @@ use super::work::Work;
 use crate::domain::completion::Completion;
 use crate::domain::id::JobId;
 use crate::domain::result::{Status, millis_between};
-use crate::provider::stream::{Assembly, Event, Piece, Pieces, checked};
-use crate::provider::{ProviderError, Timeouts};
+use crate::provider::ProviderError;
+use crate::provider::stream::{Assembly, Event, Piece, Pieces, at_once, checked};
 
 /// A stream whose first piece is there.
 pub(super) struct Begun {
@@ -30,6 +32,8 @@ pub(super) struct Begun {
     waited: Duration,
     target: Arc<Target>,
     started: DateTime<Utc>,
+    /// Its place at a step that is being tried is kept to the end.
+    _probe: Option<Probe>,
 }
 
 impl Engine {
@@ -37,34 +41,28 @@ impl Engine {
     pub(super) async fn attempt_streamed(
         self: &Arc<Self>,
         work: &mut Work,
-        departure: &Departure,
+        departure: &mut Departure,
+        tried: &mut Vec<String>,
     ) -> Result<Begun, Next> {
-        let Departure { target, ask, wait, .. } = departure;
-        let mut taken = Taken::new(self, ask);
-        tokio::time::sleep(*wait).await;
-        let started = self.begin(work);
-        self.lead(work, target);
-        let timeouts = Timeouts { first: work.task.timeout, total: work.task.timeout };
-        let answer = target.provider.stream(&target.step.model, &work.prompt, timeouts).await;
-        match answer {
-            Ok(pieces) => {
+        let called = self.ask(work, departure, tried, Form::Pieces).await;
+        let Called { mut taken, started, answer } = called;
+        let (target, waited) = (Arc::clone(&departure.target), departure.wait);
+        let error = match answer {
+            Ok(reply) => {
+                let pieces = match reply {
+                    Reply::Pieces(pieces) => checked(pieces),
+                    Reply::Whole(completion) => at_once(*completion),
+                };
                 work.tie.begun();
-                Ok(Begun {
-                    pieces: checked(pieces),
-                    taken,
-                    waited: *wait,
-                    target: Arc::clone(target),
-                    started,
-                })
+                let probe = departure.probe.take();
+                return Ok(Begun { pieces, taken, waited, target, started, _probe: probe });
             }
-            Err(error) => {
-                let took = Duration::from_millis(millis_between(started, self.clock.now()));
-                let answer = Err(error);
-                taken.settle(target, end(&answer, *wait, took));
-                let Err(error) = answer else { return Err(Next::Dropped) };
-                Err(self.failed(work, target, &error, (started, took)).await)
-            }
-        }
+            Err(error) => error,
+        };
+        let took = self.took(started);
+        let next = self.failed(work, &target, &error, (started, took));
+        taken.settle(&target, end(&Err(error), waited, took));
+        Err(next)
     }
 }
 
@@ -115,9 +113,7 @@ impl Streamed {
                 let failed = self.work.all_failed();
                 let result = engine.result_without(&self.work, Status::Failed, failed);
                 engine.told(&self.work.job, &result);
-                self.engine.lifecycle.spawn(async move {
-                    engine.cool(&target, &error, outcome, started).await;
-                });
+                engine.cool(&target, &error, outcome, started);
             }
         }
     }

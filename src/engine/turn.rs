@@ -114,12 +114,26 @@ impl Engine {
 pub(super) struct Taken {
     engine: Arc<Engine>,
     ask: Option<Ask>,
+    /// The call has departed: what was charged may be used.
+    departed: bool,
 }
 
 impl Taken {
     /// A turn that was taken for this ask.
     pub(super) fn new(engine: &Arc<Engine>, ask: &Ask) -> Self {
-        Self { engine: Arc::clone(engine), ask: Some(ask.clone()) }
+        Self { engine: Arc::clone(engine), ask: Some(ask.clone()), departed: false }
+    }
+
+    /// The call departs.
+    pub(super) const fn departs(&mut self) {
+        self.departed = true;
+    }
+
+    /// Settles, and goes on once it is settled.
+    pub(super) async fn settled(&mut self, target: &Target, end: End) {
+        let Some(ask) = self.ask.take() else { return };
+        self.engine.settle_turn(&ask, &end).await;
+        self.engine.heed(target, &end.told).await;
     }
 
     /// Settles in the background: nobody waits for it.
@@ -137,8 +151,9 @@ impl Drop for Taken {
     fn drop(&mut self) {
         let Some(ask) = self.ask.take() else { return };
         let engine = Arc::clone(&self.engine);
+        let end = if self.departed { End::default() } else { End::used(Cost::default()) };
         self.engine.lifecycle.spawn(async move {
-            engine.settle_turn(&ask, &End::default()).await;
+            engine.settle_turn(&ask, &end).await;
         });
     }
 }

@@ -56,8 +56,15 @@ pub(super) struct Progress {
     pub(super) queued_ms: Option<u64>,
     /// Steps that can never serve this job.
     pub(super) unservable: Vec<String>,
+    /// Whether some model's window did not hold the prompt, and the largest such window that is
+    /// known, else 0.
+    #[serde(default)]
+    pub(super) too_long_for: Option<u64>,
     /// The best answer so far that did not fit the schema.
     pub(super) best: Option<String>,
+    /// What chance has dealt it, when its route goes by that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) lot: Option<u64>,
 }
 
 /// Attempts kept on a receipt; rate-limited ones beyond this are dropped, the oldest first.

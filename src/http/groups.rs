@@ -8,7 +8,7 @@ use super::jobs::{Deliveries, Receipt, Received, base_url, receipt, receive, unk
 use super::openapi::Operation;
 use super::prefer::Preference;
 use super::problem::{Kind, Problem};
-use super::{State, submission};
+use super::{State, choice, submission};
 use crate::domain::id::GroupId;
 use crate::engine::groups::GroupResult;
 use crate::queue::GroupRecord;
@@ -30,7 +30,12 @@ pub(super) async fn submit(
 ) -> Result<HttpResponse, Problem> {
     let Received { from, prefer, fields } = receive(&state, &request, payload).await?;
     let most = state.settings.max_group;
-    let (submission, warnings) = submission::group(fields, prefer.strict, most)?;
+    let (submission, mut warnings) = submission::group(fields, prefer.strict, most)?;
+    for choice in submission.jobs.iter().map(|job| job.provider.as_ref()) {
+        let unknown = choice::unknown(state.engine.unknown_providers(choice));
+        let told = unknown.filter(|warning| !warnings.contains(warning)).collect::<Vec<_>>();
+        warnings.extend(told);
+    }
     let accepted = state.engine.submit_group(from, submission).await?;
     // A group is not waited for: it is polled, or comes by its callback.
     let prefer = Preference { wait: None, ..prefer };

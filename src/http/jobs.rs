@@ -14,7 +14,7 @@ use super::body::{self, Fields};
 use super::openapi::Operation;
 use super::prefer::Preference;
 use super::problem::{Kind, Problem};
-use super::{State, submission};
+use super::{State, choice, submission};
 use crate::domain::id::{JobId, digest, hex};
 use crate::domain::result::{DeliveryAttempt, JobResult, Status};
 use crate::engine::intake::{Accepted, Submitter};
@@ -81,7 +81,9 @@ pub(super) async fn submit(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let Received { from, prefer, fields } = receive(&state, &request, payload).await?;
-    let (submission, warnings) = submission::job(fields, prefer.strict)?;
+    let (submission, mut warnings) = submission::job(fields, prefer.strict)?;
+    let unknown = state.engine.unknown_providers(submission.provider.as_ref());
+    warnings.extend(choice::unknown(unknown));
     let accepted = state.engine.submit(from, submission).await?;
     if let Some((id, time)) = JobId::parse(&accepted.id).zip(prefer.wait) {
         // The job is stored: an outage while waiting must not look like a refusal.

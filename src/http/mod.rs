@@ -14,6 +14,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 pub mod auth;
 mod body;
+mod choice;
 mod connection;
 mod groups;
 mod health;

@@ -206,7 +206,7 @@ impl From<IntakeError> for Problem {
             IntakeError::NoStep { route, steps } => {
                 let detail = format!(
                     "The `provider` object leaves no step of route `{route}`. It has: {}.",
-                    steps.join(", ")
+                    steps.join("; ")
                 );
                 Self::new(Kind::NoStep, detail)
             }

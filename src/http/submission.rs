@@ -10,6 +10,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::body::Fields;
+use super::choice;
 use super::problem::{Kind, Problem, summary};
 use crate::domain::job::{Callback, Lane, ProviderChoice};
 use crate::domain::schema::Violation;
@@ -49,7 +50,7 @@ const ALIASES: [(&str, &str); 6] = [
 /// The longest workflow or session name.
 const LONGEST_NAME: usize = 256;
 
-/// The longest list of names or statuses.
+/// The longest list of statuses.
 const LONGEST_LIST: usize = 16;
 
 /// Unknown fields that are told one by one, and how much of their names.
@@ -215,11 +216,16 @@ impl Reader {
     }
 
     fn choice(&mut self) -> Option<ProviderChoice> {
-        let choice: Option<ProviderChoice> = self.object("provider");
-        if let Some(Err(fault)) = choice.as_ref().map(check_choice) {
-            self.fault("provider", fault);
+        match choice::read(self.object("provider")?) {
+            Ok((choice, warnings)) => {
+                self.warnings.extend(warnings);
+                Some(choice)
+            }
+            Err(fault) => {
+                self.fault("provider", fault);
+                None
+            }
         }
-        choice
     }
 
     fn lane(&mut self) -> Option<Lane> {
@@ -333,18 +339,6 @@ fn unknown_field(name: &str) -> String {
         .filter(|(distance, _)| *distance <= 2);
     let hint = near.map_or_else(String::new, |(_, known)| format!("; did you mean `{known}`?"));
     format!("`{shown}` is not known and was ignored{hint}")
-}
-
-/// A job's choice of providers names a few of them.
-fn check_choice(choice: &ProviderChoice) -> Result<(), String> {
-    let lists = [&choice.order, &choice.only, &choice.ignore];
-    let long = |list: &&Vec<String>| {
-        list.len() > LONGEST_LIST || list.iter().any(|name| name.len() > LONGEST_SHOWN)
-    };
-    if lists.iter().any(long) {
-        return Err(format!("may name {LONGEST_LIST} providers in a list at the most"));
-    }
-    Ok(())
 }
 
 /// What a callback may ask for.

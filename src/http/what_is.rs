@@ -9,7 +9,11 @@ use serde_json::Value;
 use super::State;
 use super::openapi::Operation;
 use super::problem::Problem;
+use crate::domain::choice::SortBy;
 use crate::domain::job::Lane;
+use crate::domain::route::{Route, Step};
+use crate::domain::speed::{Percentile, Spread};
+use crate::engine::Engine;
 
 /// Who am I?
 #[derive(Serialize, JsonSchema)]
@@ -52,6 +56,10 @@ struct TaskView {
 struct RouteView {
     name: String,
     steps: Vec<StepView>,
+    /// What the steps are ordered by instead: `price`, `latency` or `throughput`.
+    sort: Option<SortBy>,
+    /// Whether a second step is asked when the first is slow to answer.
+    hedged: bool,
     /// How long a job holds out for a better step.
     patience_ms: ByLane<u64>,
 }
@@ -62,6 +70,30 @@ struct StepView {
     account: String,
     provider: String,
     model: String,
+    /// Its part of the jobs among neighbours that have a weight too.
+    weight: Option<u32>,
+    first_token_ms: Option<u64>,
+    timeout_ms: Option<u64>,
+    /// On this replica: `closed` when calls go through, `open` while it is shut after failures,
+    /// `recovering` while a few calls try it.
+    circuit: &'static str,
+    /// How many calls at the same time try it while it recovers.
+    at_once: Option<u32>,
+    /// Seconds to the first piece of a streamed answer, on all replicas in the last five minutes;
+    /// `null` when too few were seen.
+    first_token_s: Option<Percentiles>,
+    /// Seconds to the whole answer.
+    latency_s: Option<Percentiles>,
+    /// Output tokens a second.
+    throughput: Option<Percentiles>,
+}
+
+/// What half, nine in ten, and nineteen in twenty calls keep to.
+#[derive(Serialize, JsonSchema)]
+struct Percentiles {
+    p50: f64,
+    p90: f64,
+    p95: f64,
 }
 
 /// A list.
@@ -119,18 +151,35 @@ pub(super) async fn routes(
     state.auth.caller(&request).await?;
     let data = state.engine.catalog().routes().map(|route| RouteView {
         name: route.name.clone(),
-        steps: route
-            .steps
-            .iter()
-            .map(|step| StepView {
-                account: step.account.clone(),
-                provider: step.provider.clone(),
-                model: step.model.clone(),
-            })
-            .collect(),
+        steps: route.steps.iter().map(|step| step_view(&state.engine, route, step)).collect(),
+        sort: route.rules.sort.map(|sort| sort.by),
+        hedged: route.rules.hedge.is_some(),
         patience_ms: by_lane(|lane| millis(route.patience(lane))),
     });
     Ok(HttpResponse::Ok().json(List { object: "list", data: data.collect() }))
+}
+
+fn step_view(engine: &Engine, route: &Route, step: &Step) -> StepView {
+    let (name, terms) = (step.name(), route.terms(step));
+    let (standing, pace) = (engine.standing(&name), engine.pace(&name));
+    let percentiles = |seen: Spread| Percentiles {
+        p50: seen.at(Percentile::P50),
+        p90: seen.at(Percentile::P90),
+        p95: seen.at(Percentile::P95),
+    };
+    StepView {
+        account: step.account.clone(),
+        provider: step.provider.clone(),
+        model: step.model.clone(),
+        weight: terms.weight,
+        first_token_ms: terms.first_token.map(millis),
+        timeout_ms: terms.timeout.map(millis),
+        circuit: standing.as_str(),
+        at_once: standing.at_once(),
+        first_token_s: pace.first_token.map(percentiles),
+        latency_s: pace.latency.map(percentiles),
+        throughput: pace.throughput.map(percentiles),
+    }
 }
 
 pub(super) fn by_lane<T>(value: impl Fn(Lane) -> T) -> ByLane<T> {

@@ -10,6 +10,7 @@ use crate::keyspace::KeyspaceError;
 
 pub mod local;
 pub mod redis;
+pub mod speeds;
 
 /// Remembers where what was said lately is cached. A key is a digest (of a session's name, or of
 /// the beginning of a prompt), a place names an account and a model.

@@ -18,22 +18,52 @@ pub(super) struct Failure {
     pub wait: Option<Duration>,
     /// What the provider says of its limits.
     pub told: Vec<Told>,
+    /// Whether the provider says in so many words that asking again makes sense.
+    pub retry: Option<bool>,
 }
 
 impl Failure {
     /// An error that came with the status 200 because the answer had already begun.
     pub(super) fn inside(error: &Value) -> Self {
         let fault = Fault::of(error);
-        let told = error.get("code").and_then(Value::as_u64).and_then(|c| u16::try_from(c).ok());
-        let status = match (told, fault.code.as_str(), fault.kind.as_str()) {
-            (Some(status @ 400..=599), _, _) => status,
-            (_, "rate_limit_exceeded", _) | (_, _, "rate_limit_error") => 429,
-            (_, _, "invalid_request_error") => 400,
-            (_, "server_error", _) | (_, _, "server_error") => 500,
-            _ => 502,
+        let number = |name| error.get(name).and_then(Value::as_u64);
+        let told = number("status_code").or_else(|| number("code")).or_else(|| number("status"));
+        let told = told.and_then(|told| u16::try_from(told).ok());
+        let status = match told {
+            Some(status @ 400..=599) => status,
+            _ => meant(&fault.code).or_else(|| meant(&fault.kind)).unwrap_or(502),
         };
-        Self { status, fault, wait: None, told: Vec::new() }
+        Self { status, fault, wait: None, told: Vec::new(), retry: None }
     }
+}
+
+/// The status that OpenAI and Anthropic send with this code or type.
+fn meant(word: &str) -> Option<u16> {
+    Some(match word {
+        "invalid_request_error" | "context_length_exceeded" | "invalid_prompt" | "bio_policy" => {
+            400
+        }
+        "invalid_api_key" | "authentication_error" => 401,
+        "billing_error" => 402,
+        "permission_error" => 403,
+        "not_found_error" | "model_not_found" => 404,
+        "request_too_large" => 413,
+        // OpenAI tells with a 429 also that there is no money.
+        "rate_limit_exceeded"
+        | "rate_limit_error"
+        | "slow_down"
+        | "insufficient_quota"
+        | "credit_balance_exhausted"
+        | "organization_spend_limit_exceeded"
+        | "organization_usage_limit_exceeded"
+        | "project_spend_limit_exceeded"
+        | "billing_hard_limit_reached" => 429,
+        "server_error" | "api_error" => 500,
+        "server_is_overloaded" | "service_unavailable_error" => 503,
+        "timeout_error" => 504,
+        "overloaded_error" => 529,
+        _ => return None,
+    })
 }
 
 /// What an error's body says.
@@ -72,7 +102,7 @@ impl Fault {
             "" => text(error, b).to_owned(),
             found => found.to_owned(),
         };
-        let mut message = text(error, "/message").to_owned();
+        let mut message = either("/message", "/detail");
         let raw = text(error, "/metadata/raw");
         if !raw.is_empty() {
             message = format!("{message}: {raw}");
@@ -80,10 +110,25 @@ impl Fault {
         Self {
             message,
             kind: either("/type", "/status"),
-            code: either("/code", "/metadata/error_type"),
+            code: match either("/code", "/error_type") {
+                code if code.is_empty() => text(error, "/metadata/error_type").to_owned(),
+                code => code,
+            },
             param: text(error, "/param").to_owned(),
             error: error.clone(),
         }
+    }
+
+    /// The figure behind a word of the message: `Limit 30,000`, `Limit ~6000`.
+    pub(super) fn number_after(&self, word: &str) -> Option<u64> {
+        let (_, rest) = self.message.split_once(word)?;
+        let digits: String = rest
+            .trim_start_matches('~')
+            .chars()
+            .take_while(|c| c.is_ascii_digit() || *c == ',')
+            .filter(char::is_ascii_digit)
+            .collect();
+        digits.parse().ok()
     }
 
     /// Whether the type or the code is one of these.
@@ -123,6 +168,20 @@ impl Verdict {
     /// The same with a wait of our own.
     pub(super) const fn after(self, wait: Duration) -> Self {
         Self { wait: Some(wait), ..self }
+    }
+
+    /// The same in the light of what the provider says of asking again. Of a limit, a key or a
+    /// refusal it tells nothing new.
+    pub(super) fn heeding(self, retry: Option<bool>) -> Self {
+        use ErrorClass::{CallerError, FailoverProvider, RetrySameKey};
+        let class = match (retry, self.class, self.code) {
+            (Some(false), RetrySameKey, _) => FailoverProvider,
+            (Some(true), CallerError, codes::INVALID_REQUEST) => {
+                return Self { code: codes::SERVER_ERROR, class: RetrySameKey, ..self };
+            }
+            (_, class, _) => class,
+        };
+        Self { class, ..self }
     }
 
     /// The key's limit.

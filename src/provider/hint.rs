@@ -24,6 +24,11 @@ pub(super) fn wait(headers: &HeaderMap, fault: &Fault, now: DateTime<Utc>) -> Op
         .or_else(|| exhausted(headers, now))
 }
 
+/// Whether the provider says that asking again makes sense, whatever the status.
+pub(super) fn retry(headers: &HeaderMap) -> Option<bool> {
+    headers.get("x-should-retry")?.to_str().ok()?.trim().parse().ok()
+}
+
 /// Seconds, also with a fraction, or a date. A date that has passed means now.
 fn retry_after(text: &str, now: DateTime<Utc>) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse::<f64>() {

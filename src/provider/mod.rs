@@ -21,11 +21,14 @@ pub mod scripted;
 pub mod settings;
 
 mod fault;
+mod flow;
 mod hint;
 mod json;
+mod native;
 mod output;
 mod sampling;
 pub mod stream;
+mod supports;
 mod told;
 mod tool_id;
 mod wire;
@@ -53,6 +56,12 @@ pub trait Provider: Send + Sync + 'static {
         self.complete(model, prompt, timeouts.total).await.map(stream::at_once)
     }
 
+    /// What this prompt asks for that the model is known not to support by itself, in a word;
+    /// `None` when it supports all of it, or nobody knows.
+    fn lacks(&self, _model: &str, _prompt: &Prompt) -> Option<&'static str> {
+        None
+    }
+
     /// Whether the key is accepted, told without paying for an answer.
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError>;
 }
@@ -64,6 +73,14 @@ pub struct Timeouts {
     pub first: Duration,
     /// Until its end.
     pub total: Duration,
+}
+
+/// What providers may be known not to support.
+pub mod parameters {
+    /// An output schema that the model is held to by the provider.
+    pub const SCHEMA: &str = "an output schema";
+    /// A temperature.
+    pub const TEMPERATURE: &str = "a temperature";
 }
 
 /// A provider many hold.
@@ -124,6 +141,11 @@ impl ProviderError {
             message: message.into(),
         }
     }
+}
+
+/// A request that this provider cannot be asked, though another may: nothing is sent.
+fn unsupported(message: impl Into<String>) -> ProviderError {
+    ProviderError::new(ErrorClass::CallerError, codes::UNSUPPORTED_PARAMETER, message)
 }
 
 /// What can be done about a provider's error (`providers.md` section 1.3).
@@ -201,6 +223,8 @@ pub mod codes {
     pub const BAD_KEY: &str = "bad_key";
     /// The key may not use this.
     pub const FORBIDDEN: &str = "forbidden";
+    /// The key may not use this model; others it may.
+    pub const MODEL_FORBIDDEN: &str = "model_forbidden";
     /// No money or credit left, or a spend limit reached.
     pub const INSUFFICIENT_QUOTA: &str = "insufficient_quota";
     /// Not enough credit for this many output tokens.

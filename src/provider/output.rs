@@ -8,6 +8,7 @@ use super::json::{list, text};
 use crate::domain::content::Content;
 
 /// What a strict mode bears.
+#[derive(Clone, Copy)]
 pub(super) struct Strict {
     /// Properties that may be left out.
     pub optional: usize,
@@ -55,13 +56,20 @@ const DROPPED: [&str; 7] =
 /// task's schema but for the bounds. `None` when strict modes cannot say what the schema says;
 /// then it is sent as it is, without strictness.
 pub(super) fn strict_schema(schema: &Value, strict: &Strict) -> Option<Value> {
+    strict_within(schema, &mut { *strict })
+}
+
+/// The same where a request has several schemas: each takes of what the request bears.
+pub(super) fn strict_within(schema: &Value, left: &mut Strict) -> Option<Value> {
     let mut walk = Walk::default();
-    let whole = walk.node(schema)?;
-    let bearable = is_object(schema)
-        && walk.optional <= strict.optional
-        && walk.unions <= strict.unions
-        && (strict.recursion || !is_recursive(&whole));
-    bearable.then_some(whole)
+    let whole = walk.node(schema).filter(|_| is_object(schema))?;
+    let optional = left.optional.checked_sub(walk.optional)?;
+    let unions = left.unions.checked_sub(walk.unions)?;
+    if !left.recursion && is_recursive(&whole) {
+        return None;
+    }
+    *left = Strict { optional, unions, ..*left };
+    Some(whole)
 }
 
 /// Whether an answer that fits is an object: JSON modes give nothing else.
@@ -75,6 +83,18 @@ pub(super) fn instructed(system: Option<Content>, schema: &Value) -> Content {
         "Answer with one JSON document that fits the JSON Schema below, and with nothing else: \
          no explanation, no code fence.\n{schema}"
     );
+    with_rule(system, rule)
+}
+
+/// The instructions with the word that the answer must be JSON, whatever its shape.
+pub(super) fn instructed_json(system: Option<Content>) -> Content {
+    let rule =
+        "Answer with one JSON document and with nothing else: no explanation, no code fence.";
+    with_rule(system, rule.to_owned())
+}
+
+/// The instructions with one more.
+pub(super) fn with_rule(system: Option<Content>, rule: String) -> Content {
     match system {
         Some(system) => system.and(rule.into()),
         None => rule.into(),

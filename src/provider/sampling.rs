@@ -1,4 +1,4 @@
-//! Which models may be sent `temperature`.
+//! Which models may be sent `temperature` and what else reasoning models refuse.
 
 use crate::domain::limits::glob;
 
@@ -26,9 +26,23 @@ const REASONING: [&str; 5] = ["gpt-5*", "gpt-6*", "o1*", "o3*", "o4*"];
 /// (`anthropic/claude-opus-4.7`): asked to require every parameter, it finds nobody to answer
 /// when a model does not take one.
 pub(super) fn takes_temperature(model: &str) -> bool {
+    let name = model.rsplit('/').next().unwrap_or(model);
+    if name.starts_with("claude") { is_named(name, &CLAUDES) } else { !is_named(name, &REASONING) }
+}
+
+/// Whether the model takes texts that end its answer.
+pub(super) fn takes_stop(model: &str) -> bool {
+    !is_named(model, &REASONING)
+}
+
+/// Whether the model may be told to ask for one tool at a time.
+pub(super) fn takes_parallel(model: &str) -> bool {
+    !is_named(model, &["o1*", "o3*", "o4*"])
+}
+
+fn is_named(model: &str, patterns: &[&str]) -> bool {
     let name = model.rsplit('/').next().unwrap_or(model).replace('.', "-");
-    let is_any = |patterns: &[&str]| patterns.iter().any(|pattern| glob(pattern, &name));
-    if name.starts_with("claude") { is_any(&CLAUDES) } else { !is_any(&REASONING) }
+    patterns.iter().any(|pattern| glob(pattern, &name))
 }
 
 #[cfg(test)]

@@ -113,9 +113,13 @@ impl Assembly {
         self.ended
     }
 
-    /// The answer as far as it has come.
+    /// The answer as far as it has come. A call that was cut is none: nobody is to run it.
     pub fn completion(self) -> Completion {
-        let calls = self.calls.into_values();
+        let is_cut = matches!(self.completion.finish, Finish::Length | Finish::ContextFull);
+        let is_whole = |(_, _, text): &(String, String, String)| {
+            !text.trim().is_empty() && read_arguments(text).is_object()
+        };
+        let calls = self.calls.into_values().filter(|call| !is_cut || is_whole(call));
         let tool_calls = calls.map(|(id, name, arguments)| ToolCall {
             arguments: read_arguments(&arguments),
             id,

@@ -39,9 +39,21 @@ fn describe() {
         "spillway_cache_saved_usd",
         "What prompt caches have saved against the uncached price, by account and model"
     );
+    counter!(
+        "spillway_accounts_disabled_total",
+        "Keys taken out, by account and the reason's code"
+    );
     counter!("spillway_fallbacks_total", "Jobs answered by another than the route's first step");
     counter!("spillway_turns_total", "Turns asked for, by whether they were granted");
     counter!("spillway_holds_total", "Buckets held or steps cooled, by name");
+    gauge!(
+        "spillway_circuit_open_ratio",
+        "1 for a step that is shut, 0.5 while it recovers, else 0"
+    );
+    counter!(
+        "spillway_hedges_total",
+        "Calls beside which a second step was asked, by who answered"
+    );
     gauge!("spillway_limit_learned_ratio", "Limits told by providers, by those configured");
     counter!("spillway_deliveries_total", "Callback attempts, by outcome");
     gauge!("spillway_line_ready", "Items waiting in a line");
@@ -103,6 +115,12 @@ pub fn attempted(account: &str, model: &str, outcome: &'static str, took: Durati
     .record(took);
 }
 
+/// An account was taken out, or one of its models, because the provider refused the key.
+pub fn disabled(account: &str, code: &'static str) {
+    counter!("spillway_accounts_disabled_total", "account" => account.to_owned(), "code" => code)
+        .increment(1);
+}
+
 /// A call used tokens and, where the price is known, money.
 pub fn used(account: &str, model: &str, tokens: [(&'static str, u64); 4], cost_usd: Option<f64>) {
     for (kind, count) in tokens {
@@ -140,6 +158,17 @@ pub fn turn(granted: bool) {
 /// A bucket is held or a step cooled.
 pub fn held(name: &str) {
     counter!("spillway_holds_total", "name" => name.to_owned()).increment(1);
+}
+
+/// A step's circuit was opened or closed.
+pub fn circuit(step: &str, open: f64) {
+    gauge!("spillway_circuit_open_ratio", "step" => step.to_owned()).set(open);
+}
+
+/// A second step was asked beside the first; which of them answered.
+pub fn hedged(route: &str, answered: &'static str) {
+    counter!("spillway_hedges_total", "route" => route.to_owned(), "answered" => answered)
+        .increment(1);
 }
 
 /// A callback was attempted.

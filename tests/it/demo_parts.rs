@@ -77,7 +77,8 @@ async fn a_receiver_takes_signed_results_at_any_path() {
     let serving = receiver::run(listener, Arc::clone(&receiver), std::future::pending());
     let body = json!({ "type": "job.failed", "timestamp": "2026-11-20T18:00:00Z", "data": {
         "id": "job_0_X", "object": "job", "status": "failed", "ok": false, "task": "tag",
-        "text": null, "data": null, "finish": null, "tool_calls": [], "provider": null,
+        "text": null, "data": null, "finish": null, "tool_calls": [],
+        "images": [], "provider": null,
         "model": null, "route": "cheap", "fell_back": false, "escalated": false,
         "cost_usd": null, "usage": null, "attempts": [],
         "timing": { "queued_ms": null, "running_ms": null, "total_ms": null },

@@ -11,16 +11,17 @@ use serde_json::Value;
 use super::auto::NOTHING_TO_ASK;
 use super::check::{check_http_url, fits_a_header};
 use super::document::Document;
-use super::fault::{Faults, instead};
+use super::fault::Faults;
 use super::schema::joined;
-use super::settings::{AccountSettings, RouteSettings, StepName};
+use super::settings::AccountSettings;
 use crate::domain::limits::{CachedInput, LimitSettings};
 use crate::domain::price::{Price, PriceTable};
-use crate::domain::route::{Route, Step};
+use crate::domain::route::Route;
 use crate::domain::task::Task;
 use crate::provider::scripted;
 use crate::provider::settings::Vendor;
 
+mod routes;
 mod tasks;
 
 /// What the service works with.
@@ -61,7 +62,7 @@ pub struct Account {
 /// passed over; names that stand there still count as known.
 pub(super) fn resolve(document: &Document, faults: &mut Faults) -> Plan {
     let accounts = accounts(document, faults);
-    let routes = routes(document, faults);
+    let routes = routes::routes(document, faults);
     let (tasks, left_out) = tasks::tasks(document, &accounts, &routes, faults);
     let prices = prices(document, faults);
     Plan { accounts, routes, tasks, left_out, prices }
@@ -198,61 +199,6 @@ fn share_limits(accounts: &mut [Account], faults: &mut Faults) {
             account.limits.clone_from(limits);
         }
     }
-}
-
-fn routes(document: &Document, faults: &mut Faults) -> BTreeMap<String, Route> {
-    let vendors: IndexMap<&str, Option<Vendor>> = document
-        .entries("accounts")
-        .map(|(name, entry)| {
-            let vendor = entry.get("provider").and_then(|text| Vendor::deserialize(text).ok());
-            (name.as_str(), vendor)
-        })
-        .collect();
-    let mut found = BTreeMap::new();
-    for (name, entry) in document.entries("routes") {
-        let key = joined("routes", name);
-        check_name(&key, name, faults);
-        let steps = steps(&key, entry, &vendors, faults);
-        if let Some(settings) = document.sound_entry::<RouteSettings>("routes", name) {
-            let patience = settings.patience.by_lane().map(|span| span.0);
-            found.insert(name.clone(), Route { name: name.clone(), steps, patience });
-        }
-    }
-    if document.root.get("routes").is_none() && !vendors.is_empty() {
-        let expected = "expected one such as routes.main = { steps = [\"account/model\"] }";
-        faults.add("routes", format!("are missing: {expected}"));
-    }
-    found
-}
-
-fn steps(
-    key: &str,
-    route: &Value,
-    vendors: &IndexMap<&str, Option<Vendor>>,
-    faults: &mut Faults,
-) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
-    let entries = route.get("steps").and_then(Value::as_array).into_iter().flatten();
-    for (index, entry) in entries.enumerate() {
-        let place = format!("{key}.steps[{index}]");
-        let Ok(step) = StepName::deserialize(entry) else { continue };
-        let Some(vendor) = vendors.get(step.account.as_str()) else {
-            let hint = instead(&step.account, vendors.keys().copied());
-            faults.add(place, format!("there is no account `{}`{hint}", step.account));
-            continue;
-        };
-        let step = Step {
-            account: step.account.clone(),
-            provider: vendor.map_or_else(String::new, |vendor| vendor.as_str().to_owned()),
-            model: step.model.clone(),
-        };
-        if steps.contains(&step) {
-            faults.add(place, format!("`{}` stands in this route already", step.name()));
-        } else {
-            steps.push(step);
-        }
-    }
-    steps
 }
 
 fn prices(document: &Document, faults: &mut Faults) -> PriceTable {

@@ -5,20 +5,27 @@ use serde_json::{Map, Value};
 use crate::domain::completion::{Completion, Finish, ToolCall, Usage};
 use crate::provider::json::{count, text};
 
+/// An error where a message is expected.
+pub(super) fn error(answer: &Value) -> Option<&Value> {
+    answer.get("error").filter(|error| !error.is_null())
+}
+
 /// Reads a message; `None` when it is none. Kinds of blocks we do not know are passed over.
 pub(super) fn read(answer: &Value, model: &str) -> Option<Completion> {
     let blocks = answer.get("content")?.as_array()?;
     let of = |kind: &'static str| blocks.iter().filter(move |b| text(b, "/type") == kind);
-    let tool_calls: Vec<ToolCall> = of("tool_use").map(tool_call).collect();
-    let finish = if tool_calls.is_empty() {
-        finish(text(answer, "/stop_reason"))
-    } else {
-        cut_or_called(text(answer, "/stop_reason"))
-    };
+    let mut tool_calls: Vec<ToolCall> = of("tool_use").map(tool_call).collect();
+    let finish = finished(text(answer, "/stop_reason"), !tool_calls.is_empty());
+    // What was written last is what was cut.
+    let last = blocks.last().map(|block| text(block, "/type"));
+    if is_cut(finish) && last == Some("tool_use") {
+        tool_calls.pop();
+    }
     let model = Some(text(answer, "/model")).filter(|name| !name.is_empty()).unwrap_or(model);
     Some(Completion {
         model: model.to_owned(),
         text: of("text").map(|block| text(block, "/text")).collect(),
+        reasoning: of("thinking").map(|block| text(block, "/thinking")).collect(),
         tool_calls,
         finish,
         usage: answer.get("usage").and_then(usage),
@@ -35,11 +42,16 @@ fn tool_call(block: &Value) -> ToolCall {
 }
 
 /// With tool calls present they are what counts, unless the answer ended in the middle of one.
-fn cut_or_called(reason: &str) -> Finish {
+pub(super) fn finished(reason: &str, has_calls: bool) -> Finish {
     match finish(reason) {
-        cut @ (Finish::Length | Finish::ContextFull | Finish::Refusal) => cut,
+        finish if is_cut(finish) || finish == Finish::Refusal || !has_calls => finish,
         _ => Finish::ToolCalls,
     }
+}
+
+/// Whether there was no room for more.
+const fn is_cut(finish: Finish) -> bool {
+    matches!(finish, Finish::Length | Finish::ContextFull)
 }
 
 fn finish(reason: &str) -> Finish {
@@ -55,15 +67,17 @@ fn finish(reason: &str) -> Finish {
 }
 
 /// `input_tokens` counts only what was neither read from nor written to the cache.
-fn usage(usage: &Value) -> Option<Usage> {
+pub(super) fn usage(usage: &Value) -> Option<Usage> {
     let plain = count(usage, "/input_tokens")?;
     let cached = count(usage, "/cache_read_input_tokens").unwrap_or_default();
     let written = count(usage, "/cache_creation_input_tokens").unwrap_or_default();
+    let hour = count(usage, "/cache_creation/ephemeral_1h_input_tokens").unwrap_or_default();
     let output = count(usage, "/output_tokens").unwrap_or_default();
     Some(Usage {
         input_tokens: plain + cached + written,
         cached_input_tokens: cached,
         cache_write_tokens: written,
+        cache_write_1h_tokens: hour.min(written),
         output_tokens: output,
         reasoning_tokens: count(usage, "/output_tokens_details/thinking_tokens")
             .map(|thinking| thinking.min(output)),
@@ -100,6 +114,7 @@ mod tests {
         });
         let read_back = read(&answer, "m").unwrap();
         assert_eq!((read_back.text.as_str(), read_back.model.as_str()), ("ab", "m"));
+        assert_eq!(read_back.reasoning, "…");
         assert_eq!(read_back.usage.unwrap().reasoning_tokens, None);
         assert!(read(&json!({ "content": "text" }), "m").is_none());
         assert!(read(&json!([]), "m").is_none());
@@ -110,6 +125,18 @@ mod tests {
         let call = json!({ "type": "tool_use", "id": "t", "name": "n", "input": {} });
         let answer = |reason: &str| json!({ "content": [call], "stop_reason": reason });
         assert_eq!(read(&answer("end_turn"), "m").unwrap().finish, Finish::ToolCalls);
-        assert_eq!(read(&answer("max_tokens"), "m").unwrap().finish, Finish::Length);
+        let cut = read(&answer("max_tokens"), "m").unwrap();
+        assert_eq!((cut.finish, cut.tool_calls.len()), (Finish::Length, 0));
+    }
+
+    #[test]
+    fn what_is_written_for_an_hour_is_told_apart() {
+        let told = usage(&json!({ "input_tokens": 10, "cache_read_input_tokens": 5,
+            "cache_creation_input_tokens": 100, "output_tokens": 1,
+            "cache_creation": { "ephemeral_5m_input_tokens": 40,
+                                "ephemeral_1h_input_tokens": 60 } }));
+        let told = told.unwrap();
+        assert_eq!((told.input_tokens, told.cached_input_tokens), (115, 5));
+        assert_eq!((told.cache_write_tokens, told.cache_write_1h_tokens), (100, 60));
     }
 }

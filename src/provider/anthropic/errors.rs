@@ -21,6 +21,8 @@ pub(super) fn judge(failure: &Failure, now: DateTime<Utc>) -> Verdict {
         }
         429 if fault.says(&["usage increase rate", "acceleration limit"]) => Verdict::slow_down(),
         429 if fault.says(&["concurrent"]) => Verdict::crowded(),
+        // The key is good, but not for this model.
+        403 if fault.kind == "permission_error" => Verdict::account(codes::MODEL_FORBIDDEN),
         500.. if fault.kind == "overloaded_error" => {
             Verdict::overloaded(ErrorClass::FailoverProvider)
         }
@@ -78,7 +80,8 @@ mod tests {
     fn judged(status: u16, kind: &str, message: &str) -> (ErrorClass, &'static str) {
         let body = json!({ "type": "error", "error": { "type": kind, "message": message } });
         let fault = Fault::read(body.to_string().as_bytes());
-        let verdict = judge(&Failure { status, fault, wait: None, told: Vec::new() }, now());
+        let verdict =
+            judge(&Failure { status, fault, wait: None, told: Vec::new(), retry: None }, now());
         (verdict.class, verdict.code)
     }
 
@@ -124,7 +127,7 @@ mod tests {
             ),
             (401, "authentication_error", "invalid x-api-key", AuthOrBilling, "bad_key"),
             (402, "billing_error", "", AuthOrBilling, "insufficient_quota"),
-            (403, "permission_error", "", AuthOrBilling, "forbidden"),
+            (403, "permission_error", "", AuthOrBilling, "model_forbidden"),
             (404, "not_found_error", "model: x", CallerError, "model_not_found"),
             (409, "conflict_error", "", RetrySameKey, "server_error"),
             (413, "request_too_large", "", CallerError, "request_too_large"),
@@ -172,7 +175,10 @@ mod tests {
         let body = json!({ "error": { "type": "rate_limit_error",
             "details": { "error_code": "enforced_spend_limit_reached" } } });
         let fault = Fault::read(body.to_string().as_bytes());
-        let verdict = judge(&Failure { status: 429, fault, wait: None, told: Vec::new() }, now());
+        let verdict = judge(
+            &Failure { status: 429, fault, wait: None, told: Vec::new(), retry: None },
+            now(),
+        );
         assert_eq!(verdict.class, ErrorClass::AuthOrBilling);
         assert_eq!(verdict.wait, Some(Duration::from_secs(10 * 86_400 + 43_200)));
         let told = "API usage limits. You will regain access on 2026-12-01 at 00:00 UTC.";

@@ -1,16 +1,11 @@
 //! Gemini's errors, by what can be done about them (`providers.md` section 6).
 
-use std::time::Duration;
+use chrono::{DateTime, Utc};
 
-use chrono::{DateTime, Days, Utc};
-
+use super::day::until_new;
 use crate::provider::fault::{Failure, Fault, Verdict};
 use crate::provider::json::{list, text};
 use crate::provider::{ErrorClass, codes};
-
-/// When a new day has begun for Gemini, in hours UTC: midnight in California in winter, an hour
-/// past it in summer.
-const NEW_DAY: u32 = 8;
 
 /// What is to be done. `input_tokens` is our own estimate of the prompt.
 pub(super) fn judge(failure: &Failure, input_tokens: u32, now: DateTime<Utc>) -> Verdict {
@@ -30,6 +25,10 @@ pub(super) fn judge(failure: &Failure, input_tokens: u32, now: DateTime<Utc>) ->
         400 if fault.says(&["not supported", "does not support", "unsupported"]) => {
             Verdict::caller(codes::UNSUPPORTED_PARAMETER)
         }
+        // A cache that is gone, and no word about the key.
+        403 if fault.says(&["cachedcontent", "cachedcontents/"]) => {
+            Verdict::caller(codes::INVALID_REQUEST)
+        }
         429 => quota(failure, input_tokens, now),
         status => Verdict::by_status(status),
     }
@@ -46,11 +45,12 @@ fn quota(failure: &Failure, input_tokens: u32, now: DateTime<Utc>) -> Verdict {
         text(one, "/quotaValue").parse().is_ok_and(|limit: u64| u64::from(input_tokens) > limit)
     });
     if limit_is_zero(fault) {
-        Verdict::account(codes::INSUFFICIENT_QUOTA)
+        // The plan does not have this model; others it may have.
+        Verdict::account(codes::MODEL_FORBIDDEN)
     } else if larger {
         Verdict::caller(codes::LARGER_THAN_LIMIT)
     } else if of("PerDay").or_else(|| of("Daily")).is_some() {
-        Verdict::cooldown().after(until_new_day(now))
+        Verdict::cooldown().after(until_new(now))
     } else if violations.is_empty() && failure.wait.is_none() {
         // Without details it is everyone's capacity, not our quota.
         Verdict::overloaded(ErrorClass::RetrySameKey)
@@ -66,20 +66,11 @@ fn limit_is_zero(fault: &Fault) -> bool {
     })
 }
 
-fn until_new_day(now: DateTime<Utc>) -> Duration {
-    let today = now.date_naive();
-    [Some(today), today.checked_add_days(Days::new(1))]
-        .into_iter()
-        .flatten()
-        .filter_map(|day| day.and_hms_opt(NEW_DAY, 0, 0))
-        .find_map(|time| (time.and_utc() - now).to_std().ok().filter(|wait| !wait.is_zero()))
-        .unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+    use std::time::Duration;
 
     fn now() -> DateTime<Utc> {
         "2026-11-20T12:00:00Z".parse().unwrap()
@@ -90,7 +81,7 @@ mod tests {
                                       "details": details } });
         let fault = Fault::read(json!([body]).to_string().as_bytes());
         let wait = fault.detail("google.rpc.RetryInfo").map(|_| Duration::from_secs(48));
-        Failure { status, fault, wait, told: Vec::new() }
+        Failure { status, fault, wait, told: Vec::new(), retry: None }
     }
 
     fn exhausted(quota: &str, limit: u64) -> Failure {
@@ -148,8 +139,6 @@ mod tests {
         assert_eq!(judge(&exhausted(minute, 1_000), 2_500, now()).code, "larger_than_limit");
         let until = Duration::from_secs(20 * 3_600);
         assert_eq!(judge(&exhausted(day, 20), 500, now()), Verdict::cooldown().after(until));
-        assert_eq!(judge(&exhausted(day, 0), 500, now()).code, "insufficient_quota");
-        let early = "2026-11-20T07:59:00Z".parse().unwrap();
-        assert_eq!(until_new_day(early), Duration::from_secs(60));
+        assert_eq!(judge(&exhausted(day, 0), 500, now()).code, "model_forbidden");
     }
 }

@@ -1,5 +1,6 @@
 //! Google's Gemini.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -7,19 +8,24 @@ use reqwest::header::{HeaderMap, HeaderName};
 
 use super::fault::Failure;
 use super::settings::AccountSettings;
-use super::wire::{Auth, Reply, Wire, heard};
-use super::{Provider, ProviderError};
+use super::stream::{Pieces, at_once};
+use super::wire::{Answer, Auth, Opened, Reply, Wire, heard};
+use super::{Provider, ProviderError, Timeouts, flow, supports};
 use crate::clock::SharedClock;
 use crate::domain::completion::Completion;
 use crate::domain::prompt::Prompt;
 
 mod answer;
+mod day;
 mod errors;
 mod request;
+mod stream;
+mod thinking;
 
 /// An account at Google AI for Developers.
+#[derive(Clone)]
 pub struct Gemini {
-    wire: Wire,
+    wire: Arc<Wire>,
 }
 
 impl Gemini {
@@ -27,12 +33,26 @@ impl Gemini {
     pub fn new(account: AccountSettings, clock: SharedClock) -> Result<Self, String> {
         // As a header: a key in the address ends up in logs.
         let key = Auth::Header(HeaderName::from_static("x-goog-api-key"));
-        Ok(Self { wire: Wire::new(account, "v1beta", (key, HeaderMap::new()), clock)? })
+        let wire = Wire::new(account, "v1beta", (key, HeaderMap::new()), clock)?;
+        Ok(Self { wire: Arc::new(wire) })
     }
 
     fn failed(&self, failure: Failure, input_tokens: u32) -> ProviderError {
         let verdict = errors::judge(&failure, input_tokens, self.wire.clock().now());
         self.wire.failed(failure, verdict)
+    }
+
+    fn answered(
+        &self,
+        answer: Answer,
+        model: &str,
+        input_tokens: u32,
+    ) -> Result<Completion, ProviderError> {
+        let Answer { value, told, .. } = answer;
+        if let Some(error) = answer::error(&value) {
+            return Err(self.failed(self.wire.inside(error, told), input_tokens));
+        }
+        heard(answer::read(&value, model), told, "the answer has no candidates")
     }
 }
 
@@ -45,13 +65,35 @@ impl Provider for Gemini {
         timeout: Duration,
     ) -> Result<Completion, ProviderError> {
         let path = format!("/models/{model}:generateContent");
-        let body = request::body(model, prompt);
-        match self.wire.post(&path, &body, timeout).await? {
-            Reply::Answered(answer, told) => {
-                heard(answer::read(&answer, model), told, "the answer has no candidates")
-            }
-            Reply::Refused(failure) => Err(self.failed(*failure, prompt.estimated_input_tokens())),
+        let body = request::body(model, prompt)?;
+        let input_tokens = prompt.estimated_input_tokens();
+        match self.wire.post(&path, &body, &HeaderMap::new(), timeout).await? {
+            Reply::Answered(answer) => self.answered(answer, model, input_tokens),
+            Reply::Refused(failure) => Err(self.failed(*failure, input_tokens)),
         }
+    }
+
+    async fn stream(
+        &self,
+        model: &str,
+        prompt: &Prompt,
+        timeouts: Timeouts,
+    ) -> Result<Pieces, ProviderError> {
+        let path = format!("/models/{model}:streamGenerateContent?alt=sse");
+        let body = request::body(model, prompt)?;
+        let input_tokens = prompt.estimated_input_tokens();
+        match self.wire.stream(&path, &body, &HeaderMap::new(), timeouts).await? {
+            Opened::Stream(frames) => {
+                let reader = stream::Generated::new(self.clone(), model, input_tokens);
+                flow::begin(frames.with_images(), reader, false).await
+            }
+            Opened::Answered(answer) => self.answered(answer, model, input_tokens).map(at_once),
+            Opened::Refused(failure) => Err(self.failed(*failure, input_tokens)),
+        }
+    }
+
+    fn lacks(&self, model: &str, prompt: &Prompt) -> Option<&'static str> {
+        supports::lacks("gemini", model, prompt).or_else(|| request::lacks(model, prompt))
     }
 
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError> {

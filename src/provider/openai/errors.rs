@@ -18,6 +18,10 @@ const SPENT: [&str; 6] = [
 
 const BAD_KEY: [&str; 3] = ["invalid_api_key", "wrong_api_key", "authentication_error"];
 
+/// Groq's words for models that an org or a project may not use, or has not agreed to.
+const MODEL_FORBIDDEN: [&str; 3] =
+    ["model_permission_blocked_org", "model_permission_blocked_project", "model_terms_required"];
+
 const REFUSED: [&str; 4] =
     ["content_policy_violation", "invalid_prompt", "bio_policy", "content_filter"];
 
@@ -49,8 +53,14 @@ fn common(failure: &Failure) -> Verdict {
         400 | 401 | 403 if fault.is_any(&BAD_KEY) => Verdict::account(codes::BAD_KEY),
         400 | 403 if fault.is_any(&REFUSED) => Verdict::refused(),
         400 | 404 if fault.is_any(&["model_not_found"]) => Verdict::caller(codes::MODEL_NOT_FOUND),
+        // The model is there, but not for this project.
+        403 if fault.is_any(&["model_not_found"]) => Verdict::account(codes::MODEL_FORBIDDEN),
         413 | 429 if is_larger_than_limit(fault) => Verdict::caller(codes::LARGER_THAN_LIMIT),
         429 if fault.is_any(&["slow_down"]) => Verdict::slow_down(),
+        // Flex has no room; nothing was charged.
+        429 if fault.is_any(&["resource_unavailable"]) || fault.says(&["resource unavailable"]) => {
+            Verdict::overloaded(ErrorClass::RetrySameKey)
+        }
         429 if fault.says(&["on concurrent requests"]) => Verdict::crowded(),
         400 | 413 | 422 => bad_request(failure),
         status => Verdict::by_status(status),
@@ -75,20 +85,10 @@ fn bad_request(failure: &Failure) -> Verdict {
 /// Whether the request alone is more than the whole limit: waiting cannot help.
 fn is_larger_than_limit(fault: &Fault) -> bool {
     fault.says(&["request too large"])
-        || number_after(&fault.message, "Limit ")
-            .zip(number_after(&fault.message, "Requested "))
+        || fault
+            .number_after("Limit ")
+            .zip(fault.number_after("Requested "))
             .is_some_and(|(limit, requested)| requested > limit)
-}
-
-fn number_after(text: &str, word: &str) -> Option<u64> {
-    let (_, rest) = text.split_once(word)?;
-    let digits: String = rest
-        .trim_start_matches('~')
-        .chars()
-        .take_while(|c| c.is_ascii_digit() || *c == ',')
-        .filter(char::is_ascii_digit)
-        .collect();
-    digits.parse().ok()
 }
 
 /// What the model wrote did not validate: the next try may.
@@ -98,6 +98,9 @@ fn groq(failure: &Failure) -> Option<Verdict> {
     let fault = &failure.fault;
     match failure.status {
         400 if fault.is_any(&["tool_use_failed", "json_validate_failed"]) => Some(OUTPUT_INVALID),
+        400 | 403 if fault.is_any(&MODEL_FORBIDDEN) => {
+            Some(Verdict::account(codes::MODEL_FORBIDDEN))
+        }
         400 | 403 if fault.is_any(&["organization_restricted"]) => {
             Some(Verdict::account(codes::FORBIDDEN))
         }
@@ -140,7 +143,8 @@ mod tests {
 
     fn judged(dialect: Dialect, status: u16, body: &str) -> (ErrorClass, &'static str) {
         let fault = Fault::read(body.as_bytes());
-        let verdict = judge(dialect, &Failure { status, fault, wait: None, told: Vec::new() });
+        let verdict =
+            judge(dialect, &Failure { status, fault, wait: None, told: Vec::new(), retry: None });
         (verdict.class, verdict.code)
     }
 

@@ -1,22 +1,31 @@
 //! OpenAI's chat completions, and all that speak them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::header::HeaderMap;
+use tokio::time::Instant;
 
 use super::fault::Failure;
 use super::settings::{AccountSettings, Vendor};
-use super::wire::{Auth, Reply, Wire, heard};
-use super::{Provider, ProviderError};
+use super::stream::{Pieces, at_once};
+use super::wire::{Answer, Auth, Opened, Reply, Wire, heard};
+use super::{Provider, ProviderError, Timeouts, flow, supports};
 use crate::clock::SharedClock;
 use crate::domain::completion::Completion;
 use crate::domain::prompt::Prompt;
 
 mod answer;
+mod effort;
 mod errors;
+mod messages;
 mod openrouter;
 mod request;
+mod stream;
+
+/// Where completions are asked for.
+const PATH: &str = "/chat/completions";
 
 /// Who speaks: the differences between those who speak one language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,9 +57,11 @@ impl Dialect {
 }
 
 /// An account at OpenAI or at anyone who speaks its chat completions.
+#[derive(Clone)]
 pub struct OpenAi {
-    wire: Wire,
+    wire: Arc<Wire>,
     dialect: Dialect,
+    vendor: Vendor,
 }
 
 impl OpenAi {
@@ -60,12 +71,54 @@ impl OpenAi {
         let dialect = Dialect::of(vendor)
             .ok_or_else(|| format!("`{}` does not speak chat completions", vendor.as_str()))?;
         let wire = Wire::new(account, "v1", (Auth::Bearer, HeaderMap::new()), clock)?;
-        Ok(Self { wire, dialect })
+        Ok(Self { wire: Arc::new(wire), dialect, vendor })
+    }
+
+    async fn ask(
+        &self,
+        model: &str,
+        prompt: &Prompt,
+        timeout: Duration,
+    ) -> Result<Completion, ProviderError> {
+        let asked = request::asked(self.dialect, model, prompt, false)?;
+        match self.wire.post(PATH, &asked.body, &asked.headers, timeout).await? {
+            Reply::Answered(answer) => {
+                let native = asked.is_native.then(|| answer.raw.clone());
+                let completion = self.answered(answer, model)?;
+                Ok(Completion { native, ..completion })
+            }
+            Reply::Refused(failure) => Err(self.failed(*failure)),
+        }
+    }
+
+    async fn open(
+        &self,
+        model: &str,
+        prompt: &Prompt,
+        timeouts: Timeouts,
+    ) -> Result<Pieces, ProviderError> {
+        let asked = request::asked(self.dialect, model, prompt, true)?;
+        match self.wire.stream(PATH, &asked.body, &asked.headers, timeouts).await? {
+            Opened::Stream(frames) => {
+                let reader = stream::Chat::new(self.clone(), model, asked.hides_usage);
+                flow::begin(frames.with_images(), reader, asked.is_native).await
+            }
+            Opened::Answered(answer) => self.answered(answer, model).map(at_once),
+            Opened::Refused(failure) => Err(self.failed(*failure)),
+        }
     }
 
     fn failed(&self, failure: Failure) -> ProviderError {
         let verdict = errors::judge(self.dialect, &failure);
         self.wire.failed(failure, verdict)
+    }
+
+    fn answered(&self, answer: Answer, model: &str) -> Result<Completion, ProviderError> {
+        let Answer { value, told, .. } = answer;
+        if let Some(error) = answer::error(&value) {
+            return Err(self.failed(self.wire.inside(&error, told)));
+        }
+        heard(answer::read(&value, model), told, "the answer is no chat completion")
     }
 }
 
@@ -77,15 +130,35 @@ impl Provider for OpenAi {
         prompt: &Prompt,
         timeout: Duration,
     ) -> Result<Completion, ProviderError> {
-        let body = request::body(self.dialect, model, prompt);
-        let (answer, told) = match self.wire.post("/chat/completions", &body, timeout).await? {
-            Reply::Answered(answer, told) => (answer, told),
-            Reply::Refused(failure) => return Err(self.failed(*failure)),
+        let begun = Instant::now();
+        let error = match self.ask(model, prompt, timeout).await {
+            Err(error) => error,
+            answer => return answer,
         };
-        if let Some(error) = answer::error(&answer) {
-            return Err(self.failed(self.wire.inside(error, told)));
-        }
-        heard(answer::read(&answer, model), told, "the answer is no chat completion")
+        let Some(shorter) = openrouter::affordable(&error, prompt) else { return Err(error) };
+        self.ask(model, &shorter, timeout.saturating_sub(begun.elapsed())).await
+    }
+
+    async fn stream(
+        &self,
+        model: &str,
+        prompt: &Prompt,
+        timeouts: Timeouts,
+    ) -> Result<Pieces, ProviderError> {
+        let begun = Instant::now();
+        let error = match self.open(model, prompt, timeouts).await {
+            Err(error) => error,
+            pieces => return pieces,
+        };
+        let Some(shorter) = openrouter::affordable(&error, prompt) else { return Err(error) };
+        let left = |time: Duration| time.saturating_sub(begun.elapsed());
+        let left = Timeouts { first: left(timeouts.first), total: left(timeouts.total) };
+        self.open(model, &shorter, left).await
+    }
+
+    fn lacks(&self, model: &str, prompt: &Prompt) -> Option<&'static str> {
+        supports::lacks(self.vendor.as_str(), model, prompt)
+            .or_else(|| request::lacks(self.dialect, model, prompt))
     }
 
     async fn check(&self, timeout: Duration) -> Result<(), ProviderError> {

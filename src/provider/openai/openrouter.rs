@@ -1,8 +1,9 @@
 //! OpenRouter's errors. It stands before other providers and passes their faults on with its own.
 
+use crate::domain::prompt::{Dialect, Prompt};
 use crate::provider::fault::{Failure, Fault, Verdict};
 use crate::provider::json::{list, text};
-use crate::provider::{ErrorClass, codes};
+use crate::provider::{ErrorClass, ProviderError, codes};
 
 /// What is to be done; `None` when the fault is told as OpenAI would.
 pub(super) fn judge(failure: &Failure) -> Option<Verdict> {
@@ -29,6 +30,24 @@ pub(super) fn judge(failure: &Failure) -> Option<Verdict> {
         503 => Some(Verdict::overloaded(FailoverProvider)),
         _ => None,
     }
+}
+
+/// The prompt with as short an answer as the credits are said to suffice for, and a little less;
+/// `None` when the error is another or a shorter answer would not help.
+pub(super) fn affordable(error: &ProviderError, prompt: &Prompt) -> Option<Prompt> {
+    let told = error.message.split_once("can only afford ")?.1;
+    let digits: String = told.chars().take_while(char::is_ascii_digit).collect();
+    let most: u32 = digits.parse().ok()?;
+    let cap = most - most / 20;
+    let helps = error.code == codes::INSUFFICIENT_CREDITS
+        && (1..prompt.max_output_tokens).contains(&cap)
+        && prompt.native_in(Dialect::OpenAi).is_none();
+    if !helps {
+        return None;
+    }
+    let asked = prompt.max_output_tokens;
+    tracing::warn!(asked, cap, "OpenRouter's credits run out: asking for a shorter answer");
+    Some(Prompt { max_output_tokens: cap, ..prompt.clone() })
 }
 
 fn bad_request(fault: &Fault) -> Option<Verdict> {
@@ -65,8 +84,9 @@ fn is_upstream(fault: &Fault) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Dialect, errors};
+    use super::super::errors;
     use super::*;
+    use crate::provider::openai::Dialect;
     use serde_json::{Value, json};
 
     fn judged(status: u16, error: &Value) -> (ErrorClass, &'static str) {
@@ -74,7 +94,7 @@ mod tests {
         let fault = Fault::read(body.as_bytes());
         let verdict = errors::judge(
             Dialect::OpenRouter,
-            &Failure { status, fault, wait: None, told: Vec::new() },
+            &Failure { status, fault, wait: None, told: Vec::new(), retry: None },
         );
         (verdict.class, verdict.code)
     }

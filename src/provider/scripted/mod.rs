@@ -5,8 +5,11 @@
 //! `faults`, and by the limits. Directives are words in the text:
 //!
 //! - `#scripted:429`, `#scripted:hang` or any other [`Fault`]: the call ends so;
+//! - `#scripted:cut 200`: a stream ends after 200 bytes;
 //! - `#scripted:say <text>`: the rest of the line is the answer;
-//! - `#scripted:slow 2s`: the call takes that long;
+//! - `#scripted:call look {"q": "x"}`: the answer asks for that tool, if the prompt offers it;
+//! - `#scripted:slow 2s`: the call takes that long, or its first word with
+//!   `#scripted:pace 20ms`, which is what each further token takes;
 //! - each with `@model` behind its name (`#scripted:503@large`) only where that model is asked.
 
 use std::sync::Arc;
@@ -16,17 +19,20 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::told::joined;
-use super::{ErrorClass, Provider, ProviderError, codes};
+use super::stream::Pieces;
+use super::{Provider, ProviderError, Timeouts};
 use crate::clock::SharedClock;
 use crate::domain::completion::Completion;
 use crate::domain::prompt::Prompt;
-use crate::domain::told::Told;
 use crate::domain::units::{Growth, Rate, Span};
 
 mod answer;
+mod broken;
+pub mod cache;
 mod chance;
 mod dialect;
+mod directive;
+mod exchange;
 mod fault;
 mod fit;
 mod limits;
@@ -34,19 +40,22 @@ pub mod model;
 mod refusal;
 pub mod server;
 mod stats;
+mod timeline;
+mod within;
 
 pub use answer::Answer;
+pub use cache::CacheSettings;
+pub use dialect::Dialect;
 pub use fault::{Fault, FaultRule};
-pub use stats::Stats;
-
 pub use model::Model;
-use model::{Call, Outcome};
-use refusal::Limited;
+pub use stats::Stats;
 
 /// `scripted` in an account's settings: how this provider behaves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
+    /// Whose kind of chat completions it speaks over HTTP.
+    pub dialect: Dialect,
     /// Calls it lets through: `600/min`. More are answered 429, whatever the account's `limits` say.
     pub requests: Option<Rate>,
     /// Tokens sent that it lets through: `50000/min`.
@@ -87,6 +96,10 @@ pub struct Settings {
     pub jitter: f64,
     /// Calls that go wrong. The first rule that strikes decides.
     pub faults: Vec<FaultRule>,
+    /// When a 429 out of `faults` tells to come back.
+    pub retry_after: Span,
+    /// What it remembers of prompts. Nothing without this.
+    pub cache: Option<CacheSettings>,
     /// The text of every answer. Default: derived from the prompt, and fitting the output schema.
     pub answer: Option<String>,
     /// The tokens an answer is billed for, whatever its text: between the two, other for each
@@ -100,6 +113,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            dialect: Dialect::OpenAi,
             requests: None,
             input_tokens: None,
             output_tokens: None,
@@ -116,6 +130,8 @@ impl Default for Settings {
             latency_per_output_token: Span::millis(0),
             jitter: 0.1,
             faults: Vec::new(),
+            retry_after: Span::secs(1),
+            cache: None,
             answer: None,
             output_tokens_per_answer: None,
             input_token_factor: 1.0,
@@ -154,13 +170,16 @@ impl Provider for Scripted {
         prompt: &Prompt,
         timeout: Duration,
     ) -> Result<Completion, ProviderError> {
-        let call = self.model.call(model, prompt);
-        let latency = call.latency();
-        tokio::time::sleep(latency.min(timeout)).await;
-        if latency > timeout {
-            return Err(timed_out(timeout));
-        }
-        end(&call, model)
+        within::complete(self.model.call(model, prompt), model, timeout).await
+    }
+
+    async fn stream(
+        &self,
+        model: &str,
+        prompt: &Prompt,
+        timeouts: Timeouts,
+    ) -> Result<Pieces, ProviderError> {
+        within::stream(self.model.call(model, prompt), model, timeouts).await
     }
 
     async fn check(&self, _timeout: Duration) -> Result<(), ProviderError> {
@@ -168,64 +187,12 @@ impl Provider for Scripted {
     }
 }
 
-/// What the call has come to, in the classes that the same answer on HTTP leads to.
-fn end(call: &Call, model: &str) -> Result<Completion, ProviderError> {
-    match call.outcome() {
-        Outcome::Answer(answer) => Ok(Completion {
-            model: model.to_owned(),
-            text: answer.text.clone(),
-            tool_calls: Vec::new(),
-            finish: answer.finish,
-            usage: Some(answer.usage),
-            cost_usd: None,
-            told: call.told().to_vec(),
-            ..Completion::default()
-        }),
-        Outcome::Fault(fault) => {
-            Err(ProviderError { told: call.told().to_vec(), ..error_of(*fault) })
-        }
-        Outcome::Limited(limited) => Err(rate_limited(limited, model, call.told())),
-    }
-}
-
-fn rate_limited(limited: &Limited, model: &str, told: &[Told]) -> ProviderError {
-    let (class, code) = limited.class();
-    ProviderError {
-        status: Some(429),
-        retry_after: limited.wait,
-        told: joined(told.to_vec(), limited.told().into_iter().collect()),
-        ..ProviderError::new(class, code, limited.message(model))
-    }
-}
-
-fn timed_out(timeout: Duration) -> ProviderError {
-    let message = format!("no answer within {} ms", timeout.as_millis());
-    ProviderError::new(ErrorClass::FailoverProvider, codes::TIMED_OUT, message)
-}
-
-fn error_of(fault: Fault) -> ProviderError {
-    use ErrorClass::{AuthOrBilling, CooldownKey, FailoverProvider, RetrySameKey};
-    let (class, code) = match fault {
-        Fault::RateLimited => (CooldownKey, codes::RATE_LIMITED),
-        Fault::ServerError => (RetrySameKey, codes::SERVER_ERROR),
-        Fault::Unavailable => (RetrySameKey, codes::OVERLOADED),
-        Fault::Overloaded => (FailoverProvider, codes::OVERLOADED),
-        Fault::BadKey => (AuthOrBilling, codes::BAD_KEY),
-        Fault::Huge => (FailoverProvider, codes::TOO_LARGE),
-        Fault::Hang => (FailoverProvider, codes::TIMED_OUT),
-        Fault::Reset | Fault::Refuse => (FailoverProvider, codes::UNREACHABLE),
-        Fault::Html | Fault::Half | Fault::Empty | Fault::InvalidOutput | Fault::Text => {
-            (FailoverProvider, codes::GARBLED)
-        }
-    };
-    ProviderError { status: fault.status(), ..ProviderError::new(class, code, fault.message()) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use crate::domain::prompt::Message;
+    use crate::provider::{ErrorClass, codes};
 
     fn asking(text: &str) -> Prompt {
         let content = text.to_owned();

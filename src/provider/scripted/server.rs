@@ -1,26 +1,23 @@
-//! The scripted provider on HTTP, in OpenAI's chat dialect. Faults happen for real on the wire.
+//! The scripted provider on HTTP, in all dialects. Faults happen for real on the wire.
 //!
-//! Beside `POST /v1/chat/completions` and `GET /v1/models` it has `GET /stats`, which tells what it
-//! has seen as JSON, and `POST /reset`, which forgets that.
+//! Chat completions, Messages and `generateContent` are where their vendors have them. Whose kind of
+//! chat completions it is, is told by the settings' `dialect` or by the address: below `/groq`,
+//! `/cerebras`, `/openrouter` or `/openai` it is theirs. Beside them there is `GET /stats`, which
+//! tells what it has seen as JSON, and `POST /reset`, which forgets that.
 
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use actix_web::body::SizedStream;
 use actix_web::dev::Server;
-use actix_web::http::StatusCode;
-use actix_web::http::header::{self, ContentType};
-use actix_web::web::{self, Bytes, Data};
-use actix_web::{App, HttpResponse, HttpResponseBuilder, HttpServer};
-use futures::{Stream, StreamExt, stream};
+use actix_web::web::{self, Bytes, Data, Path, ServiceConfig};
+use actix_web::{App, HttpResponse, HttpServer};
 use serde_json::{Value, json};
 
-use super::dialect;
-use super::fault::Fault;
-use super::model::{Call, Model, Outcome};
-use super::refusal::Limited;
+use super::dialect::{Dialect, anthropic, gemini, openai, time};
+use super::exchange::answer;
+use super::model::Model;
 
 /// The largest request it reads.
 const MAX_BODY: usize = 32 << 20;
@@ -28,12 +25,15 @@ const MAX_BODY: usize = 32 << 20;
 const BACKLOG: u32 = 4_096;
 const WORKERS: usize = 2;
 
-/// A page such as a proxy in between would send.
-const PAGE: &str = "<!doctype html>\n<html><head><title>Welcome</title></head>\
-    <body><h1>It works!</h1></body></html>\n";
-
-const HUGE_PIECE: &[u8] = &[b'x'; 64 << 10];
-const HUGE_PIECES: usize = 160;
+/// Addresses below which it speaks one dialect.
+const PREFIXES: [(&str, Dialect); 6] = [
+    ("/openai", Dialect::OpenAi),
+    ("/groq", Dialect::Groq),
+    ("/cerebras", Dialect::Cerebras),
+    ("/openrouter", Dialect::OpenRouter),
+    ("/anthropic", Dialect::Anthropic),
+    ("/gemini", Dialect::Gemini),
+];
 
 /// Listens on an address with room for a burst of connections. Must be called inside a runtime.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -62,14 +62,19 @@ fn serve(
 ) -> io::Result<Server> {
     let model = Data::from(model);
     let server = HttpServer::new(move || {
-        App::new()
+        let mut app = App::new()
             .app_data(Data::clone(&model))
+            .app_data(Data::new(Kind(None)))
             .app_data(web::PayloadConfig::new(MAX_BODY))
-            .route("/v1/chat/completions", web::post().to(chat))
-            .route("/v1/models", web::get().to(models))
             .route("/stats", web::get().to(stats))
             .route("/reset", web::post().to(reset))
-            .default_service(web::to(unknown))
+            .configure(api)
+            .default_service(web::to(unknown));
+        for (prefix, dialect) in PREFIXES {
+            let kind = Data::new(Kind(Some(dialect)));
+            app = app.service(web::scope(prefix).app_data(kind).configure(api));
+        }
+        app
     })
     .workers(WORKERS)
     .disable_signals()
@@ -81,108 +86,94 @@ fn serve(
     Ok(server.run())
 }
 
-async fn chat(model: Data<Model>, body: Bytes) -> HttpResponse {
-    let (name, prompt) = match dialect::read(&body) {
-        Ok(asked) => asked,
-        Err(message) => return HttpResponse::BadRequest().json(dialect::invalid(&message)),
+/// Whose kind of chat completions is spoken here; `None` leaves it to the settings.
+struct Kind(Option<Dialect>);
+
+/// Everything that is asked of models.
+fn api(config: &mut ServiceConfig) {
+    config
+        .route("/v1/chat/completions", web::post().to(chat))
+        .route("/v1/messages", web::post().to(messages))
+        .route("/v1/messages/count_tokens", web::post().to(count_tokens))
+        .route("/v1/models", web::get().to(models))
+        .route("/v1/key", web::get().to(key))
+        .route("/v1beta/models", web::get().to(gemini_models))
+        .route("/v1beta/models/{model:.+}:{verb}", web::post().to(generate));
+}
+
+async fn chat(model: Data<Model>, kind: Data<Kind>, body: Bytes) -> HttpResponse {
+    let dialect = match kind.0.unwrap_or(model.settings().dialect) {
+        Dialect::Anthropic | Dialect::Gemini => Dialect::OpenAi,
+        dialect => dialect,
     };
-    let call = model.call(&name, &prompt);
-    if !call.latency().is_zero() {
-        tokio::time::sleep(call.latency()).await;
+    match openai::read(&body) {
+        Ok(asked) => answer(&model, dialect, asked).await,
+        Err(message) => HttpResponse::BadRequest().json(openai::invalid(&message)),
     }
-    match call.outcome() {
-        Outcome::Answer(answer) => {
-            let body = dialect::completion(call.number(), &name, answer, model.seconds());
-            respond(StatusCode::OK, &call).json(body)
+}
+
+async fn messages(model: Data<Model>, body: Bytes) -> HttpResponse {
+    match anthropic::read(&body, false) {
+        Ok(asked) => answer(&model, Dialect::Anthropic, asked).await,
+        Err(message) => bad_message(&message),
+    }
+}
+
+async fn count_tokens(model: Data<Model>, body: Bytes) -> HttpResponse {
+    match anthropic::read(&body, true) {
+        Ok(asked) => {
+            let tokens = model.input_tokens(&asked.prompt);
+            HttpResponse::Ok().json(json!({ "input_tokens": tokens }))
         }
-        Outcome::Limited(limited) => too_many(limited, &name, &call),
-        Outcome::Fault(fault) => go_wrong(*fault, &call),
+        Err(message) => bad_message(&message),
     }
 }
 
-/// A response with the headers that stand on every one.
-fn respond(status: StatusCode, call: &Call) -> HttpResponseBuilder {
-    let mut response = HttpResponse::build(status);
-    response.insert_header(("x-request-id", format!("req_scripted_{}", call.number())));
-    response.insert_header(("openai-processing-ms", call.latency().as_millis().to_string()));
-    for header in dialect::limit_headers(call.told()) {
-        response.insert_header(header);
-    }
-    response
+fn bad_message(message: &str) -> HttpResponse {
+    HttpResponse::BadRequest().json(anthropic::error("invalid_request_error", message))
 }
 
-fn too_many(limited: &Limited, model: &str, call: &Call) -> HttpResponse {
-    let mut response = respond(StatusCode::TOO_MANY_REQUESTS, call);
-    if let Some(millis) = limited.wait.map(|wait| wait.as_millis()) {
-        response.insert_header((header::RETRY_AFTER, millis.div_ceil(1_000).to_string()));
-        response.insert_header(("retry-after-ms", millis.to_string()));
-    }
-    response.json(dialect::rate_limited(limited, model))
-}
-
-fn go_wrong(fault: Fault, call: &Call) -> HttpResponse {
-    let status = fault.status().and_then(|status| StatusCode::from_u16(status).ok());
-    let mut response = respond(status.unwrap_or(StatusCode::OK), call);
-    match fault {
-        Fault::Html => response.content_type(ContentType::html()).body(PAGE),
-        Fault::Empty => response.content_type(ContentType::json()).finish(),
-        Fault::Half => response.content_type(ContentType::json()).body(half()),
-        Fault::Huge => response.content_type(ContentType::json()).body(huge()),
-        Fault::Hang | Fault::Reset | Fault::Refuse => response.body(nothing()),
-        _ => response.json(dialect::failed(fault)),
+async fn generate(model: Data<Model>, path: Path<(String, String)>, body: Bytes) -> HttpResponse {
+    let (name, verb) = path.into_inner();
+    let stream = match verb.as_str() {
+        "generateContent" => false,
+        "streamGenerateContent" => true,
+        _ => return unknown().await,
+    };
+    match gemini::read(&name, stream, &body) {
+        Ok(asked) => answer(&model, Dialect::Gemini, asked).await,
+        Err(message) => {
+            let body = gemini::error(400, "INVALID_ARGUMENT", &message, &[]);
+            HttpResponse::BadRequest().json(body)
+        }
     }
 }
 
-type Piece = Result<Bytes, io::Error>;
-
-fn broken_off() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "as scripted")
-}
-
-/// Half of what its length announces, then the connection closes.
-fn half() -> SizedStream<impl Stream<Item = Piece> + 'static> {
-    let whole = json!({
-        "id": "chatcmpl-scripted", "object": "chat.completion",
-        "choices": [{ "index": 0, "message": { "role": "assistant", "content": "I was about to" } }],
-    })
-    .to_string();
-    let size = whole.len();
-    let half = Bytes::from(whole).slice(..size / 2);
-    let end = stream::once(async {
-        // One turn of the loop lets the first half leave before the connection breaks.
-        tokio::task::yield_now().await;
-        Err(broken_off())
-    });
-    SizedStream::new(as_u64(size), Box::pin(stream::iter([Ok(half)]).chain(end)))
-}
-
-/// Ten megabytes of one answer.
-fn huge() -> SizedStream<impl Stream<Item = Piece> + 'static> {
-    const HEAD: &[u8] = br#"{"choices":[{"index":0,"message":{"role":"assistant","content":""#;
-    const TAIL: &[u8] = br#""},"finish_reason":"stop"}]}"#;
-    let size = HEAD.len() + HUGE_PIECE.len() * HUGE_PIECES + TAIL.len();
-    let middle = std::iter::repeat_n(HUGE_PIECE, HUGE_PIECES);
-    let pieces = std::iter::once(HEAD).chain(middle).chain(std::iter::once(TAIL));
-    SizedStream::new(as_u64(size), stream::iter(pieces.map(|piece| Ok(Bytes::from_static(piece)))))
-}
-
-/// A body that breaks before the response's head has left: the connection closes without a byte.
-fn nothing() -> SizedStream<impl Stream<Item = Piece> + 'static> {
-    SizedStream::new(1, stream::iter([Err(broken_off())]))
-}
-
-fn as_u64(size: usize) -> u64 {
-    u64::try_from(size).unwrap_or(u64::MAX)
-}
-
+/// A list as OpenAI and Anthropic both read it.
 async fn models(model: Data<Model>) -> HttpResponse {
     let created = model.seconds();
     HttpResponse::Ok().json(json!({
         "object": "list",
         "data": [{
             "id": "scripted", "object": "model", "created": created, "owned_by": "scripted",
+            "type": "model", "display_name": "Scripted", "created_at": time(created),
         }],
+        "has_more": false, "first_id": "scripted", "last_id": "scripted",
     }))
+}
+
+/// What OpenRouter tells of a key.
+async fn key() -> HttpResponse {
+    HttpResponse::Ok().json(json!({
+        "data": { "label": "scripted", "usage": 0, "limit": null, "is_free_tier": false },
+    }))
+}
+
+async fn gemini_models() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "models": [{
+        "name": "models/scripted", "displayName": "Scripted",
+        "supportedGenerationMethods": ["generateContent"],
+    }] }))
 }
 
 async fn stats(model: Data<Model>) -> HttpResponse {
@@ -195,5 +186,5 @@ async fn reset(model: Data<Model>) -> HttpResponse {
 }
 
 async fn unknown() -> HttpResponse {
-    HttpResponse::NotFound().json(dialect::invalid("Unknown request URL. See `GET /v1/models`."))
+    HttpResponse::NotFound().json(openai::invalid("Unknown request URL. See `GET /v1/models`."))
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
 use super::limits::Units;
+use crate::domain::prompt::Prompt;
 
 /// The arrivals that are remembered: the first million.
 const MOST_ARRIVALS: usize = 1_000_000;
@@ -24,8 +25,20 @@ pub struct Stats {
     pub by_status: BTreeMap<u16, u64>,
     /// Calls that went wrong, by how.
     pub by_fault: BTreeMap<Fault, u64>,
+    /// Calls that reached it, by model.
+    #[serde(default)]
+    pub by_model: BTreeMap<String, u64>,
+    /// Images sent.
+    #[serde(default)]
+    pub images: u64,
     /// Tokens sent, of the calls let through.
     pub input_tokens: u64,
+    /// Those of them that were read from the prompt cache.
+    #[serde(default)]
+    pub cached_input_tokens: u64,
+    /// Those of them that were written to it.
+    #[serde(default)]
+    pub cache_write_tokens: u64,
     /// Tokens received.
     pub output_tokens: u64,
     /// The most calls at the same time.
@@ -54,8 +67,11 @@ impl Stats {
     }
 
     /// A call came.
-    pub(super) fn arrived(&mut self, now: i64) {
+    pub(super) fn arrived(&mut self, now: i64, model: &str, prompt: &Prompt) {
         self.calls += 1;
+        *self.by_model.entry(model.to_owned()).or_default() += 1;
+        let images = prompt.messages.iter().map(|message| message.content.images().count());
+        self.images += u64::try_from(images.sum::<usize>()).unwrap_or_default();
         self.first_at.get_or_insert(now);
         self.last_at = Some(now);
         remember(&mut self.arrivals, now);

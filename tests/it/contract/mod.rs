@@ -4,3 +4,4 @@ mod keys;
 pub(crate) mod limiter;
 mod memory;
 mod queue;
+mod speeds;

@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use spillway::clock::{SharedClock, VirtualClock};
+use spillway::domain::choice::ProviderChoice;
 use spillway::domain::completion::Usage;
-use spillway::domain::job::ProviderChoice;
 use spillway::domain::prompt::Prompt;
 use spillway::engine::SharedEngine;
 use spillway::engine::live::{Call, LiveError};

@@ -131,7 +131,7 @@ impl Org {
             cached_input_tokens: cached,
             cache_write_tokens,
             output_tokens: OUTPUT,
-            reasoning_tokens: None,
+            ..Usage::default()
         };
         state.seen.calls += 1;
         state.seen.hits += u64::from(cached * 2 > input);

@@ -10,8 +10,11 @@ use spillway::domain::prompt::{Message, Prompt, Role};
 use spillway::provider::settings::Vendor;
 use spillway::provider::{SharedProvider, connect};
 
+mod errors;
 mod failures;
+mod parts;
 mod requests;
+mod traps;
 
 /// The time all of these tests happen at.
 const NOW: &str = "2026-11-20T12:00:00Z";

@@ -17,7 +17,7 @@ async fn sent(vendor: Vendor, model: &str, prompt: &Prompt) -> Request {
     server.received_requests().await.unwrap().remove(0)
 }
 
-async fn body(vendor: Vendor, model: &str, prompt: &Prompt) -> Value {
+pub(super) async fn body(vendor: Vendor, model: &str, prompt: &Prompt) -> Value {
     serde_json::from_slice(&sent(vendor, model, prompt).await.body).unwrap()
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use rstest::rstest;
 use spillway::clock::{Clock, SystemClock};
+use spillway::domain::choice::Cutoffs;
 use spillway::domain::job::{Callback, Job, ProviderChoice};
 use spillway::domain::result::{JobResult, Status};
 use spillway::domain::units::Span;
@@ -88,7 +89,7 @@ async fn every_field_of_a_job_survives(#[case] kind: Kind) {
         provider: Some(ProviderChoice {
             order: vec!["anthropic".to_owned()],
             allow_fallbacks: Some(false),
-            preferred_max_latency: Some(1e-7),
+            preferred_max_latency: Some(Cutoffs::Median(1e-7)),
             ..ProviderChoice::default()
         }),
         metadata: Some(raw("{\"row\":1.0}")),

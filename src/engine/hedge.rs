@@ -1,0 +1,238 @@
+//! Hedging: when the first step is slow to answer somebody who waits, a second one is asked. The
+//! first answer wins; the other call is cancelled, and stands on the receipt with what its input is
+//! estimated to cost.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::Engine;
+use super::ask::{Called, Form, Plan, Reply};
+use super::judge::{attempt, end};
+use super::place::{Departure, Placement};
+use super::turn::Taken;
+use super::work::Work;
+use crate::domain::choice::After;
+use crate::domain::job::Lane;
+use crate::domain::result::{Attempt, Outcome};
+use crate::domain::speed::Measure;
+use crate::provider::ProviderError;
+use crate::telemetry::metrics;
+
+/// Hedges that a quiet time saves up, at the most.
+const SAVED: f64 = 10.0;
+
+/// What each route may still hedge: every call adds its share, every hedge takes one.
+#[derive(Default)]
+pub(super) struct Hedges(Mutex<HashMap<String, f64>>);
+
+impl Hedges {
+    fn change(&self, route: &str, by: f64) -> bool {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = all.entry(route.to_owned()).or_default();
+        // Tenths do not add up to one exactly.
+        if *left + by < -1e-9 {
+            return false;
+        }
+        *left = (*left + by).min(SAVED);
+        true
+    }
+}
+
+/// A call under way whose answer is not there yet: when it began, and where.
+struct Rival {
+    departure: Departure,
+    taken: Taken,
+    started: DateTime<Utc>,
+}
+
+impl Engine {
+    /// When a second step is to be asked, if at all: only for somebody who waits, and not before
+    /// it is known what is usual.
+    pub(super) fn hedges_after(
+        &self,
+        work: &Work,
+        departure: &Departure,
+        form: Form,
+    ) -> Option<Duration> {
+        let hedge = work.route.rules.hedge.filter(|hedge| hedge.most > 0.0)?;
+        if work.job.lane != Lane::Interactive {
+            return None;
+        }
+        // A route that live calls made up has the name of its model.
+        self.hedges.change(&work.route.name, hedge.most);
+        let pace = self.paces.of(&departure.target.step.name());
+        let usual = if form == Form::Pieces { pace.first_token } else { pace.latency };
+        match hedge.after {
+            After::Fixed(time) => Some(time),
+            After::Usual(which) => Some(Duration::from_secs_f64(usual?.at(which).min(1e6))),
+        }
+    }
+
+    /// A call that has begun, and another beside it once this time has passed without an answer.
+    pub(super) async fn hedged(
+        self: &Arc<Self>,
+        work: &mut Work,
+        (departure, tried): (&mut Departure, &mut Vec<String>),
+        called: Called,
+        (plan, after): (Plan, Duration),
+    ) -> Called {
+        let (prompt, first_target) = (work.prompt.clone(), Arc::clone(&departure.target));
+        let mut first = pin!(self.one(&first_target, &prompt, plan));
+        tokio::select! {
+            biased;
+            answer = &mut first => return Called { answer, ..called },
+            () = tokio::time::sleep(after) => {}
+        }
+        let Some(second) = self.second(work, departure, tried).await else {
+            return Called { answer: first.await, ..called };
+        };
+        let mut taken = Taken::new(self, &second.ask);
+        tokio::select! {
+            biased;
+            answer = &mut first => return Called { answer, ..called },
+            () = tokio::time::sleep(second.wait) => taken.departs(),
+        }
+        let started = self.begin(work);
+        self.lead(work, &second.target);
+        let plan = Plan::of(work, &second.target.step, started, plan.form);
+        let second_target = Arc::clone(&second.target);
+        let mut other = pin!(self.one(&second_target, &prompt, plan));
+        let rival = Rival { departure: second, taken, started };
+        tokio::select! {
+            biased;
+            answer = &mut first => match answer {
+                Ok(answer) => {
+                    self.lost(work, &rival.departure, rival.started);
+                    metrics::hedged(&work.route.name, "first");
+                    Called { answer: Ok(answer), ..called }
+                }
+                Err(error) => {
+                    let won = rival.takes_over(departure, tried);
+                    let Called { mut taken, started, .. } = called;
+                    self.beaten(work, (&first_target, &mut taken), error, started);
+                    metrics::hedged(&work.route.name, "second");
+                    Called { answer: other.await, ..won }
+                }
+            },
+            answer = &mut other => match answer {
+                Ok(answer) => {
+                    self.lost(work, departure, called.started);
+                    metrics::hedged(&work.route.name, "second");
+                    Called { answer: Ok(answer), ..rival.takes_over(departure, tried) }
+                }
+                Err(error) => {
+                    let Rival { departure: second, mut taken, started } = rival;
+                    tried.push(second.target.step.name());
+                    self.beaten(work, (&second_target, &mut taken), error, started);
+                    metrics::hedged(&work.route.name, "first");
+                    Called { answer: first.await, ..called }
+                }
+            },
+        }
+    }
+
+    /// A turn at another step, when the route may hedge once more and one has room now.
+    async fn second(
+        &self,
+        work: &mut Work,
+        first: &Departure,
+        tried: &[String],
+    ) -> Option<Departure> {
+        let step = &first.target.step;
+        let spent = match (
+            work.job.max_cost_usd,
+            self.price(step, work.input_tokens, work.output_tokens),
+        ) {
+            (None, price) => price.unwrap_or_default(),
+            (Some(_), price) => price?,
+        };
+        if !self.hedges.change(&work.route.name, -1.0) {
+            return None;
+        }
+        let mut tried = tried.to_vec();
+        tried.push(step.name());
+        // The first call is not over: its turn and its cost are beside those of the second.
+        let turn = format!("{}+", work.turn);
+        let turn = std::mem::replace(&mut work.turn, turn);
+        work.progress.cost_usd += spent;
+        let placed = self.place(work, &tried, Duration::ZERO).await;
+        work.progress.cost_usd -= spent;
+        work.turn = turn;
+        match placed {
+            Ok(Placement::Go(departure)) => Some(*departure),
+            Ok(Placement::Later(_) | Placement::Nowhere | Placement::TooDear(_)) | Err(_) => {
+                self.hedges.change(&work.route.name, 1.0);
+                None
+            }
+        }
+    }
+
+    /// Another call was answered first: this one is cancelled.
+    fn lost(&self, work: &mut Work, departure: &Departure, started: DateTime<Utc>) {
+        let (step, took) = (&departure.target.step, self.took(started));
+        // It took at least as long. Without this, the slow calls would be missing among the usual.
+        self.paces.note(&step.name(), (Measure::Latency, took.as_secs_f64()), self.clock.now());
+        let cost_usd = self.price(step, work.input_tokens, 0);
+        work.charge(None, cost_usd);
+        metrics::attempted(&step.account, &step.model, Outcome::Hedged.as_str(), took);
+        let message = "Another step was asked beside this one and answered first. The cost is what \
+                       the input is estimated to take.";
+        let message = Some(message.to_owned());
+        work.note(Attempt { cost_usd, message, ..attempt(step, Outcome::Hedged, None, took) });
+    }
+
+    /// A call failed while the other is under way.
+    fn beaten(
+        self: &Arc<Self>,
+        work: &mut Work,
+        (target, taken): (&Arc<super::catalog::Target>, &mut Taken),
+        error: ProviderError,
+        started: DateTime<Utc>,
+    ) {
+        let took = self.took(started);
+        let answer = Err(error);
+        taken.settle(target, end(&answer, Duration::ZERO, took));
+        if let Err(error) = answer {
+            // Whatever it means: the other may still answer.
+            drop(self.failed(work, target, &error, (started, took)));
+        }
+    }
+}
+
+impl Rival {
+    /// The second call is the one that counts from now on.
+    fn takes_over(self, departure: &mut Departure, tried: &mut Vec<String>) -> Called {
+        let Self { departure: second, taken, started } = self;
+        tried.push(departure.target.step.name());
+        *departure = second;
+        let answer: Result<Reply, ProviderError> = Err(super::ask::cancelled());
+        Called { taken, started, answer }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_call_in_ten_is_hedged_and_a_quiet_time_saves_up_a_few() {
+        let hedges = Hedges::default();
+        assert!(!hedges.change("r", -1.0));
+        let mut second = 0;
+        for _ in 0..1_000 {
+            hedges.change("r", 0.1);
+            second += u32::from(hedges.change("r", -1.0));
+        }
+        assert_eq!(second, 100);
+        for _ in 0..1_000 {
+            hedges.change("r", 0.1);
+        }
+        let saved = (0..100).filter(|_| hedges.change("r", -1.0)).count();
+        assert_eq!(saved, 10);
+        assert!(!hedges.change("other", -1.0));
+    }
+}
