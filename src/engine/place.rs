@@ -63,10 +63,9 @@ impl Engine {
         let route = &work.route;
         let mut dear = None;
         let mut later: Option<Later> = None;
-        let any_step = tried.is_empty() && work.job.provider.is_none();
         let steps = self.steps(route, &work.wish());
         let (steps, homes) = self.at_home(work, steps).await;
-        let any_step = any_step && !homes.any();
+        let any_step = tried.is_empty() && work.job.provider.is_none() && !homes.any();
         let held = self.tokens_held(work, &steps);
         let last = steps.len().saturating_sub(1);
         for (index, step) in steps.into_iter().enumerate() {
@@ -119,11 +118,7 @@ impl Engine {
                 }
             }
         }
-        Ok(match (later, dear) {
-            (Some(later), _) => Placement::Later(later),
-            (None, Some(error)) => Placement::TooDear(error),
-            (None, None) => Placement::Nowhere,
-        })
+        Ok(Placement::not_now(later, dear))
     }
 
     /// Whether a limit as a whole is less than the call takes: only when it is sure to be.
@@ -162,6 +157,17 @@ impl Engine {
             retryable: false,
             hint: Some("Raise max_cost_usd, or choose a cheaper task or route.".to_owned()),
         })
+    }
+}
+
+impl Placement {
+    /// No step has room at the moment.
+    fn not_now(later: Option<Later>, dear: Option<JobError>) -> Self {
+        match (later, dear) {
+            (Some(later), _) => Self::Later(later),
+            (None, Some(error)) => Self::TooDear(error),
+            (None, None) => Self::Nowhere,
+        }
     }
 }
 
