@@ -44,6 +44,16 @@ pub struct Image {
     pub url: Option<String>,
 }
 
+impl Piece {
+    /// About how large it is, in bytes of text.
+    pub const fn estimated_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Image(_) => IMAGE_BYTES,
+        }
+    }
+}
+
 impl Image {
     /// Reads an address, which may be a `data:` one.
     pub fn at(url: &str) -> Self {
@@ -112,11 +122,7 @@ impl Content {
 
     /// About how large it is, in bytes of text.
     pub fn estimated_bytes(&self) -> usize {
-        let size = |part: &Part| match &part.piece {
-            Piece::Text(text) => text.len(),
-            Piece::Image(_) => IMAGE_BYTES,
-        };
-        self.0.iter().map(size).sum()
+        self.0.iter().map(|part| part.piece.estimated_bytes()).sum()
     }
 
     /// The same with more behind it.

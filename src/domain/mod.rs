@@ -9,6 +9,7 @@ pub mod id;
 pub mod job;
 pub mod lenient;
 pub mod limits;
+pub mod prefix;
 pub mod price;
 pub mod prompt;
 pub mod result;

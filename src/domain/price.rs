@@ -85,6 +85,22 @@ impl PriceTable {
         )
     }
 
+    /// What it costs more to send so many tokens anew, and have them cached, than to read them
+    /// from the cache; `None` when the price is not known.
+    pub fn miss(&self, names: (&str, &str), tokens: u64, at: DateTime<Utc>) -> Option<f64> {
+        let all = Usage { input_tokens: tokens, ..Usage::default() };
+        let read = Usage { cached_input_tokens: tokens, ..all };
+        let written = Usage { cache_write_tokens: tokens, ..all };
+        Some(self.cost(names, &written, at)? - self.cost(names, &read, at)?)
+    }
+
+    /// What the prompt cache has saved of this use's price; less than nothing when more was
+    /// written than read. `None` when the price is not known.
+    pub fn saved(&self, names: (&str, &str), usage: &Usage, at: DateTime<Utc>) -> Option<f64> {
+        let plain = Usage { cached_input_tokens: 0, cache_write_tokens: 0, ..*usage };
+        Some(self.cost(names, &plain, at)? - self.cost(names, usage, at)?)
+    }
+
     /// The prices by the million tokens sent and received for a prompt of this size on that day;
     /// `None` when they are not known.
     pub fn rates(

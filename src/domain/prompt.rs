@@ -133,6 +133,20 @@ pub struct Bound {
     pub by: String,
 }
 
+/// How much of a prompt is worth caching where the provider is to be told so (Anthropic). Writing
+/// costs more than reading plainly: it pays for what is sent again soon. The caller's own marks
+/// go before this.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheUse {
+    /// None of it: nothing is expected to come again.
+    #[default]
+    None,
+    /// Tools and instructions, which other prompts begin with too.
+    Shared,
+    /// All of it: the conversation goes on.
+    All,
+}
+
 /// A prompt, ready for any provider.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Prompt {
@@ -162,6 +176,8 @@ pub struct Prompt {
     pub output_schema: Option<Value>,
     /// Names what several prompts have in common, so that a provider's cache finds it.
     pub cache_key: Option<String>,
+    /// How much of it is to be marked for the provider's cache.
+    pub cache: CacheUse,
     /// The caller's own request in a provider's language. Whoever speaks that language sends this
     /// instead of all of the above.
     pub native: Option<Arc<Native>>,

@@ -78,6 +78,7 @@ impl Engine {
         taken.departs();
         departure.begin();
         let started = self.begin(work);
+        self.lead(work, &departure.target);
         let plan = Plan::of(work, &departure.target.step, started, form);
         if let Some(after) = self.hedges_after(work, departure, form) {
             let called = Called { taken, started, answer: Err(cancelled()) };

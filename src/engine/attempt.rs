@@ -16,6 +16,7 @@ use super::judge::{another_may_serve, attempt, end, falls_through, metered, refu
 use super::learned::Lesson;
 use super::money::label;
 use super::place::Departure;
+use super::sessions::alike;
 use super::work::Work;
 use crate::domain::completion::{Completion, Usage};
 use crate::domain::result::{Attempt, JobError, Outcome, millis_between};
@@ -151,6 +152,7 @@ impl Engine {
         work.charge(answer.usage, cost_usd);
         metrics::spent(label(&work.job.caller), cost_usd.unwrap_or_default());
         metered(step, answer.usage.as_ref(), cost_usd);
+        self.saved(step, answer.usage.as_ref());
         let judged = judge(work, answer);
         let (outcome, message) = match &judged {
             Judged::Good(_) => (Outcome::Answered, None),
@@ -158,6 +160,10 @@ impl Engine {
             Judged::Unfit(unfit) => (Outcome::InvalidOutput, Some(unfit.told())),
         };
         metrics::attempted(&step.account, &step.model, outcome.as_str(), took);
+        if outcome == Outcome::Answered {
+            self.bind(work, step);
+        }
+        work.tie.lead = None;
         work.note(Attempt { cost_usd, message, ..attempt(step, outcome, Some(200), took) });
         judged
     }
@@ -235,6 +241,8 @@ impl Engine {
     /// Whether another than the first step it could have had answered.
     pub(super) fn is_fallback(&self, work: &Work, step: &Step) -> bool {
         let steps = self.steps(&work.route, &work.wish());
-        steps.first().is_some_and(|first| first.name() != step.name())
+        // Which account of a group answers is no matter of better or worse.
+        let alike = |first: &Step| work.tie.has_choice() && alike(first, step);
+        steps.first().is_some_and(|first| first.name() != step.name() && !alike(first))
     }
 }

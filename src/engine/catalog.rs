@@ -57,6 +57,11 @@ impl Target {
         &self.gates[1]
     }
 
+    /// Shut after a 429 when nothing counts the call; names the org and the model.
+    pub fn org_gate(&self) -> &str {
+        &self.gates[2]
+    }
+
     /// Whether some limit as a whole is less than this call takes.
     pub fn too_small_for(&self, cost: &Cost) -> bool {
         self.pools.iter().any(|pool| pool.too_small_for(cost).is_some())
@@ -70,7 +75,7 @@ impl Target {
     /// Shut after a 429: what counts the call, or the org's model when nothing does.
     pub fn limit_gates(&self) -> Vec<&str> {
         if self.pools.is_empty() {
-            return vec![&self.gates[2]];
+            return vec![self.org_gate()];
         }
         self.pools.iter().map(|pool| pool.id.as_str()).collect()
     }

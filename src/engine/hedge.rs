@@ -97,6 +97,7 @@ impl Engine {
         }
         second.begin();
         let started = self.begin(work);
+        self.lead(work, &second.target);
         let plan = Plan::of(work, &second.target.step, started, plan.form);
         let second_target = Arc::clone(&second.target);
         let mut other = pin!(self.one(&second_target, &prompt, plan));

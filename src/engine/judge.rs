@@ -117,6 +117,7 @@ pub(super) fn metered(step: &Step, usage: Option<&Usage>, cost_usd: Option<f64>)
         let tokens = [
             ("input", usage.input_tokens),
             ("cached_input", usage.cached_input_tokens),
+            ("cache_write", usage.cache_write_tokens),
             ("output", usage.output_tokens),
         ];
         metrics::used(&step.account, &step.model, tokens, cost_usd);

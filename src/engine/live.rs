@@ -233,6 +233,7 @@ impl Live {
     async fn departure(&mut self) -> Result<Departure, LiveError> {
         loop {
             let waited = self.begun.elapsed();
+            self.work.tie.may_wait = Some(self.max_wait.saturating_sub(waited));
             let patience = self.work.route.patience(Lane::Interactive).saturating_sub(waited);
             let wait = match self.engine.place(&mut self.work, &mut self.tried, patience).await? {
                 Placement::Go(departure) => return Ok(*departure),
@@ -353,7 +354,7 @@ impl Engine {
 
     /// What a live call asks of the providers.
     fn live_work(&self, call: Call) -> Result<Work, LiveError> {
-        let (task, route, prompt) = match call.named {
+        let (task, route, mut prompt) = match call.named {
             Named::Route(route) => (self.plain_task(&call.prompt), route, call.prompt),
             Named::Task(task) => {
                 let route = self.catalog.route(task.route(Lane::Interactive)).cloned();
@@ -384,6 +385,7 @@ impl Engine {
         };
         let lot = self.lot(&route, job.provider.as_ref());
         let progress = Progress { lot, ..Progress::default() };
+        let tie = self.tie(&job, &mut prompt, &route);
         let work = Work {
             turn: turn_of(&job, &progress),
             input_tokens: u64::from(prompt.estimated_input_tokens()),
@@ -394,6 +396,7 @@ impl Engine {
             prompt,
             plain: None,
             progress,
+            tie,
         };
         self.sayable(&work)?;
         Ok(work)

@@ -93,8 +93,8 @@ impl Load {
 }
 
 impl Engine {
-    /// Looks up how the limits stand.
-    pub(super) async fn look_at_limits(&self) -> Result<(), LimiterError> {
+    /// Looks up how the limits stand. Done every second once the engine has started.
+    pub async fn look_at_limits(&self) -> Result<(), LimiterError> {
         let targets: Vec<Arc<Target>> = self.catalog.targets().cloned().collect();
         self.load.outlook.store(Arc::new(self.outlook_of(&targets).await?));
         Ok(())

@@ -45,12 +45,14 @@ mod order;
 mod pace;
 mod place;
 mod pump;
+mod sessions;
 pub mod settings;
 pub mod streamed;
 mod turn;
 mod upkeep;
 pub mod view;
 mod wait;
+mod warm;
 mod window;
 mod work;
 
@@ -64,6 +66,7 @@ use load::Load;
 use pace::Paces;
 use settings::Settings;
 use wait::Waiters;
+use warm::Warmth;
 
 /// What an engine is made of. `app` picks the parts.
 pub struct Parts {
@@ -106,7 +109,6 @@ pub struct Engine {
     queue: SharedQueue,
     limiter: SharedLimiter,
     budget: SharedBudget,
-    #[expect(dead_code, reason = "read once steps are ordered by it")]
     bindings: SharedBindings,
     speeds: SharedSpeeds,
     clock: SharedClock,
@@ -129,6 +131,7 @@ pub struct Engine {
     circuits: Arc<Circuits>,
     hedges: Hedges,
     load: Load,
+    warmth: Arc<Warmth>,
     calls: AtomicU64,
     chance: Chance,
 }
@@ -157,6 +160,7 @@ impl Engine {
             circuits: Arc::default(),
             hedges: Hedges::default(),
             load: Load::default(),
+            warmth: Arc::default(),
             ids: IdSource::default(),
             calls: AtomicU64::new(0),
             chance: Chance::new(parts.seed),

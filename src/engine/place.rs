@@ -8,6 +8,7 @@ use super::attempt::Next;
 use super::catalog::Target;
 use super::circuit::{Admission, Probe};
 use super::money::{Funds, OverBudget, Purse};
+use super::sessions::Homes;
 use super::work::Work;
 use crate::domain::limits::Cost;
 use crate::domain::result::JobError;
@@ -59,11 +60,21 @@ pub(super) struct Departure {
 /// What a step has for some work.
 enum Offer {
     Go(Box<Departure>),
-    NotBefore(Duration, Obstacle),
+    /// No turn before this wait, for this reason; and how long waiting for it is worth at least.
+    NotBefore(Duration, Obstacle, Duration),
+    /// Another call is writing the cache that this one will read.
+    Warms(Duration),
     TooDear(JobError),
     Spent(OverBudget),
     /// It cannot serve it.
     Nothing,
+}
+
+impl Offer {
+    /// All places there are taken; nobody is sure when one comes free.
+    fn busy(pause: Duration, step: String) -> Self {
+        Self::NotBefore(pause, Obstacle::Concurrency(step), Duration::ZERO)
+    }
 }
 
 /// How soon to ask again when what is left of a budget is held for calls under way.
@@ -133,6 +144,8 @@ impl Engine {
             && progress.unservable.is_empty()
             && !progress.escalated;
         let steps = self.steps(route, &work.wish());
+        let (steps, homes) = self.at_home(work, steps).await;
+        let any_step = any_step && !homes.any();
         let held = self.tokens_held(work, &steps);
         let last = steps.len().saturating_sub(1);
         for (index, step) in steps.into_iter().enumerate() {
@@ -142,17 +155,20 @@ impl Engine {
                 continue;
             }
             // One that goes on to the next step keeps nobody back here.
-            let comes_back = index == last || !patience.is_zero();
-            match self.offer(work, step, comes_back).await? {
+            let comes_back = index == last || !patience.is_zero() || homes.cached(&name) > 0;
+            match self.offer(work, step, &homes, comes_back).await? {
                 Offer::Go(departure) => return Ok(Placement::Go(departure)),
                 Offer::Nothing => {}
                 Offer::TooDear(error) => dear = Some(error),
                 Offer::Spent(over) => spent = Some(over),
+                Offer::Warms(wait) => {
+                    return Ok(Placement::Later(Later { wait, for_all: false, crowded: false }));
+                }
                 // What keeps the step shut may last: an answer is not repaired at that price.
-                Offer::NotBefore(_, Obstacle::Gate(_)) if only.is_some() => {}
-                Offer::NotBefore(wait, by) => {
+                Offer::NotBefore(_, Obstacle::Gate(_), _) if only.is_some() => {}
+                Offer::NotBefore(wait, by, worth) => {
                     let asked = !matches!(by, Obstacle::Concurrency(ref of) if *of == name);
-                    let holds_out = asked && wait <= patience;
+                    let holds_out = asked && wait <= patience.max(worth);
                     later = Some(Later::and(later, wait, &by, any_step));
                     if holds_out {
                         break;
@@ -173,24 +189,28 @@ impl Engine {
         &self,
         work: &Work,
         step: &Step,
+        homes: &Homes,
         comes_back: bool,
     ) -> Result<Offer, LimiterError> {
         let name = step.name();
         let Some(target) = self.catalog.target(step) else {
             return Ok(Offer::Nothing);
         };
-        let cost = self.cost_at(&name, work);
+        let cost = self.cost_at(&name, work, homes.cached(&name));
         if self.too_large(work, &target, &cost) {
             return Ok(Offer::Nothing);
         }
         if let Some(error) = self.too_dear(work, step) {
             return Ok(Offer::TooDear(error));
         }
+        if let Some(wait) = self.held_back(work, step) {
+            return Ok(Offer::Warms(wait));
+        }
         let probe = match self.circuits.admit(&name) {
             Admission::Free => None,
             Admission::Probe(probe) => Some(probe),
             Admission::Full => {
-                return Ok(Offer::NotBefore(CONCURRENCY_PAUSE, Obstacle::Concurrency(name)));
+                return Ok(Offer::busy(CONCURRENCY_PAUSE, name));
             }
         };
         let (ask, wait, next) = match self.turn(work, &target, cost, comes_back).await? {
@@ -199,13 +219,14 @@ impl Engine {
                 if matches!(&by, Obstacle::Gate(gate) if gate == target.step_gate()) {
                     self.circuits.found_shut(&name, self.clock.now());
                 }
-                return Ok(Offer::NotBefore(wait, by));
+                let worth = self.worth_waiting(work, &target, homes, &by);
+                return Ok(Offer::NotBefore(wait, by, worth));
             }
         };
         let purse = match self.funded(work, step, &ask).await? {
             Funds::There(purse) => purse,
             Funds::Held => {
-                return Ok(Offer::NotBefore(HELD_PAUSE, Obstacle::Concurrency(name)));
+                return Ok(Offer::busy(HELD_PAUSE, name));
             }
             Funds::Spent(over) => return Ok(Offer::Spent(over)),
             Funds::Unpriced(error) => return Ok(Offer::TooDear(error)),
@@ -232,9 +253,11 @@ impl Engine {
     }
 
     /// What a job's call is charged at a step, before it is known.
-    fn cost_at(&self, step: &str, work: &Work) -> Cost {
+    fn cost_at(&self, step: &str, work: &Work, cached: u64) -> Cost {
         let input = self.learned.input_tokens(step, work.input_tokens);
-        Cost::call(input, work.output_tokens)
+        let cached = self.learned.input_tokens(step, cached).min(input);
+        let cost = Cost::call(input, work.output_tokens);
+        if cached == 0 { cost } else { Cost { cached: tokens(cached), ..cost } }
     }
 
     /// Whether a call at this step may cost more than the job allows. A price that is not known
@@ -280,4 +303,9 @@ impl Later {
             crowded: before.crowded || crowded,
         })
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
+fn tokens(count: u64) -> f64 {
+    count as f64
 }

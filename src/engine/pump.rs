@@ -301,7 +301,8 @@ impl Engine {
             job.deliver_by = job.deliver_by.filter(|by| *by > self.clock.now());
         }
         match self.prepare(&job) {
-            Ok(Prepared { task, route, prompt }) => {
+            Ok(Prepared { task, route, mut prompt }) => {
+                let tie = self.tie(&job, &mut prompt, &route);
                 let mut progress: Progress = lease
                     .progress
                     .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -317,6 +318,7 @@ impl Engine {
                     prompt,
                     plain: None,
                     progress,
+                    tie,
                 };
                 self.resume(&mut work);
                 Some(Run { work, lease: token, lost })

@@ -86,6 +86,58 @@ pub struct Settings {
     pub disabled: Span,
     /// Calls on an open connection: the dialects of OpenAI and Anthropic, and `/chat`.
     pub live: LiveSettings,
+    /// Conversations and the prompt caches they live on.
+    pub sessions: SessionSettings,
+}
+
+/// `[engine.sessions]` in the settings.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionSettings {
+    /// How long a prompt is taken to stay in a provider's cache after it was used last. One whose
+    /// caller marks it for an hour stays an hour.
+    pub ttl: Span,
+    /// What an hour of waiting is taken to cost, in USD, by lane. A job waits for the account that
+    /// has its prompt cached as long as that is cheaper than to send the prompt anew to another.
+    pub hour_usd: HourUsd,
+}
+
+/// What an hour of waiting is taken to cost, by lane.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HourUsd {
+    /// Somebody sits there.
+    #[schemars(range(min = 0.01))]
+    pub interactive: f64,
+    /// The ordinary background job.
+    #[schemars(range(min = 0.01))]
+    pub standard: f64,
+    /// By the deadline is fine.
+    #[schemars(range(min = 0.01))]
+    pub batch: f64,
+}
+
+impl HourUsd {
+    /// In this lane.
+    pub const fn of(&self, lane: Lane) -> f64 {
+        match lane {
+            Lane::Interactive => self.interactive,
+            Lane::Standard => self.standard,
+            Lane::Batch => self.batch,
+        }
+    }
+}
+
+impl Default for HourUsd {
+    fn default() -> Self {
+        Self { interactive: 60.0, standard: 6.0, batch: 1.0 }
+    }
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        Self { ttl: Span::secs(300), hour_usd: HourUsd::default() }
+    }
 }
 
 /// `[engine.live]` in the settings.
@@ -122,6 +174,7 @@ impl Default for Settings {
             max_attempts: 12,
             disabled: Span::secs(600),
             live: LiveSettings::default(),
+            sessions: SessionSettings::default(),
         }
     }
 }

@@ -82,6 +82,7 @@ impl Engine {
                     Reply::Pieces(pieces) => checked(pieces),
                     Reply::Whole(completion) => at_once(*completion),
                 };
+                work.tie.begun();
                 let probe = departure.probe.take();
                 let purse = departure.purse.take();
                 return Ok(Begun { pieces, taken, waited, target, started, _probe: probe, purse });

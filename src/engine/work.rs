@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::catalog::Target;
 use super::contract::{Repair, Unfit, invalid_output};
 use super::judge::{attempt, outcome_of};
+use super::sessions::Tie;
 use crate::domain::completion::Usage;
 use crate::domain::job::Job;
 use crate::domain::prompt::Prompt;
@@ -34,6 +35,8 @@ pub(super) struct Work {
     /// As the task's answers usually have.
     pub(super) output_tokens: u64,
     pub(super) progress: Progress,
+    /// What ties it to where its prompt is cached.
+    pub(super) tie: Tie,
 }
 
 /// What a job has been through. Kept with it when it goes back into its line.
@@ -160,6 +163,7 @@ impl Work {
         took: Duration,
     ) -> Outcome {
         let (step, outcome) = (&target.step, outcome_of(error));
+        self.tie.lead = None;
         metrics::attempted(&step.account, &step.model, outcome.as_str(), took);
         tracing::info!(
             job.id = %self.job.id, account = step.account, model = step.model,

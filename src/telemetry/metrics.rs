@@ -31,6 +31,14 @@ fn describe() {
     histogram!("gen_ai_client_operation_duration_seconds", "Time of a call to a provider");
     counter!("gen_ai_client_token_usage_total", "Tokens used, by account, model and type");
     gauge!("spillway_cost_usd_total", "Known cost of calls, by account and model");
+    gauge!(
+        "spillway_cache_hit_ratio",
+        "Input tokens read from prompt caches, by all input tokens of an account since the start"
+    );
+    gauge!(
+        "spillway_cache_saved_usd",
+        "What prompt caches have saved against the uncached price, by account and model"
+    );
     counter!(
         "spillway_accounts_disabled_total",
         "Keys taken out, by account and the reason's code"
@@ -146,7 +154,7 @@ pub fn disabled(account: &str, code: &'static str) {
 }
 
 /// A call used tokens and, where the price is known, money.
-pub fn used(account: &str, model: &str, tokens: [(&'static str, u64); 3], cost_usd: Option<f64>) {
+pub fn used(account: &str, model: &str, tokens: [(&'static str, u64); 4], cost_usd: Option<f64>) {
     for (kind, count) in tokens {
         counter!(
             "gen_ai_client_token_usage_total",
@@ -161,6 +169,17 @@ pub fn used(account: &str, model: &str, tokens: [(&'static str, u64); 3], cost_u
         gauge!("spillway_cost_usd_total", "account" => account.to_owned(), "model" => model.to_owned())
             .increment(cost);
     }
+}
+
+/// A prompt cache saved so much, or cost so much more when it was only written to.
+pub fn cache_saved(account: &str, model: &str, usd: f64) {
+    let (account, model) = (account.to_owned(), model.to_owned());
+    gauge!("spillway_cache_saved_usd", "account" => account, "model" => model).increment(usd);
+}
+
+/// The share of an account's input tokens that was read from its prompt cache.
+pub fn cache_hit_ratio(account: &str, ratio: f64) {
+    gauge!("spillway_cache_hit_ratio", "account" => account.to_owned()).set(ratio);
 }
 
 /// A turn was asked for.

@@ -38,6 +38,8 @@ mod queue_replicated;
 mod recordings;
 mod replicas;
 mod scripted;
+mod sessions;
+mod sessions_compared;
 mod simulate;
 mod support;
 mod task_contract;

@@ -3,9 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::domain::content::Part;
 use crate::domain::limits::glob;
-use crate::domain::prompt::Prompt;
+use crate::domain::prompt::{CacheUse, Prompt};
 
 /// The least tokens that are cached, by model; where sources differ, the smaller: a mark that
 /// caches nothing costs nothing.
@@ -31,15 +30,16 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    /// None of ours where the caller has set their own or the prompt is too short. The end is
-    /// marked where there will be a next turn: what is written to the cache costs a quarter more,
-    /// and nobody reads the end of a prompt that is asked once.
+    /// None of ours where the caller has set their own, the prompt is too short, or nothing is
+    /// expected to come again: what is written to the cache costs a quarter more.
     pub(super) fn of(model: &str, prompt: &Prompt) -> Self {
         let least = LEAST.iter().find(|(pattern, _)| glob(pattern, model)).map_or(0, |(_, n)| *n);
         let long = prompt.estimated_input_tokens() >= least;
-        let ours = long && !is_marked(prompt);
-        let goes_on = prompt.messages.len() > 1 || prompt.cache_key.is_some();
-        Self { system: ours, last: ours && goes_on }
+        let ours = long && !prompt.is_marked();
+        Self {
+            system: ours && prompt.cache != CacheUse::None,
+            last: ours && prompt.cache == CacheUse::All,
+        }
     }
 
     /// Marks a body that has its tools, its system and its messages.
@@ -65,13 +65,6 @@ impl Marks {
     }
 }
 
-/// Whether the caller has marked anything.
-fn is_marked(prompt: &Prompt) -> bool {
-    let marked = |part: &Part| part.cache.is_some();
-    let messages = prompt.messages.iter().map(|message| &message.content);
-    prompt.system.iter().chain(messages).any(|content| content.0.iter().any(marked))
-}
-
 fn mark(block: Option<&mut Value>) {
     if let Some(block) = block.and_then(Value::as_object_mut) {
         block.insert("cache_control".to_owned(), json!({ "type": "ephemeral" }));
@@ -87,6 +80,7 @@ mod tests {
         Prompt {
             system: Some("x".repeat(system).into()),
             messages: (0..turns).map(|_| Message::user("Hi")).collect(),
+            cache: CacheUse::All,
             ..Prompt::default()
         }
     }
@@ -101,9 +95,9 @@ mod tests {
         assert_eq!(of("claude-sonnet-5-5", &prompt(5_000, 3)), (true, true));
         assert_eq!(of("claude-haiku-4-5", &prompt(5_000, 3)), (false, false));
         assert_eq!(of("claude-opus-5", &prompt(3_000, 3)), (true, true));
-        assert_eq!(of("claude-sonnet-5-5", &prompt(5_000, 1)), (true, false));
-        let session = Prompt { cache_key: Some("s".to_owned()), ..prompt(5_000, 1) };
-        assert_eq!(of("claude-sonnet-5-5", &session), (true, true));
+        let with = |cache| Prompt { cache, ..prompt(5_000, 3) };
+        assert_eq!(of("claude-sonnet-5-5", &with(CacheUse::Shared)), (true, false));
+        assert_eq!(of("claude-sonnet-5-5", &with(CacheUse::None)), (false, false));
         let mut own = prompt(5_000, 3);
         own.messages[0].content.0[0].cache = Some(json!({ "type": "ephemeral" }));
         assert_eq!(of("claude-sonnet-5-5", &own), (false, false));

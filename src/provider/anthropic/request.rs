@@ -8,7 +8,7 @@ use super::marks::Marks;
 use super::thinking::Thinking;
 use crate::domain::content::{Content, Image, Part, Piece};
 use crate::domain::limits::glob;
-use crate::domain::prompt::{Dialect, Message, Prompt, Role, Tool, ToolChoice};
+use crate::domain::prompt::{CacheUse, Dialect, Message, Prompt, Role, Tool, ToolChoice};
 use crate::provider::native;
 use crate::provider::output::{
     ANTHROPIC, Strict, instructed, instructed_json, joined, strict_schema, strict_within,
@@ -46,7 +46,9 @@ pub(super) fn asked(
 ) -> Result<(Value, HeaderMap, bool), ProviderError> {
     if let Some(own) = prompt.native_in(Dialect::Anthropic) {
         let mut body = native::body(own, model, streamed);
-        cache::mark(&mut body);
+        if prompt.cache == CacheUse::All {
+            cache::mark(&mut body);
+        }
         return Ok((Value::Object(body), native::headers(own), true));
     }
     let mut body = body(model, prompt)?;

@@ -9,7 +9,9 @@ use super::super::asked::{Asked, Conversation, Fields, fault, object};
 use super::super::openai::effort;
 use crate::domain::completion::ToolCall;
 use crate::domain::content::Content;
-use crate::domain::prompt::{Dialect, Effort, Message, Native, Prompt, Role, Tool, ToolChoice};
+use crate::domain::prompt::{
+    CacheUse, Dialect, Effort, Message, Native, Prompt, Role, Tool, ToolChoice,
+};
 
 /// Fields that other languages have no words for, and without which the answer would be another.
 const OWN: [&str; 2] = ["mcp_servers", "container"];
@@ -59,6 +61,7 @@ pub(in super::super) fn read(
             json: output_schema.is_some(),
             output_schema,
             cache_key: None,
+            cache: CacheUse::default(),
             system: read.system,
             messages: read.messages,
             bound: read.bound,

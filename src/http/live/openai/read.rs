@@ -7,7 +7,9 @@ use serde_json::{Map, Value, json};
 use super::super::super::problem::Problem;
 use super::super::asked::{Asked, Conversation, Fields, choice, fault, object};
 use crate::domain::completion::ToolCall;
-use crate::domain::prompt::{Dialect, Effort, Message, Native, Prompt, Role, Tool, ToolChoice};
+use crate::domain::prompt::{
+    CacheUse, Dialect, Effort, Message, Native, Prompt, Role, Tool, ToolChoice,
+};
 use crate::provider::stream::read_arguments;
 
 /// Fields that other languages have no words for, and without which the answer would be another.
@@ -61,6 +63,7 @@ pub(in super::super) fn read(
             json,
             output_schema,
             cache_key,
+            cache: CacheUse::default(),
             system: read.system,
             messages: read.messages,
             bound: read.bound,
