@@ -62,6 +62,8 @@ enum Offer {
     NotBefore(Duration, Obstacle),
     TooDear(JobError),
     Spent(OverBudget),
+    /// Its caller's money is held for calls under way.
+    Held,
     /// It cannot serve it.
     Nothing,
 }
@@ -148,6 +150,11 @@ impl Engine {
                 Offer::Nothing => {}
                 Offer::TooDear(error) => dear = Some(error),
                 Offer::Spent(over) => spent = Some(over),
+                // No end of a call's turn changes that, and giving back this one least of all.
+                Offer::Held => {
+                    let by = Obstacle::Gate(name);
+                    later = Some(Later::and(later, HELD_PAUSE, &by, any_step));
+                }
                 // What keeps the step shut may last: an answer is not repaired at that price.
                 Offer::NotBefore(_, Obstacle::Gate(_)) if only.is_some() => {}
                 Offer::NotBefore(wait, by) => {
@@ -204,9 +211,7 @@ impl Engine {
         };
         let purse = match self.funded(work, step, &ask).await? {
             Funds::There(purse) => purse,
-            Funds::Held => {
-                return Ok(Offer::NotBefore(HELD_PAUSE, Obstacle::Concurrency(name)));
-            }
+            Funds::Held => return Ok(Offer::Held),
             Funds::Spent(over) => return Ok(Offer::Spent(over)),
             Funds::Unpriced(error) => return Ok(Offer::TooDear(error)),
         };
