@@ -66,6 +66,8 @@ enum Offer {
     Warms(Duration),
     TooDear(JobError),
     Spent(OverBudget),
+    /// Its caller's money is held for calls under way.
+    Held,
     /// It cannot serve it.
     Nothing,
 }
@@ -164,6 +166,11 @@ impl Engine {
                 Offer::Warms(wait) => {
                     return Ok(Placement::Later(Later { wait, for_all: false, crowded: false }));
                 }
+                // No end of a call's turn changes that, and giving back this one least of all.
+                Offer::Held => {
+                    let by = Obstacle::Gate(name);
+                    later = Some(Later::and(later, HELD_PAUSE, &by, any_step));
+                }
                 // What keeps the step shut may last: an answer is not repaired at that price.
                 Offer::NotBefore(_, Obstacle::Gate(_), _) if only.is_some() => {}
                 Offer::NotBefore(wait, by, worth) => {
@@ -225,9 +232,7 @@ impl Engine {
         };
         let purse = match self.funded(work, step, &ask).await? {
             Funds::There(purse) => purse,
-            Funds::Held => {
-                return Ok(Offer::busy(HELD_PAUSE, name));
-            }
+            Funds::Held => return Ok(Offer::Held),
             Funds::Spent(over) => return Ok(Offer::Spent(over)),
             Funds::Unpriced(error) => return Ok(Offer::TooDear(error)),
         };
