@@ -35,7 +35,9 @@ async fn refused(vendor: Vendor, body: &str) -> ProviderError {
 }
 
 fn delta(delta: Value) -> Value {
-    json!({ "choices": [{ "index": 0, "delta": delta, "finish_reason": null }] })
+    let mut chunk = json!({ "choices": [{ "index": 0, "finish_reason": null }] });
+    chunk["choices"][0]["delta"] = delta;
+    chunk
 }
 
 fn fragment(index: u32, id: &str, name: &str, arguments: &str) -> Value {
@@ -49,7 +51,9 @@ fn finish(reason: &str) -> Value {
 }
 
 fn part(part: Value) -> Value {
-    json!({ "candidates": [{ "content": { "parts": [part], "role": "model" }, "index": 0 }] })
+    let mut message = json!({ "candidates": [{ "content": { "role": "model" }, "index": 0 }] });
+    message["candidates"][0]["content"]["parts"] = [part].into_iter().collect();
+    message
 }
 
 fn done() -> Value {
@@ -187,7 +191,12 @@ async fn what_fails_before_the_first_piece_is_an_error_of_the_call() {
             codes::SERVER_ERROR,
             Some(502),
         ),
-        ((Vendor::Gemini, events(&[limit.clone()])), CooldownKey, codes::RATE_LIMITED, Some(429)),
+        (
+            (Vendor::Gemini, events(std::slice::from_ref(&limit))),
+            CooldownKey,
+            codes::RATE_LIMITED,
+            Some(429),
+        ),
         ((Vendor::Gemini, events(&[json!([limit])])), CooldownKey, codes::RATE_LIMITED, Some(429)),
         ((Vendor::Gemini, json!([limit]).to_string()), CooldownKey, codes::RATE_LIMITED, Some(429)),
         (
@@ -196,19 +205,6 @@ async fn what_fails_before_the_first_piece_is_an_error_of_the_call() {
             codes::MODEL_NOT_FOUND,
             Some(404),
         ),
-        (
-            (Vendor::OpenAi, "<html>Welcome</html>".into()),
-            FailoverProvider,
-            codes::GARBLED,
-            Some(200),
-        ),
-        ((Vendor::OpenAi, "upstream error".into()), FailoverProvider, codes::GARBLED, Some(200)),
-        ((Vendor::Anthropic, String::new()), FailoverProvider, codes::GARBLED, Some(200)),
-        ((Vendor::Anthropic, "data: {]\n\n".into()), FailoverProvider, codes::GARBLED, Some(200)),
-        ((Vendor::Anthropic, start.to_owned()), FailoverProvider, codes::CUT, None),
-        ((Vendor::OpenAi, role.clone()), FailoverProvider, codes::CUT, None),
-        (of(Vendor::OpenAi, done()), FailoverProvider, codes::CUT, None),
-        ((Vendor::Gemini, events(&[json!({})])), FailoverProvider, codes::CUT, None),
     ] {
         let error = refused(vendor, &body).await;
         assert_eq!(
@@ -218,6 +214,28 @@ async fn what_fails_before_the_first_piece_is_an_error_of_the_call() {
         );
         let hint = body.contains("retryDelay").then_some(Duration::from_secs(7));
         assert_eq!(error.retry_after, hint, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_stream_or_breaks_off_at_its_beginning_is_an_error_of_the_call() {
+    let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{}}\n\n";
+    let role = events(&[delta(json!({ "role": "assistant", "content": "" }))]);
+    let role_and_done = events(&[delta(json!({ "role": "assistant" })), done()]);
+    let nothing = events(&[json!({})]);
+    for (vendor, body, code, status) in [
+        (Vendor::OpenAi, "<html>Welcome</html>", codes::GARBLED, Some(200)),
+        (Vendor::OpenAi, "upstream error", codes::GARBLED, Some(200)),
+        (Vendor::Anthropic, "", codes::GARBLED, Some(200)),
+        (Vendor::Anthropic, "data: {]\n\n", codes::GARBLED, Some(200)),
+        (Vendor::Anthropic, start, codes::CUT, None),
+        (Vendor::OpenAi, &role, codes::CUT, None),
+        (Vendor::OpenAi, &role_and_done, codes::CUT, None),
+        (Vendor::Gemini, &nothing, codes::CUT, None),
+    ] {
+        let error = refused(vendor, body).await;
+        let told = (error.class, error.code, error.status);
+        assert_eq!(told, (ErrorClass::FailoverProvider, code, status), "{vendor:?} {body}");
     }
 }
 
@@ -261,7 +279,7 @@ async fn an_error_after_the_first_piece_ends_the_stream() {
         (Vendor::OpenRouter, format!("{spoken}{}", events(&[broke, done()])), codes::SERVER_ERROR),
         (Vendor::OpenAi, format!("{spoken}{}", events(&[finish("stop")])), codes::CUT),
         (Vendor::OpenAi, format!("{spoken}data: {{\"choi"), codes::CUT),
-        (Vendor::Gemini, events(&[half.clone()]), codes::CUT),
+        (Vendor::Gemini, events(std::slice::from_ref(&half)), codes::CUT),
         (
             Vendor::Gemini,
             events(&[half, json!({ "error": { "code": 500, "message": "m" } })]),
