@@ -167,8 +167,6 @@ async fn what_fails_before_the_first_piece_is_an_error_of_the_call() {
     let told = json!({ "error": { "type": "too_many_requests_error", "code": "queue_exceeded" },
                        "status_code": 429 });
     let flat = json!({ "message": "no", "type": "server_error", "code": "server_error" });
-    let limit = json!({ "error": { "code": 429, "message": "m", "status": "RESOURCE_EXHAUSTED",
-        "details": [{ "@type": "x/google.rpc.RetryInfo", "retryDelay": "7s" }] } });
     for ((vendor, body), class, code, status) in [
         (anthropic("overloaded_error"), FailoverProvider, codes::OVERLOADED, Some(529)),
         (anthropic("rate_limit_error"), CooldownKey, codes::RATE_LIMITED, Some(429)),
@@ -192,14 +190,6 @@ async fn what_fails_before_the_first_piece_is_an_error_of_the_call() {
             Some(502),
         ),
         (
-            (Vendor::Gemini, events(std::slice::from_ref(&limit))),
-            CooldownKey,
-            codes::RATE_LIMITED,
-            Some(429),
-        ),
-        ((Vendor::Gemini, events(&[json!([limit])])), CooldownKey, codes::RATE_LIMITED, Some(429)),
-        ((Vendor::Gemini, json!([limit]).to_string()), CooldownKey, codes::RATE_LIMITED, Some(429)),
-        (
             (Vendor::OpenAi, json!({ "error": { "code": "model_not_found" } }).to_string()),
             CallerError,
             codes::MODEL_NOT_FOUND,
@@ -212,8 +202,20 @@ async fn what_fails_before_the_first_piece_is_an_error_of_the_call() {
             (class, code, status),
             "{vendor:?} {body}"
         );
-        let hint = body.contains("retryDelay").then_some(Duration::from_secs(7));
-        assert_eq!(error.retry_after, hint, "{body}");
+        assert_eq!(error.retry_after, None, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn geminis_errors_may_stand_in_a_list_and_tell_when_to_come_back() {
+    let limit = json!({ "error": { "code": 429, "message": "m", "status": "RESOURCE_EXHAUSTED",
+        "details": [{ "@type": "x/google.rpc.RetryInfo", "retryDelay": "7s" }] } });
+    let list = json!([limit]);
+    for body in [events(&[limit]), events(std::slice::from_ref(&list)), list.to_string()] {
+        let error = refused(Vendor::Gemini, &body).await;
+        let told = (error.class, error.code, error.status);
+        assert_eq!(told, (ErrorClass::CooldownKey, codes::RATE_LIMITED, Some(429)), "{body}");
+        assert_eq!(error.retry_after, Some(Duration::from_secs(7)), "{body}");
     }
 }
 
