@@ -10,12 +10,16 @@ use anyhow::{Context, Result, anyhow, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::ExposeSecret;
 
+use crate::budget::SharedBudget;
+use crate::budget::local::LocalBudget;
+use crate::budget::redis::RedisBudget;
 use crate::callback::http::Poster;
 use crate::callback::sign::{self, Secret};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Config, Loaded, Plan};
 use crate::domain::limits::LimitSettings;
 use crate::domain::retry::Schedule;
+use crate::engine::allowances::Allowances;
 use crate::engine::catalog::{Account, Catalog};
 use crate::engine::{Callbacks, Engine, Parts, SharedEngine};
 use crate::http::auth::Authenticator;
@@ -54,6 +58,8 @@ pub struct Stores {
     pub speeds: SharedSpeeds,
     /// Callers' keys.
     pub keys: SharedKeyStore,
+    /// What callers have used up.
+    pub budget: SharedBudget,
 }
 
 /// A running service.
@@ -90,9 +96,11 @@ impl Service {
             poster: poster(config, &stores.keys, &clock).await?,
             callbacks: callbacks(config),
             catalog: catalog(plan, |account| provider(account, &clock))?
-                .with_workflows(config.workflows.clone()),
+                .with_workflows(config.workflows.clone())
+                .with_allowances(allowances(config)),
             queue: stores.queue,
             limiter: stores.limiter,
+            budget: stores.budget,
             bindings: stores.bindings,
             speeds: stores.speeds,
             clock,
@@ -103,7 +111,9 @@ impl Service {
         let engine = Engine::new(parts);
         let state = State {
             engine: Arc::clone(&engine),
-            auth: Authenticator::new(configured, stores.keys),
+            auth: Authenticator::new(configured, stores.keys).letting_in(
+                config.auth.anonymous.as_ref().map(|_| config.server.trusted_proxies.clone()),
+            ),
             settings: config.server.clone(),
             metrics: metrics(),
         };
@@ -161,6 +171,7 @@ pub async fn open(
         return Ok(Stores {
             queue: Arc::new(queue),
             limiter: Arc::new(LocalLimiter::new(Arc::clone(clock))),
+            budget: Arc::new(LocalBudget::open(&folder, Arc::clone(clock))?),
             bindings: Arc::new(LocalMemory::new(Arc::clone(clock))),
             speeds: Arc::new(LocalSpeeds::new(Arc::clone(clock))),
             keys: Arc::new(FileKeyStore::new(&folder)),
@@ -170,6 +181,7 @@ pub async fn open(
     Ok(Stores {
         queue: Arc::new(RedisQueue::open(keyspace.clone(), settings, lifecycle).await?),
         limiter: Arc::new(RedisLimiter::new(keyspace.clone())),
+        budget: Arc::new(RedisBudget::new(keyspace.clone(), Arc::clone(clock))),
         bindings: Arc::new(RedisMemory::new(keyspace.clone(), Arc::clone(clock))),
         speeds: Arc::new(RedisSpeeds::new(keyspace.clone(), Arc::clone(clock))),
         keys: Arc::new(RedisKeyStore::new(keyspace)),
@@ -220,17 +232,23 @@ pub fn rehearsal(
     Ok(Engine::new(Parts {
         queue: Arc::new(EmbeddedQueue::in_memory(Arc::clone(clock))?),
         limiter: Arc::new(LocalLimiter::new(Arc::clone(clock))),
+        budget: Arc::new(LocalBudget::in_memory(Arc::clone(clock))),
         bindings: Arc::new(LocalMemory::new(Arc::clone(clock))),
         speeds: Arc::new(LocalSpeeds::new(Arc::clone(clock))),
         clock: Arc::clone(clock),
         lifecycle: lifecycle.clone(),
         catalog: catalog(loaded.plan, |account| Ok(provider(account)))?
-            .with_workflows(config.workflows.clone()),
+            .with_workflows(config.workflows.clone())
+            .with_allowances(allowances(&config)),
         poster: poster.map_err(|fault| anyhow!(fault))?,
         callbacks: callbacks(&config),
         settings: config.engine,
         seed,
     }))
+}
+
+fn allowances(config: &Config) -> Allowances {
+    Allowances::new(&config.plans, &config.callers, config.auth.anonymous.as_deref())
 }
 
 fn catalog(

@@ -10,6 +10,7 @@ pub mod telemetry;
 pub mod domain;
 
 // Seams.
+pub mod budget;
 pub mod callback;
 pub mod keys;
 pub mod limiter;

@@ -14,7 +14,8 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::document::Document;
-use super::fault::{Faults, listed};
+use super::fault::{Faults, instead, listed};
+use super::schema::joined;
 use super::settings::{AuthKey, LogSettings};
 use crate::domain::units::Span;
 use crate::keyspace::{self, Address};
@@ -22,6 +23,7 @@ use crate::{callback, engine, http, queue};
 
 /// Tells what is wrong in every section that can be read at all.
 pub(super) fn check(document: &mut Document, faults: &mut Faults) {
+    check_networks(document, faults);
     if let Some(server) = section(document, "server") {
         check_server(&server, faults);
     }
@@ -31,7 +33,6 @@ pub(super) fn check(document: &mut Document, faults: &mut Faults) {
     if let Some(engine) = section(document, "engine") {
         check_engine(&engine, faults);
     }
-    check_networks(document, faults);
     if let Some(callbacks) = section(document, "callbacks") {
         check_callbacks(&callbacks, faults);
     }
@@ -43,6 +44,7 @@ pub(super) fn check(document: &mut Document, faults: &mut Faults) {
         faults.add("log.level", format!("`{}` is no log level: {expected}{source}", log.level));
     }
     check_keys(document, faults);
+    check_plans(document, faults);
 }
 
 /// A section's settings, the defaults in place of what the schema has refused.
@@ -115,16 +117,18 @@ fn check_callbacks(callbacks: &callback::settings::Settings, faults: &mut Faults
 }
 
 fn check_networks(document: &mut Document, faults: &mut Faults) {
-    let Some(callbacks) = document.sound.get_mut("callbacks").and_then(Value::as_object_mut) else {
-        return;
-    };
-    let networks = callbacks.get("allow_networks").and_then(Value::as_array).cloned();
-    for (index, network) in networks.into_iter().flatten().enumerate() {
-        if network.as_str().is_none_or(|network| network.parse::<IpNet>().is_err()) {
-            let expected = "expected a network such as 10.0.0.0/8 or fd00::/8";
-            let problem = format!("{network} is no network: {expected}");
-            faults.add(format!("callbacks.allow_networks[{index}]"), problem);
-            callbacks.shift_remove("allow_networks");
+    for (section, name) in [("callbacks", "allow_networks"), ("server", "trusted_proxies")] {
+        let Some(table) = document.sound.get_mut(section).and_then(Value::as_object_mut) else {
+            continue;
+        };
+        let networks = table.get(name).and_then(Value::as_array).cloned();
+        for (index, network) in networks.into_iter().flatten().enumerate() {
+            if network.as_str().is_none_or(|network| network.parse::<IpNet>().is_err()) {
+                let expected = "expected a network such as 10.0.0.0/8 or fd00::/8";
+                let problem = format!("{network} is no network: {expected}");
+                faults.add(format!("{section}.{name}[{index}]"), problem);
+                table.shift_remove(name);
+            }
         }
     }
 }
@@ -155,6 +159,22 @@ fn check_keys(document: &Document, faults: &mut Faults) {
             faults.add(&place, "is given twice: each key has one caller");
         }
     }
+}
+
+/// Every plan that is named is there.
+fn check_plans(document: &Document, faults: &mut Faults) {
+    let known: Vec<&str> = document.entries("plans").map(|(name, _)| name.as_str()).collect();
+    let mut check = |place: String, plan: Option<&Value>| {
+        if let Some(name) = plan.and_then(Value::as_str).filter(|name| !known.contains(name)) {
+            let hint = instead(name, known.iter().copied());
+            faults.add(place, format!("there is no plan `{name}`{hint}"));
+        }
+    };
+    for (name, caller) in document.entries("callers") {
+        check(format!("{}.plan", joined("callers", name)), caller.get("plan"));
+    }
+    let anonymous = document.root.get("auth").and_then(|auth| auth.get("anonymous"));
+    check("auth.anonymous".to_owned(), anonymous);
 }
 
 /// Whether a key can stand in an HTTP header as it is.

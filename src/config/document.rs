@@ -41,7 +41,7 @@ pub(super) const SECRETS: &[SecretPlace] = &[
 ];
 
 /// Tables whose names the operator chooses.
-pub(super) const MAPS: [&str; 4] = ["accounts", "routes", "tasks", "workflows"];
+pub(super) const MAPS: [&str; 6] = ["accounts", "routes", "tasks", "workflows", "plans", "callers"];
 
 /// Settings without types yet.
 pub(super) struct Document {

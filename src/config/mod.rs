@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::domain::price::Price;
-use crate::{callback, engine, http, queue};
+use crate::{budget, callback, engine, http, queue};
 
 pub mod auto;
 pub mod builtin;
@@ -65,6 +65,10 @@ pub struct Config {
     pub tasks: IndexMap<String, TaskSettings>,
     /// What single workflows may have; `*` stands for all others.
     pub workflows: BTreeMap<String, engine::settings::WorkflowSettings>,
+    /// What each caller of a plan may use up; `default` is for callers without one.
+    pub plans: BTreeMap<String, budget::settings::PlanSettings>,
+    /// Callers' plans, or what single callers may use up.
+    pub callers: BTreeMap<String, budget::settings::CallerSettings>,
     /// Prices, before the built-in ones.
     pub prices: Vec<Price>,
 }

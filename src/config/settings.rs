@@ -50,6 +50,9 @@ pub struct AuthSettings {
     /// API keys callers may use, beside those made by `spillway keys create`. Default: the
     /// environment's `SPILLWAY_API_KEY`, when there is one.
     pub keys: Vec<AuthKey>,
+    /// The plan of callers without a key, who are told apart by their addresses. Default: nobody
+    /// is let in without a key.
+    pub anonymous: Option<String>,
 }
 
 /// A caller's API key, alone or with the caller's name.
@@ -144,6 +147,9 @@ pub struct TaskSettings {
     pub description: Option<String>,
     /// The route its jobs take.
     pub route: Option<TaskRoute>,
+    /// The route a job goes on to when no answer fits `output_schema`, a repaired one included;
+    /// `false` for none.
+    pub escalate_to: Option<EscalateTo>,
     /// The lane of a job that names none.
     pub lane: Option<Lane>,
     /// Instructions to the model.
@@ -195,6 +201,37 @@ impl TaskRoute {
             Self::All(route) => [route; 3],
             Self::ByLane(lanes) => [&lanes.interactive, &lanes.standard, &lanes.batch],
         }
+    }
+}
+
+/// Where a job goes on whose answers do not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EscalateTo {
+    /// Nowhere.
+    Nowhere,
+    /// To this route.
+    Route(String),
+}
+
+impl<'de> Deserialize<'de> for EscalateTo {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match Value::deserialize(from)? {
+            Value::Bool(false) => Ok(Self::Nowhere),
+            Value::String(route) => Ok(Self::Route(route)),
+            _ => Err(D::Error::custom("neither a route's name nor `false`")),
+        }
+    }
+}
+
+impl JsonSchema for EscalateTo {
+    fn schema_name() -> Cow<'static, str> {
+        "EscalateTo".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [
+            { "type": "string", "description": "a route's name" },
+            { "const": false, "description": "`false`" },
+        ] })
     }
 }
 

@@ -1,11 +1,13 @@
 //! What Spillway thinks in: jobs, tasks, routes, buckets. Pure: no I/O, no async, no clock.
 
+pub mod allowance;
 pub mod bucket;
 pub mod choice;
 pub mod completion;
 pub mod content;
 pub mod id;
 pub mod job;
+pub mod lenient;
 pub mod limits;
 pub mod price;
 pub mod prompt;

@@ -20,6 +20,8 @@ pub struct Task {
     pub description: String,
     /// The route for each lane, in the order of [`Lane::ALL`].
     pub routes: [String; 3],
+    /// The route a job goes on to when no answer fits `output`, a repaired one included.
+    pub escalate_to: Option<String>,
     /// The lane of a job that names none.
     pub lane: Lane,
     /// Instructions to the model.
@@ -99,6 +101,7 @@ impl Task {
             name: "chat".to_owned(),
             description: String::new(),
             routes: [const { String::new() }; 3],
+            escalate_to: None,
             lane: Lane::Interactive,
             system: None,
             template: None,

@@ -76,6 +76,7 @@ impl Engine {
         let mut taken = Taken::new(self, &departure.ask);
         tokio::time::sleep(departure.wait).await;
         taken.departs();
+        departure.begin();
         let started = self.begin(work);
         let plan = Plan::of(work, &departure.target.step, started, form);
         if let Some(after) = self.hedges_after(work, departure, form) {

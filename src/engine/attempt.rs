@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 use super::Engine;
 use super::ask::{Called, Form, Reply};
 use super::catalog::Target;
+use super::contract::{Judged, judge};
 use super::finish::Answer;
-use super::judge::{
-    Judged, another_may_serve, attempt, end, falls_through, judge, metered, refused, rejected,
-};
+use super::judge::{another_may_serve, attempt, end, falls_through, metered, refused, rejected};
 use super::learned::Lesson;
+use super::money::label;
 use super::place::Departure;
 use super::work::Work;
 use crate::domain::completion::{Completion, Usage};
@@ -32,6 +32,10 @@ pub(super) enum Next {
     End(Box<Answer>),
     Fail(JobError),
     Expire,
+    /// The same step once more, with the repair turn.
+    Again,
+    /// The escalation route, from its first step.
+    Escalate,
     Step,
     Dropped,
 }
@@ -70,12 +74,15 @@ impl Engine {
         let error = match answer {
             Ok(completion) => {
                 taken.settled(target, ended).await;
-                return self.answered(work, target, completion, took);
+                let next = self.answered(work, target, completion, took);
+                departure.pay(work.last_cost()).await;
+                return next;
             }
             Err(error) => error,
         };
         // The next step need not wait for this.
         taken.settle(target, ended);
+        departure.pay_later(Some(0.0));
         let over = work.job.deliver_by.is_some_and(|by| self.clock.now() + CUT >= by);
         if error.code == codes::TIMED_OUT && over {
             // The job's own deadline cut the call short: no fault of the step's.
@@ -102,19 +109,21 @@ impl Engine {
         &self,
         work: &mut Work,
         target: &Target,
-        answer: Completion,
+        mut answer: Completion,
         took: Duration,
     ) -> Next {
         match self.account(work, target, &answer, took) {
             Judged::Good(data) => {
+                if let Some(data) = &data
+                    && serde_json::from_str::<Value>(&answer.text).is_err()
+                {
+                    // Who asked for JSON gets it without what stood around it.
+                    answer.text = data.to_string();
+                }
                 Next::End(Box::new(self.answer(work, &target.step, answer, data)))
             }
             Judged::Refused(why) => Next::Fail(refused(why)),
-            Judged::Unfit(_) => {
-                work.progress.best = Some(answer.text);
-                work.progress.failures += 1;
-                Next::Step
-            }
+            Judged::Unfit(unfit) => self.unfit(work, &target.step, unfit),
         }
     }
 
@@ -140,12 +149,13 @@ impl Engine {
         let priced = |usage| self.catalog.prices().cost(names, usage, self.clock.now());
         let cost_usd = answer.cost_usd.or_else(|| answer.usage.as_ref().and_then(priced));
         work.charge(answer.usage, cost_usd);
+        metrics::spent(label(&work.job.caller), cost_usd.unwrap_or_default());
         metered(step, answer.usage.as_ref(), cost_usd);
         let judged = judge(work, answer);
         let (outcome, message) = match &judged {
             Judged::Good(_) => (Outcome::Answered, None),
             Judged::Refused(why) => (Outcome::Refused, Some(why.clone())),
-            Judged::Unfit(why) => (Outcome::InvalidOutput, Some(why.clone())),
+            Judged::Unfit(unfit) => (Outcome::InvalidOutput, Some(unfit.told())),
         };
         metrics::attempted(&step.account, &step.model, outcome.as_str(), took);
         work.note(Attempt { cost_usd, message, ..attempt(step, outcome, Some(200), took) });
@@ -199,6 +209,9 @@ impl Engine {
             | Outcome::Rejected
             | Outcome::Refused => work.progress.failures += 1,
         }
+        if outcome == Outcome::InvalidOutput {
+            return self.onward(work);
+        }
         if falls_through(outcome) {
             return Next::Step;
         }
@@ -208,6 +221,10 @@ impl Engine {
                 self.too_long_for(work, step);
             }
             return Next::Step;
+        }
+        if work.repairing().is_some() {
+            // It took the same request without the repair turn.
+            return self.without_repair(work);
         }
         Next::Fail(match outcome {
             Outcome::Refused => refused(error.message.clone()),

@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::attempt::Next;
-use super::judge::{backoff, no_step};
+use super::contract::nobody;
+use super::judge::backoff;
 use super::place::{Departure, Placement};
 use super::pump::Permit;
 use super::upkeep::expired;
@@ -37,19 +38,26 @@ pub(super) async fn walk(engine: Arc<Engine>, mut run: Run, departure: Departure
                 break engine.finish_without(&run, Status::Expired, expired()).await;
             }
             Next::Dropped => break,
-            Next::Step => {}
+            Next::Again => {}
+            Next::Escalate => {
+                engine.escalate(&mut run.work);
+                tried.clear();
+            }
+            Next::Step => tried.push(departure.target.step.name()),
         }
         run.work.next_turn();
-        tried.push(departure.target.step.name());
         if let Some(error) = run.work.given_up(engine.settings.max_attempts) {
             break engine.finish_without(&run, Status::Failed, error).await;
         }
-        match engine.place(&run.work, &tried, Duration::ZERO).await {
+        match engine.place(&mut run.work, &mut tried, Duration::ZERO).await {
             Ok(Placement::Go(next)) => departure = *next,
             Ok(Placement::Later(later)) => break engine.put_back(&run, later.wait).await,
             Ok(Placement::Nowhere) => break engine.after_last_step(&run).await,
             Ok(Placement::TooDear(error)) => {
                 break engine.finish_without(&run, Status::Failed, error).await;
+            }
+            Ok(Placement::Spent(over)) => {
+                break engine.finish_without(&run, Status::Failed, over.error()).await;
             }
             Err(fault) => {
                 tracing::warn!(%fault, job.id = %run.work.job.id, "no turn could be asked for");
@@ -71,7 +79,7 @@ impl Engine {
     /// Every step was tried or cannot serve: pause, or fail when none ever can.
     async fn after_last_step(&self, run: &Run) {
         if self.is_hopeless(&run.work) {
-            let error = no_step(&run.work);
+            let error = nobody(&run.work);
             self.finish_without(run, Status::Failed, error).await;
         } else {
             let failures = run.work.progress.failures.saturating_add(run.work.progress.unreachable);

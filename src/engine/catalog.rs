@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, RwLock};
 
+use super::allowances::Allowances;
 use super::settings::WorkflowSettings;
+use crate::domain::allowance::Allowance;
 use crate::domain::job::Share;
 use crate::domain::limits::{Cost, LimitSettings, Pool};
 use crate::domain::price::PriceTable;
@@ -84,6 +86,7 @@ pub struct Catalog {
     further: RwLock<HashMap<(String, String), Arc<Target>>>,
     prices: PriceTable,
     workflows: BTreeMap<String, WorkflowSettings>,
+    allowances: Allowances,
 }
 
 impl Catalog {
@@ -105,7 +108,20 @@ impl Catalog {
             .collect();
         let routes = routes.into_iter().map(|(name, route)| (name, Arc::new(route))).collect();
         let (further, workflows) = (RwLock::default(), BTreeMap::new());
-        Self { tasks, routes, accounts, targets, further, prices, workflows }
+        let allowances = Allowances::default();
+        Self { tasks, routes, accounts, targets, further, prices, workflows, allowances }
+    }
+
+    /// The same with what callers may use up.
+    #[must_use]
+    pub fn with_allowances(mut self, allowances: Allowances) -> Self {
+        self.allowances = allowances;
+        self
+    }
+
+    /// What a caller may use up; `None` for as much as it likes.
+    pub fn allowance(&self, caller: &str) -> Option<&Arc<Allowance>> {
+        self.allowances.of(caller)
     }
 
     /// The same with what workflows may have.

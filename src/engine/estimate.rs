@@ -78,7 +78,12 @@ impl Engine {
 
     /// What a call costs at the cheapest step of known price.
     pub(super) fn cheapest(&self, asked: &Asked<'_>) -> Option<f64> {
-        let (input, output) = self.tokens(asked);
+        self.cheapest_of(asked, self.learned.output_tokens(asked.task))
+    }
+
+    /// The same for so many output tokens.
+    pub(super) fn cheapest_of(&self, asked: &Asked<'_>, output: u64) -> Option<f64> {
+        let (input, _) = self.tokens(asked);
         let targets = self.targets_of(asked);
         let prices = targets.iter().filter_map(|target| self.price(&target.step, input, output));
         prices.min_by(f64::total_cmp)

@@ -72,7 +72,7 @@ impl Engine {
 
     /// The result of work that has no answer.
     pub(super) fn result_without(&self, work: &Work, status: Status, error: JobError) -> JobResult {
-        let text = work.progress.best.clone();
+        let text = work.progress.unfit.as_ref().map(|unfit| unfit.text.clone());
         let result = JobResult { text, ..self.receipt(work, status) };
         result.ended(status, self.clock.now(), Some(error))
     }
@@ -81,6 +81,8 @@ impl Engine {
     fn receipt(&self, work: &Work, status: Status) -> JobResult {
         let mut result = JobResult::open(&work.job, status);
         let progress = &work.progress;
+        result.route.clone_from(&work.route.name);
+        result.escalated = progress.escalated;
         result.attempts.clone_from(&progress.attempts);
         result.usage = progress.usage;
         result.cost_usd = (!progress.unknown_cost).then_some(progress.cost_usd);

@@ -62,7 +62,6 @@ impl Engine {
         if work.job.lane != Lane::Interactive {
             return None;
         }
-        // A route that live calls made up has the name of its model.
         self.hedges.change(&work.route.name, hedge.most);
         let pace = self.paces.of(&departure.target.step.name());
         let usual = if form == Form::Pieces { pace.first_token } else { pace.latency };
@@ -96,6 +95,7 @@ impl Engine {
             answer = &mut first => return Called { answer, ..called },
             () = tokio::time::sleep(second.wait) => taken.departs(),
         }
+        second.begin();
         let started = self.begin(work);
         let plan = Plan::of(work, &second.target.step, started, plan.form);
         let second_target = Arc::clone(&second.target);
@@ -126,6 +126,7 @@ impl Engine {
                 Err(error) => {
                     let Rival { departure: second, mut taken, started } = rival;
                     tried.push(second.target.step.name());
+                    second.pay_later(Some(0.0));
                     self.beaten(work, (&second_target, &mut taken), error, started);
                     metrics::hedged(&work.route.name, "first");
                     Called { answer: first.await, ..called }
@@ -158,16 +159,14 @@ impl Engine {
         let turn = format!("{}+", work.turn);
         let turn = std::mem::replace(&mut work.turn, turn);
         work.progress.cost_usd += spent;
-        let placed = self.place(work, &tried, Duration::ZERO).await;
+        let placed = self.seek(work, &tried, Duration::ZERO).await;
         work.progress.cost_usd -= spent;
         work.turn = turn;
-        match placed {
-            Ok(Placement::Go(departure)) => Some(*departure),
-            Ok(Placement::Later(_) | Placement::Nowhere | Placement::TooDear(_)) | Err(_) => {
-                self.hedges.change(&work.route.name, 1.0);
-                None
-            }
+        if let Ok(Placement::Go(departure)) = placed {
+            return Some(*departure);
         }
+        self.hedges.change(&work.route.name, 1.0);
+        None
     }
 
     /// Another call was answered first: this one is cancelled.
@@ -177,6 +176,7 @@ impl Engine {
         self.paces.note(&step.name(), (Measure::Latency, took.as_secs_f64()), self.clock.now());
         let cost_usd = self.price(step, work.input_tokens, 0);
         work.charge(None, cost_usd);
+        departure.pay_later(cost_usd);
         metrics::attempted(&step.account, &step.model, Outcome::Hedged.as_str(), took);
         let message = "Another step was asked beside this one and answered first. The cost is what \
                        the input is estimated to take.";
@@ -207,6 +207,8 @@ impl Rival {
     fn takes_over(self, departure: &mut Departure, tried: &mut Vec<String>) -> Called {
         let Self { departure: second, taken, started } = self;
         tried.push(departure.target.step.name());
+        // Unless it was paid for: it failed.
+        departure.pay_later(Some(0.0));
         *departure = second;
         let answer: Result<Reply, ProviderError> = Err(super::ask::cancelled());
         Called { taken, started, answer }

@@ -8,6 +8,7 @@ use serde_json::{Value, value::RawValue};
 
 use super::Engine;
 use super::estimate::{Asked, Estimate};
+use super::money::OverBudget;
 use super::order::Wish;
 use crate::callback::guard::Refusal;
 use crate::callback::http::check_headers;
@@ -77,6 +78,8 @@ pub struct Accepted {
     pub estimate: Option<Estimate>,
     /// What the job survives from now on.
     pub durability: Durability,
+    /// What its caller is to be warned of: the end of its budget is near.
+    pub warnings: Vec<String>,
 }
 
 /// Why a submit is refused. Nothing is stored then.
@@ -135,6 +138,12 @@ pub enum IntakeError {
         /// What it may cost; `None` when no price is known.
         estimate: Option<f64>,
     },
+    /// What the caller may use up is used up.
+    #[error(transparent)]
+    BudgetExhausted(OverBudget),
+    /// No step has a known price, and the caller's money is limited.
+    #[error("no step has a known price")]
+    Unpriced,
     /// The idempotency key was used with another request.
     #[error("the idempotency key was used with another request")]
     KeyReused,
@@ -187,11 +196,17 @@ impl Engine {
             Ok(checked) => checked,
             Err(fault) => return self.recalled(&from, fault).await,
         };
+        let least = self.least_cost(&asked(&job, &task));
+        let warnings = match self.admit(&from.caller, 1, least).await {
+            Ok(warnings) => warnings,
+            Err(fault) => return self.recalled(&from, fault.into()).await,
+        };
         let id = job.id.to_string();
         let names = [(task.name.as_str(), job.lane)];
         let batch = Batch { jobs: vec![job.clone()], group: None, dedup: from.dedup };
-        let pushed = self.queue.push(batch).await?;
-        self.accepted(pushed, id, &names, |position| self.estimate(&asked(&job, &task), position))
+        let pushed = self.push(batch, &from.caller).await?;
+        let estimate = |position| self.estimate(&asked(&job, &task), position);
+        Ok(self.accepted(pushed, id, &names, estimate)?.warned(warnings))
     }
 
     /// Accepts a group: all of its jobs or none.
@@ -205,11 +220,17 @@ impl Engine {
             Err(fault) => return self.recalled(&from, fault).await,
         };
         let jobs = batch.jobs.clone();
+        let leasts = jobs.iter().zip(&tasks).map(|(job, task)| self.least_cost(&asked(job, task)));
+        let least = leasts.flatten().min_by(f64::total_cmp);
+        let warnings = match self.admit(&from.caller, count_of(&jobs), least).await {
+            Ok(warnings) => warnings,
+            Err(fault) => return self.recalled(&from, fault.into()).await,
+        };
         let id = batch.group.as_ref().map(|group| group.id.to_string()).unwrap_or_default();
         let names: Vec<(&str, Lane)> =
             jobs.iter().map(|job| (job.task.as_str(), job.lane)).collect();
-        let pushed = self.queue.push(batch).await?;
-        self.accepted(pushed, id, &names, |position| {
+        let pushed = self.push(batch, &from.caller).await?;
+        let accepted = self.accepted(pushed, id, &names, |position| {
             let now = self.clock.now();
             let each = |((job, task), behind): ((&Job, &Arc<Task>), u64)| {
                 self.estimate(&asked(job, task), position + behind)
@@ -220,7 +241,21 @@ impl Engine {
                 finish_at: estimates.iter().map(|one| one.finish_at).max().unwrap_or(now),
                 cost_usd: estimates.iter().map(|one| one.cost_usd).sum(),
             }
-        })
+        });
+        Ok(accepted?.warned(warnings))
+    }
+
+    /// Stores jobs that were counted; those that are not stored are taken back.
+    async fn push(&self, batch: Batch, caller: &str) -> Result<Pushed, IntakeError> {
+        let jobs = count_of(&batch.jobs);
+        let pushed = self.queue.push(batch).await;
+        // What is not confirmed may have been stored: it stays counted.
+        let is_stored =
+            matches!(pushed, Ok(Pushed::Stored { .. }) | Err(QueueError::Unconfirmed { .. }));
+        if !is_stored {
+            self.dismiss(caller, jobs).await;
+        }
+        Ok(pushed?)
     }
 
     /// Checks a group in full and makes its jobs.
@@ -287,11 +322,13 @@ impl Engine {
                 }
                 let estimate = Some(estimate(position));
                 let position = Some(position);
-                Ok(Accepted { id, repeated: false, position, estimate, durability })
+                let warnings = Vec::new();
+                Ok(Accepted { id, repeated: false, position, estimate, durability, warnings })
             }
             Pushed::Repeated { id } => {
                 let durability = self.queue.durability();
-                Ok(Accepted { id, repeated: true, position: None, estimate: None, durability })
+                let (position, estimate, warnings) = (None, None, Vec::new());
+                Ok(Accepted { id, repeated: true, position, estimate, durability, warnings })
             }
             Pushed::KeyReused => Err(IntakeError::KeyReused),
             Pushed::WorkflowFull { workflow, open, most } => {
@@ -407,6 +444,16 @@ impl Engine {
         let steps = self.described(found, &wish);
         Err(IntakeError::NoStep { route: route.to_owned(), steps })
     }
+}
+
+impl Accepted {
+    fn warned(self, warnings: Vec<String>) -> Self {
+        if self.repeated { self } else { Self { warnings, ..self } }
+    }
+}
+
+fn count_of(jobs: &[Job]) -> u64 {
+    u64::try_from(jobs.len()).unwrap_or(u64::MAX)
 }
 
 /// What a job is estimated by.

@@ -1,81 +1,16 @@
-//! Judging a provider's answer or error: what it is worth, and what follows for the job.
+//! Judging a provider's error, and what a call took: what follows for the job and its turn.
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::work::Work;
-use crate::domain::completion::{Completion, Finish, Usage};
+use crate::domain::completion::{Completion, Usage};
 use crate::domain::limits::Cost;
 use crate::domain::result::{Attempt, JobError, Outcome};
 use crate::domain::route::Step;
-use crate::domain::schema::Schema;
 use crate::domain::told::Told;
 use crate::limiter::End;
 use crate::provider::{ErrorClass, ProviderError, codes};
 use crate::telemetry::metrics;
-
-/// What an answer is worth.
-pub(super) enum Judged {
-    /// Usable, with its data when the task has an output schema.
-    Good(Option<Value>),
-    /// The model or a filter declined.
-    Refused(String),
-    /// It does not fit the task's output schema.
-    Unfit(String),
-}
-
-/// Judges an answer.
-pub(super) fn judge(work: &Work, answer: &Completion) -> Judged {
-    if matches!(answer.finish, Finish::Refusal | Finish::ContentFilter) {
-        let said = if answer.text.is_empty() { "no reason was given" } else { &answer.text };
-        return Judged::Refused(format!("The model declined: {said}"));
-    }
-    if answer.finish == Finish::Error {
-        return Judged::Unfit("The provider broke off the answer.".to_owned());
-    }
-    let nothing =
-        answer.text.is_empty() && answer.tool_calls.is_empty() && answer.images.is_empty();
-    let schema = match &work.task.output {
-        Some(schema) if answer.tool_calls.is_empty() => schema,
-        _ if nothing => {
-            return Judged::Unfit("The answer is empty.".to_owned());
-        }
-        _ => return Judged::Good(None),
-    };
-    match read(schema, &answer.text) {
-        Ok(data) => Judged::Good(Some(data)),
-        Err(fault) if answer.finish == Finish::Length => {
-            Judged::Unfit(format!("The answer was cut at its output cap. {fault}"))
-        }
-        Err(fault) => Judged::Unfit(fault),
-    }
-}
-
-/// The answer as data, read leniently (models wrap JSON in code fences) and held to the schema
-/// strictly.
-fn read(schema: &Schema, text: &str) -> Result<Value, String> {
-    let bare = unfenced(text);
-    let data: Value =
-        serde_json::from_str(bare).map_err(|fault| format!("The answer is not JSON: {fault}"))?;
-    let violations = schema.violations(&data);
-    if violations.is_empty() {
-        return Ok(data);
-    }
-    let told: Vec<String> =
-        violations.iter().take(5).map(|v| format!("{}: {}", v.pointer, v.detail)).collect();
-    Err(format!("The answer does not fit the task's output schema. {}", told.join("; ")))
-}
-
-/// The inside of a code fence, or the text itself.
-fn unfenced(text: &str) -> &str {
-    let text = text.trim();
-    let Some(inside) = text.strip_prefix("```").and_then(|rest| rest.strip_suffix("```")) else {
-        return text;
-    };
-    // The opening line may name a language.
-    inside.split_once('\n').map_or(inside, |(_, rest)| rest).trim()
-}
 
 /// What an error is called on the receipt.
 pub(super) fn outcome_of(error: &ProviderError) -> Outcome {
@@ -259,21 +194,6 @@ fn too_long(work: &Work, window: u64) -> JobError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn an_answer_is_read_leniently_and_held_strictly() {
-        let schema = Schema::compile(json!({
-            "type": "object", "required": ["tags"], "additionalProperties": false,
-            "properties": { "tags": { "type": "array", "items": { "type": "string" } } },
-        }))
-        .unwrap();
-        for text in ["{\"tags\":[]}", "```json\n{\"tags\":[]}\n```", " ```\n{\"tags\":[]}```"] {
-            assert_eq!(read(&schema, text), Ok(json!({ "tags": [] })), "{text}");
-        }
-        assert!(read(&schema, "{\"tags\":[1]}").unwrap_err().contains("#/tags/0"));
-        assert!(read(&schema, "Sure! Here you go").unwrap_err().contains("not JSON"));
-    }
 
     #[test]
     fn pauses_double_up_to_a_minute() {

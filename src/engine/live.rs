@@ -10,16 +10,18 @@ use tokio::time::Instant;
 use super::Engine;
 use super::ask::{Called, Form};
 use super::attempt::{Next, whole};
+use super::contract::nobody;
 use super::finish::Answer;
-use super::judge::{backoff, end, no_step};
+use super::judge::{backoff, end};
+use super::money::{OverBudget, Unadmitted};
 use super::named::Named;
 use super::place::{Departure, Placement};
-use super::streamed::Streamed;
+use super::streamed::{Begun, Streamed};
 use super::work::{Progress, Work, turn_of};
 use crate::domain::completion::{Completion, Finish};
 use crate::domain::job::{Job, Lane, ProviderChoice};
 use crate::domain::prompt::Prompt;
-use crate::domain::result::{JobError, JobResult, Status};
+use crate::domain::result::{JobError, JobResult, Outcome, Status};
 use crate::domain::schema::Violation;
 use crate::domain::task::Task;
 use crate::limiter::LimiterError;
@@ -56,6 +58,8 @@ pub struct Done {
     pub result: JobResult,
     /// As the provider gave it.
     pub completion: Completion,
+    /// What its caller is to be warned of: the end of its budget is near.
+    pub warnings: Vec<String>,
 }
 
 /// Why there is no answer.
@@ -70,6 +74,14 @@ pub enum LiveError {
         /// How long was waited.
         waited: Duration,
         /// When there will be room.
+        retry_after: Duration,
+    },
+    /// What the caller may use up is used up.
+    #[error("{message}")]
+    OverBudget {
+        /// What is used up and when it comes back, for a person.
+        message: String,
+        /// When to come again.
         retry_after: Duration,
     },
     /// The prompt can be said in one language only, and no step speaks it.
@@ -99,6 +111,31 @@ impl From<LimiterError> for LiveError {
     }
 }
 
+impl From<OverBudget> for LiveError {
+    fn from(OverBudget { message, retry_after }: OverBudget) -> Self {
+        Self::OverBudget { message, retry_after: retry_after.max(SOONEST) }
+    }
+}
+
+impl From<Unadmitted> for LiveError {
+    fn from(fault: Unadmitted) -> Self {
+        match fault {
+            Unadmitted::OverBudget(over) => over.into(),
+            Unadmitted::Unpriced => Self::OverBudget {
+                message: "No step has a known price, so your budget could not be kept. Add the \
+                          model to [[prices]], or name another."
+                    .to_owned(),
+                retry_after: SOONEST,
+            },
+            Unadmitted::Budget(fault) => {
+                metrics::store_error("count");
+                tracing::warn!(%fault, "a live call could not be counted");
+                Self::Unavailable("The budgets' store cannot be reached.".to_owned())
+            }
+        }
+    }
+}
+
 /// The shortest `Retry-After`.
 const SOONEST: Duration = Duration::from_secs(1);
 
@@ -106,29 +143,32 @@ impl Engine {
     /// The whole answer. Dropped, the call to the provider is cancelled.
     pub async fn call(self: &Arc<Self>, call: Call) -> Result<Done, LiveError> {
         let mut live = Live::new(self, call)?;
+        live.admit().await?;
         let _permit = live.permit().await?;
-        loop {
-            let mut departure = live.departure().await?;
-            match self.attempt_live(&mut live.work, &mut departure, &mut live.tried).await {
-                (Next::End(answer), _) => return Ok(live.done(*answer)),
-                (Next::Fail(error), Some(completion)) => {
-                    let result = live.ended(error);
-                    return Err(LiveError::Declined(Box::new(Done { result, completion })));
-                }
-                (next, _) => live.after(&departure, next)?,
-            }
-        }
+        live.whole().await.map(|(done, _)| done)
     }
 
     /// The answer as a stream, once its first piece is there. Until then the cascade may go on to
-    /// another step; afterwards not.
+    /// another step; afterwards not. An answer that must fit a schema is made whole first, so that
+    /// it can still be repaired, and comes as one piece.
     pub async fn call_streamed(self: &Arc<Self>, call: Call) -> Result<Streamed, LiveError> {
         let mut live = Live::new(self, call)?;
+        live.admit().await?;
         let permit = live.permit().await?;
+        if live.work.task.output.is_some() {
+            let (done, departure) = live.whole().await?;
+            let begun = Begun::whole(self, done.completion, &departure);
+            return Ok(
+                Streamed::of_whole(live.engine, live.work, begun, permit).warn(live.warnings)
+            );
+        }
         loop {
             let mut departure = live.departure().await?;
             match self.attempt_streamed(&mut live.work, &mut departure, &mut live.tried).await {
-                Ok(begun) => return Ok(Streamed::new(live.engine, live.work, begun, permit)),
+                Ok(begun) => {
+                    let streamed = Streamed::new(live.engine, live.work, begun, permit);
+                    return Ok(streamed.warn(live.warnings));
+                }
                 Err(next) => live.after(&departure, next)?,
             }
         }
@@ -142,6 +182,7 @@ struct Live {
     begun: Instant,
     max_wait: Duration,
     tried: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Live {
@@ -149,7 +190,14 @@ impl Live {
         let max_wait = call.max_wait;
         let work = engine.live_work(call)?;
         let (engine, begun) = (Arc::clone(engine), Instant::now());
-        Ok(Self { engine, work, begun, max_wait, tried: Vec::new() })
+        Ok(Self { engine, work, begun, max_wait, tried: Vec::new(), warnings: Vec::new() })
+    }
+
+    /// Counts the call, or refuses it.
+    async fn admit(&mut self) -> Result<(), LiveError> {
+        let least = self.engine.least_cost_of(&self.work);
+        self.warnings = self.engine.admit(&self.work.job.caller, 1, least).await?;
+        Ok(())
     }
 
     async fn permit(&self) -> Result<super::pump::Permit, LiveError> {
@@ -161,19 +209,40 @@ impl Live {
         }
     }
 
+    /// The whole answer, and where it came from.
+    async fn whole(&mut self) -> Result<(Done, Departure), LiveError> {
+        let engine = Arc::clone(&self.engine);
+        loop {
+            let mut departure = self.departure().await?;
+            match engine.attempt_live(&mut self.work, &mut departure, &mut self.tried).await {
+                (Next::End(answer), _) => return Ok((self.done(*answer), departure)),
+                (Next::Fail(error), Some(completion)) => {
+                    let (result, warnings) = (self.ended(error), self.warnings.clone());
+                    return Err(LiveError::Declined(Box::new(Done {
+                        result,
+                        completion,
+                        warnings,
+                    })));
+                }
+                (next, _) => self.after(&departure, next)?,
+            }
+        }
+    }
+
     /// A turn at some step, waited for as long as may be.
     async fn departure(&mut self) -> Result<Departure, LiveError> {
         loop {
             let waited = self.begun.elapsed();
             let patience = self.work.route.patience(Lane::Interactive).saturating_sub(waited);
-            let wait = match self.engine.place(&self.work, &self.tried, patience).await? {
+            let wait = match self.engine.place(&mut self.work, &mut self.tried, patience).await? {
                 Placement::Go(departure) => return Ok(*departure),
                 Placement::TooDear(error) => return Err(self.failed(error)),
+                Placement::Spent(over) => return Err(over.into()),
                 Placement::Nowhere => self.round()?,
                 Placement::Later(later) => {
                     let left = self.max_wait.saturating_sub(waited);
                     if later.wait > left {
-                        return Err(self.busy(later.wait));
+                        return Err(self.too_late(later.wait));
                     }
                     tokio::select! {
                         () = self.engine.freed.notified(), if later.crowded => continue,
@@ -189,7 +258,7 @@ impl Live {
     fn round(&mut self) -> Result<Duration, LiveError> {
         let work = &self.work;
         if self.tried.is_empty() || self.engine.is_hopeless(work) {
-            return Err(self.failed(no_step(work)));
+            return Err(self.failed(nobody(work)));
         }
         let failures = work.progress.failures.saturating_add(work.progress.unreachable);
         let chance = self.engine.chance.share();
@@ -206,14 +275,29 @@ impl Live {
         match next {
             Next::Fail(error) => return Err(self.failed(error)),
             Next::Expire => return Err(self.failed(self.work.all_failed())),
-            Next::End(_) | Next::Dropped | Next::Step => {}
+            Next::Again => {}
+            Next::Escalate => {
+                self.engine.escalate(&mut self.work);
+                self.tried.clear();
+            }
+            Next::End(_) | Next::Dropped | Next::Step => {
+                self.tried.push(departure.target.step.name());
+            }
         }
         self.work.next_turn();
-        self.tried.push(departure.target.step.name());
         match self.work.given_up(self.engine.settings.max_attempts) {
             Some(error) => Err(self.failed(error)),
             None => Ok(()),
         }
+    }
+
+    /// No turn comes in time: for want of room, unless providers have failed before.
+    fn too_late(&self, wait: Duration) -> LiveError {
+        let attempts = &self.work.progress.attempts;
+        if attempts.iter().all(|attempt| attempt.outcome == Outcome::RateLimited) {
+            return self.busy(wait);
+        }
+        self.failed(self.work.all_failed())
     }
 
     fn busy(&self, wait: Duration) -> LiveError {
@@ -234,7 +318,7 @@ impl Live {
         let completion = answer.completion.clone();
         let result = self.engine.result_with(&self.work, answer);
         self.engine.told(&self.work.job, &result);
-        Done { result, completion }
+        Done { result, completion, warnings: self.warnings.clone() }
     }
 }
 
@@ -256,9 +340,14 @@ impl Engine {
             Ok(completion) => {
                 let declined = matches!(completion.finish, Finish::Refusal | Finish::ContentFilter);
                 let said = declined.then(|| completion.clone());
-                (self.answered(work, target, completion, took), said)
+                let next = self.answered(work, target, completion, took);
+                departure.pay(work.last_cost()).await;
+                (next, said)
             }
-            Err(error) => (self.failed(work, target, &error, (started, took)), None),
+            Err(error) => {
+                departure.pay_later(Some(0.0));
+                (self.failed(work, target, &error, (started, took)), None)
+            }
         }
     }
 
@@ -303,6 +392,7 @@ impl Engine {
             task,
             route,
             prompt,
+            plain: None,
             progress,
         };
         self.sayable(&work)?;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Notify, Semaphore};
 
+use crate::budget::SharedBudget;
 use crate::callback::http::Poster;
 use crate::clock::SharedClock;
 use crate::domain::id::IdSource;
@@ -18,6 +19,7 @@ use crate::memory::SharedBindings;
 use crate::memory::speeds::SharedSpeeds;
 use crate::queue::SharedQueue;
 
+pub mod allowances;
 mod ask;
 mod attempt;
 mod breaker;
@@ -25,6 +27,7 @@ mod cascade;
 pub mod catalog;
 mod chance;
 pub mod circuit;
+mod contract;
 mod deliver;
 pub mod estimate;
 mod finish;
@@ -36,6 +39,7 @@ mod judge;
 mod learned;
 pub mod live;
 mod load;
+pub mod money;
 pub mod named;
 mod order;
 mod pace;
@@ -67,6 +71,8 @@ pub struct Parts {
     pub queue: SharedQueue,
     /// Who says whose turn it is.
     pub limiter: SharedLimiter,
+    /// What callers have used up.
+    pub budget: SharedBudget,
     /// Where what was said lately is cached.
     pub bindings: SharedBindings,
     /// How fast steps are.
@@ -99,6 +105,7 @@ pub struct Callbacks {
 pub struct Engine {
     queue: SharedQueue,
     limiter: SharedLimiter,
+    budget: SharedBudget,
     #[expect(dead_code, reason = "read once steps are ordered by it")]
     bindings: SharedBindings,
     speeds: SharedSpeeds,
@@ -155,6 +162,7 @@ impl Engine {
             chance: Chance::new(parts.seed),
             queue: parts.queue,
             limiter: parts.limiter,
+            budget: parts.budget,
             bindings: parts.bindings,
             speeds: parts.speeds,
             clock: parts.clock,

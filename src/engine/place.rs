@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
+use super::attempt::Next;
 use super::catalog::Target;
 use super::circuit::{Admission, Probe};
+use super::money::{Funds, OverBudget, Purse};
 use super::work::Work;
 use crate::domain::limits::Cost;
 use crate::domain::result::JobError;
 use crate::domain::route::Step;
-use crate::limiter::{Ask, CONCURRENCY_PAUSE, LimiterError, Obstacle, Turn};
+use crate::limiter::{Ask, CONCURRENCY_PAUSE, End, LimiterError, Obstacle, Turn};
 
 /// Where a job goes now.
 pub(super) enum Placement {
@@ -22,6 +24,8 @@ pub(super) enum Placement {
     Nowhere,
     /// Nowhere at all: what is left may cost more than the job allows.
     TooDear(JobError),
+    /// Nowhere at all: its caller may not spend what is left.
+    Spent(OverBudget),
 }
 
 /// When it makes sense to ask again, and what stands in the way.
@@ -48,64 +52,107 @@ pub(super) struct Departure {
     pub(super) next: Duration,
     /// Its place among the few calls that try a step which was shut.
     pub(super) probe: Option<Probe>,
+    /// What is reserved for it, where its caller may not spend what it likes.
+    pub(super) purse: Option<Purse>,
+}
+
+/// What a step has for some work.
+enum Offer {
+    Go(Box<Departure>),
+    NotBefore(Duration, Obstacle),
+    TooDear(JobError),
+    Spent(OverBudget),
+    /// It cannot serve it.
+    Nothing,
+}
+
+/// How soon to ask again when what is left of a budget is held for calls under way.
+const HELD_PAUSE: Duration = Duration::from_millis(100);
+
+impl Departure {
+    /// The call begins.
+    pub(super) fn begin(&self) {
+        if let Some(purse) = &self.purse {
+            purse.begin();
+        }
+    }
+
+    /// What the call did cost; `None` when nobody knows.
+    pub(super) async fn pay(&self, cost_usd: Option<f64>) {
+        if let Some(purse) = &self.purse {
+            purse.settle(cost_usd).await;
+        }
+    }
+
+    /// The same in the background.
+    pub(super) fn pay_later(&self, cost_usd: Option<f64>) {
+        if let Some(purse) = &self.purse {
+            purse.settle_later(cost_usd);
+        }
+    }
 }
 
 impl Engine {
+    /// Finds a step for a job, or for its repair turn; one that cannot be had is given up.
+    pub(super) async fn place(
+        &self,
+        work: &mut Work,
+        tried: &mut Vec<String>,
+        patience: Duration,
+    ) -> Result<Placement, LimiterError> {
+        loop {
+            let placement = self.seek(work, tried, patience).await?;
+            let nowhere = !matches!(placement, Placement::Go(_) | Placement::Later(_));
+            if !nowhere || work.repairing().is_none() {
+                return Ok(placement);
+            }
+            if matches!(self.without_repair(work), Next::Escalate) {
+                self.escalate(work);
+                tried.clear();
+            }
+        }
+    }
+
     /// Finds a step for a job. While the job's patience lasts it holds out for the best step that
     /// is open within it; after that it takes the first that has room. Steps in `tried` are left
     /// out.
-    pub(super) async fn place(
+    pub(super) async fn seek(
         &self,
         work: &Work,
         tried: &[String],
         patience: Duration,
     ) -> Result<Placement, LimiterError> {
         let route = &work.route;
-        let mut dear = None;
+        let (mut dear, mut spent) = (None, None);
         let mut later: Option<Later> = None;
-        let any_step = tried.is_empty() && work.job.provider.is_none();
+        let only = work.repairing();
+        let progress = &work.progress;
+        let any_step = tried.is_empty()
+            && work.job.provider.is_none()
+            && only.is_none()
+            && progress.unservable.is_empty()
+            && !progress.escalated;
         let steps = self.steps(route, &work.wish());
         let held = self.tokens_held(work, &steps);
         let last = steps.len().saturating_sub(1);
         for (index, step) in steps.into_iter().enumerate() {
             let name = step.name();
             let is_narrower = held.is_some_and(|tokens| self.is_narrower(step, tokens));
-            if is_narrower || tried.contains(&name) || work.progress.unservable.contains(&name) {
+            if is_narrower || tried.contains(&name) || work.leaves_out(&name) {
                 continue;
             }
-            let Some(target) = self.catalog.target(step) else {
-                continue;
-            };
-            let cost = self.cost_at(&name, work);
-            if self.too_large(work, &target, &cost) {
-                continue;
-            }
-            if let Some(error) = self.too_dear(work, step) {
-                dear = Some(error);
-                continue;
-            }
-            let probe = match self.circuits.admit(&name) {
-                Admission::Free => None,
-                Admission::Probe(probe) => Some(probe),
-                Admission::Full => {
-                    let by = Obstacle::Concurrency(name);
-                    later = Some(Later::and(later, CONCURRENCY_PAUSE, &by, any_step));
-                    continue;
-                }
-            };
             // One that goes on to the next step keeps nobody back here.
             let comes_back = index == last || !patience.is_zero();
-            match self.turn(work, &target, cost, comes_back).await? {
-                (ask, Turn::Granted { wait, next }) => {
-                    probe.iter().for_each(Probe::departs);
-                    let departure = Departure { target, ask, wait, next, probe };
-                    return Ok(Placement::Go(Box::new(departure)));
-                }
-                (_, Turn::NotBefore { wait, by }) => {
-                    if matches!(&by, Obstacle::Gate(gate) if gate == target.step_gate()) {
-                        self.circuits.found_shut(&name, self.clock.now());
-                    }
-                    let holds_out = wait <= patience;
+            match self.offer(work, step, comes_back).await? {
+                Offer::Go(departure) => return Ok(Placement::Go(departure)),
+                Offer::Nothing => {}
+                Offer::TooDear(error) => dear = Some(error),
+                Offer::Spent(over) => spent = Some(over),
+                // What keeps the step shut may last: an answer is not repaired at that price.
+                Offer::NotBefore(_, Obstacle::Gate(_)) if only.is_some() => {}
+                Offer::NotBefore(wait, by) => {
+                    let asked = !matches!(by, Obstacle::Concurrency(ref of) if *of == name);
+                    let holds_out = asked && wait <= patience;
                     later = Some(Later::and(later, wait, &by, any_step));
                     if holds_out {
                         break;
@@ -113,11 +160,58 @@ impl Engine {
                 }
             }
         }
-        Ok(match (later, dear) {
-            (Some(later), _) => Placement::Later(later),
-            (None, Some(error)) => Placement::TooDear(error),
-            (None, None) => Placement::Nowhere,
+        Ok(match (later, spent, dear) {
+            (Some(later), ..) => Placement::Later(later),
+            (None, Some(over), _) => Placement::Spent(over),
+            (None, None, Some(error)) => Placement::TooDear(error),
+            (None, None, None) => Placement::Nowhere,
         })
+    }
+
+    /// What a step has for this work now.
+    async fn offer(
+        &self,
+        work: &Work,
+        step: &Step,
+        comes_back: bool,
+    ) -> Result<Offer, LimiterError> {
+        let name = step.name();
+        let Some(target) = self.catalog.target(step) else {
+            return Ok(Offer::Nothing);
+        };
+        let cost = self.cost_at(&name, work);
+        if self.too_large(work, &target, &cost) {
+            return Ok(Offer::Nothing);
+        }
+        if let Some(error) = self.too_dear(work, step) {
+            return Ok(Offer::TooDear(error));
+        }
+        let probe = match self.circuits.admit(&name) {
+            Admission::Free => None,
+            Admission::Probe(probe) => Some(probe),
+            Admission::Full => {
+                return Ok(Offer::NotBefore(CONCURRENCY_PAUSE, Obstacle::Concurrency(name)));
+            }
+        };
+        let (ask, wait, next) = match self.turn(work, &target, cost, comes_back).await? {
+            (ask, Turn::Granted { wait, next }) => (ask, wait, next),
+            (_, Turn::NotBefore { wait, by }) => {
+                if matches!(&by, Obstacle::Gate(gate) if gate == target.step_gate()) {
+                    self.circuits.found_shut(&name, self.clock.now());
+                }
+                return Ok(Offer::NotBefore(wait, by));
+            }
+        };
+        let purse = match self.funded(work, step, &ask).await? {
+            Funds::There(purse) => purse,
+            Funds::Held => {
+                return Ok(Offer::NotBefore(HELD_PAUSE, Obstacle::Concurrency(name)));
+            }
+            Funds::Spent(over) => return Ok(Offer::Spent(over)),
+            Funds::Unpriced(error) => return Ok(Offer::TooDear(error)),
+        };
+        probe.iter().for_each(Probe::departs);
+        Ok(Offer::Go(Box::new(Departure { target, ask, wait, next, probe, purse })))
     }
 
     /// Whether a limit as a whole is less than the call takes: only when it is sure to be.
@@ -126,6 +220,15 @@ impl Engine {
         #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
         let (input, output) = (work.input_tokens as f64, output as f64);
         target.too_small_for(&Cost { input: cost.input.min(input), output, ..*cost })
+    }
+
+    /// Money for a turn that was taken; a turn that cannot be paid for is given back.
+    async fn funded(&self, work: &Work, step: &Step, ask: &Ask) -> Result<Funds, LimiterError> {
+        let funds = self.fund(work, step).await;
+        if !matches!(funds, Ok(Funds::There(_))) {
+            self.settle_turn(ask, &End::used(Cost::default())).await;
+        }
+        funds
     }
 
     /// What a job's call is charged at a step, before it is known.
@@ -154,6 +257,14 @@ impl Engine {
             retryable: false,
             hint: Some("Raise max_cost_usd, or choose a cheaper task or route.".to_owned()),
         })
+    }
+}
+
+impl Work {
+    /// Whether a step is none for what is asked next: it cannot serve it, or another's answer is to
+    /// be repaired.
+    fn leaves_out(&self, step: &String) -> bool {
+        self.progress.unservable.contains(step) || self.repairing().is_some_and(|only| only != step)
     }
 }
 

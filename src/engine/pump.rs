@@ -166,12 +166,12 @@ impl Pump {
 
     /// Sends a job on its way, or keeps it in hand while whoever comes next would have to wait as
     /// well. One that waits for something of its own does so aside.
-    async fn depart(&mut self, run: Run, permit: Permit) -> Stepped {
+    async fn depart(&mut self, mut run: Run, permit: Permit) -> Stepped {
         loop {
-            match self.engine.send_on(&run).await {
+            match self.engine.send_on(&mut run).await {
                 Tried::Go(departure) => {
                     self.put_back = 0;
-                    if self.alone && departure.next > SHORT_REST {
+                    if self.alone && !run.work.progress.escalated && departure.next > SHORT_REST {
                         self.rest_until = Some(Instant::now() + departure.next.min(IN_HAND));
                     }
                     let engine = Arc::clone(&self.engine);
@@ -217,7 +217,7 @@ impl Pump {
 }
 
 /// Waits beside the line for what a job needs, for a while; then the job goes back into it.
-async fn stand_aside(engine: Arc<Engine>, run: Run, mut later: Later) {
+async fn stand_aside(engine: Arc<Engine>, mut run: Run, mut later: Later) {
     let until = Instant::now() + LONGEST_ASIDE;
     loop {
         let crowded = later.crowded;
@@ -230,7 +230,7 @@ async fn stand_aside(engine: Arc<Engine>, run: Run, mut later: Later) {
         let Some(permit) = engine.permit(run.work.job.lane).await else {
             break;
         };
-        match engine.send_on(&run).await {
+        match engine.send_on(&mut run).await {
             Tried::Go(departure) => return walk(engine, run, *departure, permit).await,
             Tried::Ended => return,
             Tried::Later(next) if next.wait <= IN_HAND && Instant::now() < until => later = next,
@@ -265,14 +265,15 @@ impl Engine {
     }
 
     /// Gets a job its turn, as far as its patience goes, or ends it when no step can serve it.
-    async fn send_on(&self, run: &Run) -> Tried {
+    async fn send_on(&self, run: &mut Run) -> Tried {
         let age = (self.clock.now() - run.work.job.created_at).to_std().unwrap_or_default();
         let patience = run.work.route.patience(run.work.job.lane).saturating_sub(age);
-        let error = match self.place(&run.work, &[], patience).await {
+        let error = match self.place(&mut run.work, &mut Vec::new(), patience).await {
             Ok(Placement::Go(departure)) => return Tried::Go(departure),
             Ok(Placement::Later(later)) => return Tried::Later(later),
-            Ok(Placement::Nowhere) => super::judge::no_step(&run.work),
+            Ok(Placement::Nowhere) => super::contract::nobody(&run.work),
             Ok(Placement::TooDear(error)) => error,
+            Ok(Placement::Spent(over)) => over.error(),
             Err(fault) => {
                 metrics::store_error("turn");
                 tracing::warn!(%fault, job.id = %run.work.job.id, "no turn could be asked for");
@@ -306,7 +307,7 @@ impl Engine {
                     .and_then(|bytes| serde_json::from_slice(&bytes).ok())
                     .unwrap_or_default();
                 progress.lot = progress.lot.or_else(|| self.lot(&route, job.provider.as_ref()));
-                let work = Work {
+                let mut work = Work {
                     turn: turn_of(&job, &progress),
                     input_tokens: u64::from(prompt.estimated_input_tokens()),
                     output_tokens: self.learned.output_tokens(&task),
@@ -314,8 +315,10 @@ impl Engine {
                     task,
                     route,
                     prompt,
+                    plain: None,
                     progress,
                 };
+                self.resume(&mut work);
                 Some(Run { work, lease: token, lost })
             }
             Err((status, error)) => {

@@ -15,6 +15,7 @@ use super::attempt::Next;
 use super::catalog::Target;
 use super::circuit::Probe;
 use super::judge::end;
+use super::money::Purse;
 use super::place::Departure;
 use super::pump::Permit;
 use super::turn::Taken;
@@ -34,6 +35,34 @@ pub(super) struct Begun {
     started: DateTime<Utc>,
     /// Its place at a step that is being tried is kept to the end.
     _probe: Option<Probe>,
+    purse: Option<Purse>,
+}
+
+impl Begun {
+    /// An answer that is there already, and accounted for.
+    pub(super) fn whole(
+        engine: &Arc<Engine>,
+        completion: Completion,
+        departure: &Departure,
+    ) -> Self {
+        Self {
+            pieces: at_once(completion),
+            taken: Taken::over(engine),
+            waited: departure.wait,
+            target: Arc::clone(&departure.target),
+            started: engine.clock.now(),
+            _probe: None,
+            purse: None,
+        }
+    }
+}
+
+impl Begun {
+    fn pay(&self, cost_usd: Option<f64>) {
+        if let Some(purse) = &self.purse {
+            purse.settle_later(cost_usd);
+        }
+    }
 }
 
 impl Engine {
@@ -54,7 +83,8 @@ impl Engine {
                     Reply::Whole(completion) => at_once(*completion),
                 };
                 let probe = departure.probe.take();
-                return Ok(Begun { pieces, taken, waited, target, started, _probe: probe });
+                let purse = departure.purse.take();
+                return Ok(Begun { pieces, taken, waited, target, started, _probe: probe, purse });
             }
             Err(error) => error,
         };
@@ -71,12 +101,29 @@ pub struct Streamed {
     work: Work,
     begun: Begun,
     assembly: Option<Assembly>,
+    warnings: Vec<String>,
     _permit: Permit,
 }
 
 impl Streamed {
     pub(super) fn new(engine: Arc<Engine>, work: Work, begun: Begun, permit: Permit) -> Self {
-        Self { engine, work, begun, assembly: Some(Assembly::default()), _permit: permit }
+        let assembly = Some(Assembly::default());
+        Self { engine, work, begun, assembly, warnings: Vec::new(), _permit: permit }
+    }
+
+    /// An answer that is there already, and accounted for.
+    pub(super) fn of_whole(engine: Arc<Engine>, work: Work, begun: Begun, permit: Permit) -> Self {
+        Self { engine, work, begun, assembly: None, warnings: Vec::new(), _permit: permit }
+    }
+
+    pub(super) fn warn(mut self, warnings: Vec<String>) -> Self {
+        self.warnings = warnings;
+        self
+    }
+
+    /// What its caller is to be warned of: the end of its budget is near.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Names the call.
@@ -108,11 +155,14 @@ impl Streamed {
         match answer {
             Ok(completion) => {
                 engine.account(&mut self.work, &target, &completion, took);
+                self.begun.pay(self.work.last_cost());
                 let answer = engine.answer(&self.work, &target.step, completion, None);
                 let result = engine.result_with(&self.work, answer);
                 engine.told(&self.work.job, &result);
             }
             Err(error) => {
+                // What was sent is paid for, and nobody tells how much that was.
+                self.begun.pay(None);
                 let outcome = self.work.failed(&target, &error, took);
                 let failed = self.work.all_failed();
                 let result = engine.result_without(&self.work, Status::Failed, failed);

@@ -136,6 +136,11 @@ impl Taken {
         self.engine.heed(target, &end.told).await;
     }
 
+    /// One that is settled already.
+    pub(super) fn over(engine: &Arc<Engine>) -> Self {
+        Self { engine: Arc::clone(engine), ask: None, departed: true }
+    }
+
     /// Settles in the background: nobody waits for it.
     pub(super) fn settle(&mut self, target: &Arc<Target>, end: End) {
         let Some(ask) = self.ask.take() else { return };

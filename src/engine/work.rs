@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::catalog::Target;
+use super::contract::{Repair, Unfit, invalid_output};
 use super::judge::{attempt, outcome_of};
 use crate::domain::completion::Usage;
 use crate::domain::job::Job;
@@ -22,7 +23,10 @@ pub(super) struct Work {
     pub(super) task: Arc<Task>,
     /// The route it walks now.
     pub(super) route: Arc<Route>,
+    /// What the next call sends.
     pub(super) prompt: Prompt,
+    /// The prompt without the repair turn, while one is to be taken.
+    pub(super) plain: Option<Prompt>,
     /// Names the turn it asks for next.
     pub(super) turn: String,
     /// As estimated from the prompt's size.
@@ -53,12 +57,22 @@ pub(super) struct Progress {
     pub(super) queued_ms: Option<u64>,
     /// Steps that can never serve this job.
     pub(super) unservable: Vec<String>,
+    /// The best answer so far of those that did not fit the schema.
+    #[serde(default)]
+    pub(super) unfit: Option<Unfit>,
+    /// The repair turn that is to be taken next.
+    #[serde(default)]
+    pub(super) repair: Option<Repair>,
+    /// Whether the route it walks has had its repair turn.
+    #[serde(default)]
+    pub(super) repaired: bool,
+    /// Whether it walks its task's escalation route.
+    #[serde(default)]
+    pub(super) escalated: bool,
     /// Whether some model's window did not hold the prompt, and the largest such window that is
     /// known, else 0.
     #[serde(default)]
     pub(super) too_long_for: Option<u64>,
-    /// The best answer so far that did not fit the schema.
-    pub(super) best: Option<String>,
     /// What chance has dealt it, when its route goes by that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) lot: Option<u64>,
@@ -92,6 +106,12 @@ impl Work {
 
     /// Nobody has answered.
     pub(super) fn all_failed(&self) -> JobError {
+        let last = self.progress.attempts.last().map(|attempt| attempt.outcome);
+        if let Some(best) = &self.progress.unfit
+            && last == Some(Outcome::InvalidOutput)
+        {
+            return invalid_output(&best.told());
+        }
         JobError {
             code: "providers_failed".to_owned(),
             message: format!(
@@ -113,6 +133,11 @@ impl Work {
                 format!("{}/{} said: {said}", last.account, last.model)
             },
         )
+    }
+
+    /// What the last call cost, as far as known.
+    pub(super) fn last_cost(&self) -> Option<f64> {
+        self.progress.attempts.last().and_then(|attempt| attempt.cost_usd)
     }
 
     /// Adds a call to the receipt.

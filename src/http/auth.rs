@@ -6,10 +6,13 @@ use std::time::Duration;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::{HttpMessage, HttpRequest};
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::address;
 use super::problem::{Kind, Problem};
+use crate::engine::allowances::ANONYMOUS;
 use crate::keys::secret;
 use crate::keys::{KeyRecord, KeyStoreError, SharedKeyStore};
 
@@ -36,6 +39,8 @@ pub struct Authenticator {
     store: SharedKeyStore,
     known: ArcSwap<Known>,
     looking: Mutex<()>,
+    /// Who may tell for whom a request is, when callers are let in without a key.
+    anonymous: Option<Vec<IpNet>>,
 }
 
 /// What the store told.
@@ -70,12 +75,31 @@ pub struct Caller {
 impl Authenticator {
     /// Keys of the settings and of the store.
     pub fn new(configured: Vec<KeyRecord>, store: SharedKeyStore) -> Self {
-        Self { configured, store, known: ArcSwap::default(), looking: Mutex::new(()) }
+        Self {
+            configured,
+            store,
+            known: ArcSwap::default(),
+            looking: Mutex::new(()),
+            anonymous: None,
+        }
+    }
+
+    /// The same, letting in callers without a key; their addresses are told by these proxies.
+    #[must_use]
+    pub fn letting_in(mut self, proxies: Option<Vec<IpNet>>) -> Self {
+        self.anonymous = proxies;
+        self
     }
 
     /// The request's caller.
     pub async fn caller(&self, request: &HttpRequest) -> Result<Caller, Problem> {
         let Some(key) = presented(request) else {
+            if let Some(proxies) = &self.anonymous
+                && let Some(address) = address::of(request, proxies)
+            {
+                let name = format!("{ANONYMOUS}{address}");
+                return Ok(Caller { name, key_id: "none".to_owned() });
+            }
             let detail = "Send your API key as `Authorization: Bearer <key>` or `X-Api-Key: <key>`. \
                           `spillway keys create NAME` makes one.";
             return Err(Problem::new(Kind::Unauthorized, detail));

@@ -105,8 +105,9 @@ pub(super) fn receipt(
     accepted: Accepted,
     (object, status): (&'static str, &'static str),
     prefer: Preference,
-    warnings: Vec<String>,
+    mut warnings: Vec<String>,
 ) -> HttpResponse {
+    warnings.extend(accepted.warnings.iter().cloned());
     let path = format!("/v1/{object}s/{}", accepted.id);
     let mut response = HttpResponse::Accepted();
     response.insert_header((LOCATION, path.as_str()));
@@ -126,6 +127,9 @@ pub(super) fn receipt(
 
 fn note(response: &mut actix_web::HttpResponseBuilder, accepted: &Accepted, prefer: Preference) {
     response.insert_header(("spillway-durability", accepted.durability.as_str()));
+    for warning in &accepted.warnings {
+        response.append_header(("spillway-warning", warning.as_str()));
+    }
     if accepted.repeated {
         response.insert_header(("idempotency-replayed", "true"));
     }

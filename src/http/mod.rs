@@ -12,6 +12,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpResponse, HttpServer, ResponseError, Route, guard, web};
 use metrics_exporter_prometheus::PrometheusHandle;
 
+mod address;
 pub mod auth;
 mod body;
 mod choice;

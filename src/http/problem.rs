@@ -73,6 +73,7 @@ kinds! {
     LargerThanLimit, UNPROCESSABLE_ENTITY, "larger_than_limit", "The job is larger than a limit";
     NoStep, UNPROCESSABLE_ENTITY, "no_step", "No step of the route is left";
     OverBudget, UNPROCESSABLE_ENTITY, "over_budget", "The job would cost more than it may";
+    BudgetExhausted, TOO_MANY_REQUESTS, "budget_exhausted", "What the caller may use up is used up";
     KeyReused, UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Same key, different request";
     UnknownModel, NOT_FOUND, "model_not_found", "No such model";
     Rejected, BAD_REQUEST, "rejected", "The provider rejected the request";
@@ -234,6 +235,14 @@ impl From<IntakeError> for Problem {
                 Self::new(Kind::NoStep, detail)
             }
             IntakeError::OverBudget { estimate } => over_budget(estimate),
+            IntakeError::BudgetExhausted(over) => {
+                Self::new(Kind::BudgetExhausted, over.message).retry_after(over.retry_after)
+            }
+            IntakeError::Unpriced => {
+                let detail = "No step of the route has a known price, so your budget cannot be \
+                              kept. Add the model to [[prices]].";
+                Self::new(Kind::OverBudget, detail)
+            }
             IntakeError::KeyReused => {
                 let detail = "This Idempotency-Key was used with another request. Use a new key \
                               for a new request, or send the same body again.";

@@ -1,5 +1,6 @@
 //! The operator's settings for the HTTP entrance.
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,10 @@ pub struct Settings {
     /// How this service is reached from outside: the beginning of `status_url`. Default: as the
     /// request's `Host` says.
     pub public_url: Option<String>,
+    /// Networks of proxies in front of this service, such as `10.0.0.0/8`: of their requests
+    /// `X-Forwarded-For` tells the caller's address. Nobody else's is believed.
+    #[schemars(with = "Vec<String>")]
+    pub trusted_proxies: Vec<IpNet>,
     /// The largest request body.
     pub max_body: Size,
     /// The largest body of a call on an open connection: it may carry images.
@@ -44,6 +49,7 @@ impl Default for Settings {
         Self {
             listen: "127.0.0.1:8080".to_owned(),
             public_url: None,
+            trusted_proxies: Vec::new(),
             max_body: Size(1 << 20),
             max_live_body: Size(32 << 20),
             max_depth: 64,

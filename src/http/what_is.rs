@@ -2,18 +2,21 @@
 
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::State;
 use super::openapi::Operation;
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
+use crate::domain::allowance::{Money, Period};
 use crate::domain::choice::SortBy;
 use crate::domain::job::Lane;
 use crate::domain::route::{Route, Step};
 use crate::domain::speed::{Percentile, Spread};
 use crate::engine::Engine;
+use crate::engine::money::Used;
 
 /// Who am I?
 #[derive(Serialize, JsonSchema)]
@@ -26,6 +29,75 @@ struct Me {
     version: &'static str,
     /// What an accepted job survives.
     durability: &'static str,
+    /// What you may use up and have used up; `null` when nothing is limited.
+    budget: Option<BudgetView>,
+}
+
+/// What a caller may use up and has used up. Days and months are those of UTC.
+#[derive(Serialize, JsonSchema)]
+struct BudgetView {
+    /// The plan's name; `null` for limits of your own.
+    plan: Option<String>,
+    /// Whether more is refused; otherwise there are only warnings.
+    hard: bool,
+    /// The part at which warnings begin.
+    soft: f64,
+    day: MoneyView,
+    month: MoneyView,
+    calls: CallsView,
+}
+
+/// Money of a period.
+#[derive(Serialize, JsonSchema)]
+struct MoneyView {
+    /// The most; `null` for any.
+    limit_usd: Option<f64>,
+    spent_usd: f64,
+    /// Set aside for calls under way.
+    reserved_usd: f64,
+    /// `null` when there is no limit.
+    left_usd: Option<f64>,
+    resets_at: DateTime<Utc>,
+}
+
+/// Submitted jobs and live calls of a day.
+#[derive(Serialize, JsonSchema)]
+struct CallsView {
+    /// The most; `null` for any.
+    limit: Option<u64>,
+    made: u64,
+    /// `null` when there is no limit.
+    left: Option<u64>,
+    resets_at: DateTime<Utc>,
+}
+
+impl BudgetView {
+    fn of(used: &Used) -> Self {
+        let Used { allowance, standing } = used;
+        let money = |period| {
+            let (most, level) = (allowance.most(period), standing.of(period));
+            MoneyView {
+                limit_usd: most.map(Money::usd),
+                spent_usd: level.spent.usd(),
+                reserved_usd: level.held.usd(),
+                left_usd: most.map(|most| most.less(level.used()).usd()),
+                resets_at: level.resets_at,
+            }
+        };
+        Self {
+            plan: allowance.plan.clone(),
+            hard: allowance.hard,
+            soft: allowance.soft,
+            day: money(Period::Day),
+            month: money(Period::Month),
+            calls: CallsView {
+                limit: allowance.calls,
+                made: standing.calls,
+                left: allowance.calls.map(|most| most.saturating_sub(standing.calls)),
+                resets_at: standing.day.resets_at,
+            },
+        }
+    }
 }
 
 /// By lane.
@@ -44,6 +116,8 @@ struct TaskView {
     /// The lane of a job that names none.
     lane: Lane,
     routes: ByLane<String>,
+    /// The route a job goes on to when no answer fits; `null` for none.
+    escalate_to: Option<String>,
     input_schema: Value,
     /// `null` when the answer is free text.
     output_schema: Option<Value>,
@@ -104,12 +178,19 @@ struct List<T> {
 }
 
 pub(super) fn me_doc() -> Operation {
-    Operation::new("Who am I?", "The platforms' connection test.").answer::<Me>(200, "You")
+    Operation::new("Who am I?", "The platforms' connection test; and what is left of your budget.")
+        .answer::<Me>(200, "You")
 }
 
 pub(super) async fn me(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let caller = state.auth.caller(&request).await?;
+    let used = state.engine.used(&caller.name).await.map_err(|fault| {
+        tracing::warn!(%fault, "a budget could not be read");
+        let detail = "What you have used up cannot be read right now. Try again in a moment.";
+        Problem::new(Kind::StoreUnavailable, detail)
+    })?;
     Ok(HttpResponse::Ok().json(Me {
+        budget: used.as_ref().map(BudgetView::of),
         object: "caller",
         caller: caller.name,
         key_id: caller.key_id,
@@ -132,6 +213,7 @@ pub(super) async fn tasks(
         description: task.description.clone(),
         lane: task.lane,
         routes: by_lane(|lane| task.route(lane).to_owned()),
+        escalate_to: task.escalate_to.clone(),
         input_schema: task.input.as_ref().map(|schema| schema.source().clone()).unwrap_or_default(),
         output_schema: task.output.as_ref().map(|schema| schema.source().clone()),
         max_output_tokens: task.max_output_tokens,

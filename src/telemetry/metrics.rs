@@ -36,6 +36,11 @@ fn describe() {
         "Keys taken out, by account and the reason's code"
     );
     counter!("spillway_fallbacks_total", "Jobs answered by another than the route's first step");
+    gauge!("spillway_caller_spent_usd_total", "Known cost of calls, by caller");
+    gauge!("spillway_budget_used_ratio", "Part of a budget that is used up, by caller and period");
+    counter!("spillway_over_budget_total", "Refused for a budget, by caller and period");
+    counter!("spillway_repairs_total", "Repair turns asked of models, by task");
+    counter!("spillway_escalations_total", "Jobs that went on to their escalation route, by task");
     counter!("spillway_turns_total", "Turns asked for, by whether they were granted");
     counter!("spillway_holds_total", "Buckets held or steps cooled, by name");
     gauge!(
@@ -90,6 +95,33 @@ pub fn started(lane: &'static str, queued: Duration) {
 /// A job was answered by another than the route's first step.
 pub fn fell_back(route: &str) {
     counter!("spillway_fallbacks_total", "route" => route.to_owned()).increment(1);
+}
+
+/// A caller's call cost this much.
+pub fn spent(caller: &str, cost_usd: f64) {
+    gauge!("spillway_caller_spent_usd_total", "caller" => caller.to_owned()).increment(cost_usd);
+}
+
+/// This part of a caller's budget is used up.
+pub fn budget_used(caller: &str, period: &'static str, share: f64) {
+    gauge!("spillway_budget_used_ratio", "caller" => caller.to_owned(), "period" => period)
+        .set(share);
+}
+
+/// A caller was refused for its budget.
+pub fn over_budget(caller: &str, period: &'static str) {
+    counter!("spillway_over_budget_total", "caller" => caller.to_owned(), "period" => period)
+        .increment(1);
+}
+
+/// An answer that does not fit gets its repair turn.
+pub fn repaired(task: &str) {
+    counter!("spillway_repairs_total", "task" => task.to_owned()).increment(1);
+}
+
+/// A job goes on to its task's escalation route.
+pub fn escalated(task: &str) {
+    counter!("spillway_escalations_total", "task" => task.to_owned()).increment(1);
 }
 
 /// A call to a provider ended.

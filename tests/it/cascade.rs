@@ -57,7 +57,6 @@ async fn falls_through(spillway: &Spillway, outcome: &str) {
 #[case::huge("huge", "garbled")]
 #[case::never("hang", "timed_out")]
 #[case::refused("refuse", "unreachable")]
-#[case::unfit("invalid_output", "invalid_output")]
 #[tokio::test]
 async fn whatever_the_first_provider_does_the_next_one_answers(
     #[case] fault: &str,

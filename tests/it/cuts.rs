@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
+use serde_json::{Value, json};
 use spillway::clock::SystemClock;
+use spillway::domain::completion::Completion;
 use spillway::domain::prompt::{Message, Prompt, Tool};
 use spillway::domain::units::Span;
 use spillway::provider::scripted::{Fault, FaultRule, Scripted, Settings};
 use spillway::provider::settings::Vendor;
 use spillway::provider::stream::{checked, whole};
-use spillway::provider::{SharedProvider, Timeouts, connect};
+use spillway::provider::{Provider, SharedProvider, Timeouts, connect};
 
 use crate::scripted::Served;
 
@@ -48,7 +50,7 @@ fn providers(served: &Served) -> Vec<(Vendor, SharedProvider)> {
 
 /// A question that is answered in words, or by calling a tool.
 fn prompt(number: usize) -> Prompt {
-    let parameters = serde_json::json!({ "type": "object", "required": ["q"],
+    let parameters = json!({ "type": "object", "required": ["q"],
         "properties": { "q": { "type": "string" } } });
     let look = Tool {
         name: "look".to_owned(),
@@ -65,26 +67,55 @@ fn prompt(number: usize) -> Prompt {
     Prompt { messages, tools, max_output_tokens: 300, ..Prompt::default() }
 }
 
+/// What a cut stream came to.
+#[derive(PartialEq)]
+enum Came {
+    /// Nothing: no piece had come.
+    Nothing,
+    /// An error after its first piece.
+    Error,
+    /// All of the answer with its reason to end: only what comes behind was cut.
+    End,
+}
+
+async fn cut(provider: &SharedProvider, question: &Prompt, all: &Completion) -> Came {
+    let Ok(pieces) = provider.stream("m", question, TIMEOUTS).await else {
+        return Came::Nothing;
+    };
+    let Ok(answer) = whole(checked(pieces)).await else { return Came::Error };
+    assert_eq!((&answer.text, answer.finish), (&all.text, all.finish), "half an answer ended");
+    assert_eq!(arguments(&answer), arguments(all), "half an answer ended");
+    Came::End
+}
+
+fn arguments(answer: &Completion) -> Vec<(&str, &Value)> {
+    answer.tool_calls.iter().map(|call| (call.name.as_str(), &call.arguments)).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_streams_cut_at_random_bytes_never_end_as_complete_answers() {
     let served = Served::start(settings(Some(Fault::Cut)));
-    let providers = &providers(&served);
+    let within = Scripted::new(settings(None), Arc::new(SystemClock));
+    let mut answers = Vec::new();
+    for number in 0..3 {
+        let question = prompt(number);
+        let answer = within.complete("m", &question, TIMEOUTS.total).await.unwrap();
+        answers.push((question, answer));
+    }
+    let (providers, answers) = (&providers(&served), &answers);
     let calls = stream::iter(0..10_000_usize).map(|number| async move {
-        let (vendor, provider) = &providers[number % providers.len()];
-        // The number is its own question for each vendor.
-        let question = prompt(number / providers.len());
-        match provider.stream("m", &question, TIMEOUTS).await {
-            Ok(pieces) => match whole(checked(pieces)).await {
-                Ok(answer) => panic!("{vendor:?} {number} ended as {answer:?}"),
-                Err(_cut) => true,
-            },
-            Err(_before_the_first_piece) => false,
-        }
+        let (_, provider) = &providers[number % providers.len()];
+        let (question, answer) = &answers[number / providers.len() % answers.len()];
+        cut(provider, question, answer).await
     });
-    let begun = calls.buffer_unordered(32).collect::<Vec<_>>().await;
-    let begun = begun.iter().filter(|begun| **begun).count();
-    println!("10000 streams cut: {begun} after their first piece, none ended as complete");
-    assert!(begun > 2_000, "{begun}");
+    let came = calls.buffer_unordered(32).collect::<Vec<_>>().await;
+    let count = |what: Came| came.iter().filter(|one| **one == what).count();
+    let (nothing, error, end) = (count(Came::Nothing), count(Came::Error), count(Came::End));
+    println!(
+        "10000 streams cut: {nothing} before the first piece, {error} after it, {end} behind the \
+         last word and its reason; no part of an answer ended as the whole"
+    );
+    assert!(error > 2_000 && nothing > 500, "{error} {nothing}");
     assert_eq!(served.model.stats().calls, 10_000);
 }
 
@@ -105,10 +136,7 @@ async fn uncut_they_are_complete() {
                 (&expected.text, expected.finish),
                 "{vendor:?}"
             );
-            let calls = |calls: &[spillway::domain::completion::ToolCall]| {
-                calls.iter().map(|c| (c.name.clone(), c.arguments.clone())).collect::<Vec<_>>()
-            };
-            assert_eq!(calls(&answer.tool_calls), calls(&expected.tool_calls), "{vendor:?}");
+            assert_eq!(arguments(&answer), arguments(&expected), "{vendor:?}");
             let usage = answer.usage.unwrap();
             assert!(usage.input_tokens > 5 && usage.output_tokens > 1, "{vendor:?} {usage:?}");
         }
@@ -118,7 +146,6 @@ async fn uncut_they_are_complete() {
 #[tokio::test]
 async fn cut_streams_without_a_network_are_no_answers_either() {
     let within = Scripted::new(settings(Some(Fault::Cut)), Arc::new(SystemClock));
-    let within: &dyn spillway::provider::Provider = &within;
     for number in 0..500 {
         if let Ok(pieces) = within.stream("m", &prompt(number), TIMEOUTS).await {
             whole(checked(pieces)).await.unwrap_err();

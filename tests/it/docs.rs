@@ -80,7 +80,7 @@ fn the_readmes_settings_can_be_used_as_they_stand() {
     let environment = [("ANTHROPIC_API_KEY".to_owned(), "sk-ant-x".to_owned())].into();
     let blocks: Vec<&str> =
         readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(blocks.len(), 6);
+    assert_eq!(blocks.len(), 8);
     for block in blocks {
         let loaded = spillway::config::load::parse(block, root, &environment);
         assert!(loaded.is_ok(), "{}\nin\n{block}", loaded.unwrap_err());

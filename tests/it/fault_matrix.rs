@@ -24,15 +24,18 @@ const COLUMNS: [(&str, &str, &str); 6] = [
     ("openrouter", "/openrouter", "some/model"),
 ];
 
-/// What a route needs for its steps to be asked by stream.
-const BY_STREAM: &str = "";
+/// With this on a route its steps are asked by stream.
+const BY_STREAM: &str = "first_token = \"20s\"";
+
+/// A byte in the middle of every stream's words.
+const MIDDLE: usize = 900;
 
 /// How a cell's first step fails.
 #[derive(Clone, Copy, PartialEq)]
 enum How {
     /// As the scripted provider does under this name.
     Scripted(&'static str),
-    /// The same, asked by stream where that can be.
+    /// The same, asked by stream.
     Streamed(&'static str),
     /// Nobody listens.
     Refused,
@@ -88,12 +91,8 @@ const ROWS: [Row; 20] = [
 ];
 
 /// Rows that are asked by stream.
-const STREAMED: [Row; 1] = [row(
-    "a stream cut in the middle",
-    How::Streamed("cut"),
-    &["overloaded", "unreachable", "garbled"],
-    Gate::Open,
-)];
+const STREAMED: [Row; 1] =
+    [row("a stream cut in the middle", How::Streamed("cut"), &["overloaded"], Gate::Open)];
 
 /// A row in a column.
 struct Cell {
@@ -147,10 +146,19 @@ output_schema = {{ type = "object", required = ["tags"], additionalProperties = 
         )
     }
 
-    /// Runs a job in it; what was done, in words, and what of it is not as it should be.
+    /// What its job is about; a stream is told where to break off.
+    fn input(&self) -> String {
+        match self.row.how {
+            How::Streamed(fault) => {
+                format!("The invoice of May. #scripted:{fault}@{} {MIDDLE}", self.model)
+            }
+            How::Scripted(_) | How::Refused | How::NoTls => "The invoice of May.".to_owned(),
+        }
+    }
+
+    /// Runs a job in it: its result, and what is shut afterwards.
     async fn run(&self, spillway: &Spillway) -> (Value, Vec<Value>) {
-        let result =
-            spillway.run(&json!({ "task": self.name, "input": "The invoice of May." })).await;
+        let result = spillway.run(&json!({ "task": self.name, "input": self.input() })).await;
         let (_, limits) = spillway.get("/v1/limits").await;
         let shut = limits["shut"].as_array().unwrap().iter();
         let mine = |gate: &&Value| {
@@ -166,16 +174,16 @@ fn told(result: &Value, shut: &[Value], cell: &Cell) -> String {
     let attempts = result["attempts"].as_array().unwrap();
     let last = attempts.last().unwrap();
     let failed = attempts.iter().filter(|attempt| attempt["outcome"] != "answered").count();
-    let mut text = if last["account"] == cell.name.as_str() {
-        "answered itself".to_owned()
-    } else {
-        "next step".to_owned()
-    };
+    let first = &attempts[0];
+    let status = first["status"].as_u64().map_or_else(|| "-".to_owned(), |s| s.to_string());
+    let outcome = first["outcome"].as_str().unwrap();
+    let then = if last["account"] == cell.name.as_str() { "repaired" } else { "next step" };
+    let mut text = format!("{status} {outcome}: {then}");
     if failed > 1 {
         write!(text, " after {failed}").unwrap();
     }
-    if attempts[0]["outcome"] == "rejected" {
-        text.push_str("; not asked again");
+    if outcome == "rejected" {
+        text.push_str("; never again");
     }
     for gate in shut {
         let kind = match gate["name"].as_str().unwrap().split('/').next().unwrap() {
@@ -228,10 +236,8 @@ fn calls(result: &Value, cell: &Cell) -> u64 {
 
 fn server() -> ScriptedServer {
     let rule = |cell: Cell| match cell.row.how {
-        How::Scripted(fault) | How::Streamed(fault) => {
-            Some(json!({ "model": format!("*-{fault}"), "answer": fault }))
-        }
-        How::Refused | How::NoTls => None,
+        How::Scripted(fault) => Some(json!({ "model": format!("*-{fault}"), "answer": fault })),
+        How::Streamed(_) | How::Refused | How::NoTls => None,
     };
     let rules: Vec<Value> = Cell::all().into_iter().filter_map(rule).collect();
     ScriptedServer::start(&json!({ "latency": "1ms", "retry_after": "30s", "faults": rules }))

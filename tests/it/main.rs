@@ -11,6 +11,7 @@
 
 mod architecture;
 mod bad_input;
+mod budgets;
 mod callbacks;
 mod callbacks_http;
 mod cascade;
@@ -28,6 +29,7 @@ mod keys_away;
 mod keys_refused;
 mod limits;
 mod live;
+mod live_contract;
 mod lua;
 mod outage;
 mod queue_embedded;
@@ -38,6 +40,7 @@ mod replicas;
 mod scripted;
 mod simulate;
 mod support;
+mod task_contract;
 mod trouble;
 mod walking;
 mod walking_live;

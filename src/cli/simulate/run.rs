@@ -138,6 +138,8 @@ async fn rehearse(setup: Setup) -> Result<Outcome> {
     loaded.config.engine.retention = Span::secs(365 * 86_400);
     let concurrency = loaded.config.engine.concurrency;
     plain_tasks(&mut loaded.plan)?;
+    // Arrivals have no callers, so nobody's budget can be told.
+    loaded.config.plans.clear();
     let provider = |account: &Account| {
         world.provider(account, latency.unwrap_or_else(|| own_latency(account)))
     };
@@ -167,6 +169,7 @@ fn plain_tasks(plan: &mut Plan) -> Result<()> {
             name: task.name.clone(),
             description: task.description.clone(),
             routes: task.routes.clone(),
+            escalate_to: None,
             lane: task.lane,
             system: None,
             template: Some(TEMPLATE.to_owned()),

@@ -14,7 +14,7 @@ use crate::config::check::check_least;
 use crate::config::document::Document;
 use crate::config::fault::{Faults, instead};
 use crate::config::schema::joined;
-use crate::config::settings::{InputSchema, OutputSchema, TaskRoute, TaskSettings};
+use crate::config::settings::{EscalateTo, InputSchema, OutputSchema, TaskRoute, TaskSettings};
 use crate::domain::route::{Route, Step};
 use crate::domain::schema::Schema;
 use crate::domain::task::{Task, check_template};
@@ -77,6 +77,7 @@ impl Work<'_> {
         let preset = preset.unwrap_or_else(|| plain_preset(&own));
         let own_cap = own.max_output_tokens;
         let own_route = own.route.is_some();
+        let own_escalation = own.escalate_to.is_some();
         let settings = own.over(preset);
         let routes = match (&settings.route, own_route) {
             (Some(route), true) => self.named_routes(&key, route),
@@ -86,6 +87,8 @@ impl Work<'_> {
         let input = self.input(&key, name, &settings, is_built_in);
         let output = self.output(&key, name, &settings, is_built_in);
         self.check_texts(&key, &settings);
+        let escalate_to = settings.escalate_to.as_ref();
+        let escalate_to = self.escalation(&key, escalate_to, routes.as_ref(), own_escalation);
         let (Some(input), Ok(output)) = (input, output) else { return Made::Faulty };
         let Some(routes) = routes else {
             return if is_built_in && !own_route { Made::LeftOut } else { Made::Faulty };
@@ -98,6 +101,7 @@ impl Work<'_> {
             name: name.to_owned(),
             description: settings.description.unwrap_or_default(),
             routes,
+            escalate_to,
             lane: settings.lane.unwrap_or_default(),
             system: settings.system,
             template: settings.template,
@@ -134,6 +138,29 @@ impl Work<'_> {
         let known = |name: &&str| self.known.contains(name);
         let found = std::iter::once(wanted).chain(ROUTES).find(known).or(only);
         found.map(str::to_owned)
+    }
+
+    /// Where answers that do not fit lead. A built-in task's leads nowhere where there is no such
+    /// route, or where its jobs take it anyway.
+    fn escalation(
+        &mut self,
+        key: &str,
+        wanted: Option<&EscalateTo>,
+        routes: Option<&[String; 3]>,
+        own: bool,
+    ) -> Option<String> {
+        let Some(EscalateTo::Route(name)) = wanted else { return None };
+        let place = format!("{key}.escalate_to");
+        let is_known = self.known.contains(&name.as_str());
+        let is_same = routes.is_some_and(|routes| routes.iter().all(|route| route == name));
+        if own && !is_known {
+            let hint = instead(name, self.known.iter().copied());
+            self.faults.add(&place, format!("there is no route `{name}`{hint}"));
+        } else if own && is_same {
+            let problem = format!("`{name}` is the task's own route: expected another, or `false`");
+            self.faults.add(&place, problem);
+        }
+        (is_known && !is_same).then(|| name.clone())
     }
 
     fn no_route(&mut self, key: &str) -> Option<[String; 3]> {
@@ -267,6 +294,7 @@ impl TaskSettings {
         Self {
             description: self.description.or(preset.description),
             route: self.route.or(preset.route),
+            escalate_to: self.escalate_to.or(preset.escalate_to),
             lane: self.lane.or(preset.lane),
             system: self.system.or(preset.system),
             template: self.template.or(preset.template),

@@ -137,6 +137,7 @@ async fn serve(
     if stream && !checked {
         let streamed = state.engine.call_streamed(call).await?;
         let mut response = HttpResponse::Ok();
+        warn(&mut response, streamed.warnings());
         Receipt {
             id: streamed.id().as_str(),
             provider: Some(streamed.provider()),
@@ -155,8 +156,9 @@ async fn serve(
         Err(LiveError::Declined(done)) => *done,
         Err(error) => return Err(error.into()),
     };
-    let (result, completion) = plain(done)?;
     let mut response = HttpResponse::Ok();
+    warn(&mut response, &done.warnings);
+    let (result, completion) = plain(done)?;
     Receipt::of(&result).told(&mut response);
     let head = Head::new(state, &result.id);
     if stream {
@@ -172,9 +174,16 @@ async fn serve(
     }))
 }
 
+/// What the caller is to be warned of: the end of its budget is near.
+fn warn(response: &mut HttpResponseBuilder, warnings: &[String]) {
+    for warning in warnings {
+        response.append_header(("spillway-warning", warning.as_str()));
+    }
+}
+
 /// The answer as a dialect tells it: a task's data as JSON, and a broken generation as an error.
 fn plain(done: Done) -> Result<(JobResult, Completion), Failure> {
-    let Done { result, mut completion } = done;
+    let Done { result, mut completion, .. } = done;
     if completion.finish == Finish::Error {
         let problem = Problem::new(Kind::ProvidersFailed, "The answer broke off before its end.");
         return Err(Failure { problem, receipt: Some(Box::new(result)) });

@@ -31,11 +31,14 @@ impl From<LiveError> for Failure {
             }
             LiveError::Busy { waited, retry_after } => {
                 let detail = format!(
-                    "No turn came within {waited:?}: the providers' limits are used up. There will \
-                     be room in {} s.",
+                    "No provider has room within {waited:?}: their limits are used up, or they are \
+                     left alone for a while after failures. There will be room in {} s.",
                     retry_after.as_millis().div_ceil(1_000)
                 );
                 Problem::new(Kind::NoTurn, detail).retry_after(retry_after)
+            }
+            LiveError::OverBudget { message, retry_after } => {
+                Problem::new(Kind::BudgetExhausted, message).retry_after(retry_after)
             }
             LiveError::Unsayable { by, to } => {
                 let detail = format!(
@@ -63,7 +66,8 @@ impl Failure {
         let kind = match code {
             "refused" => Kind::Refused,
             "providers_failed" => by_cause(&result.attempts),
-            "max_cost_reached" => Kind::OverBudget,
+            "max_cost_reached" | "budget_unpriced" => Kind::OverBudget,
+            "invalid_output" => Kind::ProvidersFailed,
             "no_step" => no_step(&result.attempts),
             codes::CONTEXT_LENGTH => Kind::ContextLength,
             codes::MODEL_NOT_FOUND => Kind::UnknownModel,
@@ -137,7 +141,7 @@ mod tests {
         let slow = tried(Outcome::TimedOut, None, None);
         let broken = tried(Outcome::Garbled, Some(200), None);
         let limited = tried(Outcome::RateLimited, Some(429), Some(7_000));
-        assert_eq!(by_cause(&[broken.clone()]), Kind::ProvidersFailed);
+        assert_eq!(by_cause(std::slice::from_ref(&broken)), Kind::ProvidersFailed);
         assert_eq!(by_cause(&[slow.clone(), broken.clone()]), Kind::ProvidersSlow);
         assert_eq!(by_cause(&[slow, limited.clone(), broken.clone()]), Kind::ProvidersBusy);
         assert_eq!(by_cause(std::slice::from_ref(&limited)), Kind::NoTurn);

@@ -20,18 +20,22 @@ const HUGE_PIECES: usize = 160;
 pub(super) type Piece = Result<Bytes, io::Error>;
 
 /// The connection closes here.
-pub(super) fn broken_off() -> io::Error {
+fn broken_off() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "as scripted")
+}
+
+/// The connection closes after what was sent before.
+pub(super) fn end() -> impl Stream<Item = Piece> + 'static {
+    stream::once(async {
+        // One turn of the loop lets what was sent leave before the connection breaks.
+        tokio::task::yield_now().await;
+        Err(broken_off())
+    })
 }
 
 /// Half of what its length announces, then the connection closes.
 pub(super) fn half(whole: String) -> SizedStream<impl Stream<Item = Piece> + 'static> {
-    let end = stream::once(async {
-        // One turn of the loop lets the first half leave before the connection breaks.
-        tokio::task::yield_now().await;
-        Err(broken_off())
-    });
-    SizedStream::new(as_u64(whole.len()), Box::pin(first_half(whole).chain(end)))
+    SizedStream::new(as_u64(whole.len()), Box::pin(first_half(whole).chain(end())))
 }
 
 /// Half of what its length announces, then nothing for as long as anybody waits. What is held is

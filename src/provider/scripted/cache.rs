@@ -264,12 +264,12 @@ mod tests {
 
     const SECOND: i64 = 1_000_000;
 
-    fn part(text: &str, mark: Option<Value>) -> Content {
-        Content(vec![Part { piece: Piece::Text(text.to_owned()), cache: mark }])
+    fn part(text: &str, mark: Value) -> Content {
+        Content(vec![Part { piece: Piece::Text(text.to_owned()), cache: Some(mark) }])
     }
 
-    fn ephemeral() -> Option<Value> {
-        Some(json!({ "type": "ephemeral" }))
+    fn ephemeral() -> Value {
+        json!({ "type": "ephemeral" })
     }
 
     /// A long system prompt with a mark, and a question.
@@ -310,7 +310,7 @@ mod tests {
             let mut messages: Vec<Message> =
                 (0..turns).map(|n| Message::user(format!("{n} ").repeat(400).as_str())).collect();
             let last = messages.last_mut().unwrap();
-            last.content = part(&last.content.text().into_owned(), ephemeral());
+            last.content = part(&last.content.text(), ephemeral());
             Prompt { messages, ..prompt("") }
         };
         let first = cache.look("m", &turn(1), 0);
@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn an_hour_is_told_apart_and_short_prompts_are_not_kept() {
         let mut cache = cache(Mode::Marked);
-        let long = Some(json!({ "type": "ephemeral", "ttl": "1h" }));
+        let long = json!({ "type": "ephemeral", "ttl": "1h" });
         let hour = Prompt { system: Some(part(&"rule ".repeat(1_600), long)), ..Prompt::default() };
         let found = cache.look("m", &hour, 0);
         assert_eq!(found.written_for_an_hour, found.written);

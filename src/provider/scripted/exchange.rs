@@ -1,15 +1,16 @@
 //! One call over HTTP: what goes out, in time, and how it goes wrong on the way.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::ContentType;
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, HttpResponseBuilder};
-use futures::{StreamExt, stream};
+use futures::StreamExt;
 
-use super::broken::{PAGE, broken_off, half, huge, nothing, stalled};
+use super::broken::{PAGE, end, half, huge, nothing, stalled};
 use super::dialect::{Asked, Body, Dialect, Refusal, Said};
 use super::fault::Fault;
 use super::model::{Call, Model, Outcome};
@@ -135,9 +136,12 @@ impl Exchange {
             Some(Fault::Stall) => (without_end(script.halved().timed(&call)), false),
             Some(_) => (script.halved().timed(&call), true),
         };
-        let parts = play(call, joined(beats)).map(|part| Ok(Bytes::from(part)));
-        let end = stream::iter(breaks.then(|| Err(broken_off())));
-        response.streaming(Box::pin(parts.chain(end)))
+        let parts = play(call, joined(beats)).map(|part| Ok::<_, io::Error>(Bytes::from(part)));
+        if breaks {
+            response.streaming(Box::pin(parts.chain(end())))
+        } else {
+            response.streaming(parts)
+        }
     }
 }
 

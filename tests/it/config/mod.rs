@@ -1,6 +1,7 @@
 //! The settings: every fault at once, no secret in any of them, and what the defaults come to.
 
 mod auto;
+mod contract;
 mod faults;
 mod sources;
 mod tasks;

@@ -1,5 +1,6 @@
 //! One suite for each seam, run on every implementation of it.
 
+mod budget;
 mod keys;
 pub(crate) mod limiter;
 mod memory;

@@ -8,7 +8,8 @@ use spillway::domain::limits::Axis;
 use spillway::domain::price::PriceTable;
 use spillway::domain::told::Period;
 use spillway::provider::settings::Vendor;
-use spillway::provider::{ErrorClass, ProviderError, codes};
+use spillway::provider::stream::whole;
+use spillway::provider::{ErrorClass, ProviderError, Timeouts, codes};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -173,6 +174,26 @@ async fn trap_12_groqs_requests_are_counted_by_the_day() {
     let told = asked(Vendor::Groq, answer).await.unwrap().told;
     let lines: Vec<_> = told.iter().map(|told| (told.axis, told.per)).collect();
     assert_eq!(lines, [(Axis::Requests, Period::Day), (Axis::Tokens, Period::Minute)]);
+}
+
+#[tokio::test]
+async fn trap_14_what_is_told_of_use_later_replaces_what_was_told_before() {
+    let event = |body: Value| format!("data: {body}\n\n");
+    let delta = |output: u64| {
+        event(json!({ "type": "message_delta", "delta": { "stop_reason": "end_turn" },
+                      "usage": { "output_tokens": output } }))
+    };
+    let start = json!({ "type": "message_start", "message": {
+        "usage": { "input_tokens": 10, "output_tokens": 1, "cache_read_input_tokens": 90 } } });
+    let body = [event(start), delta(5), delta(9), event(json!({ "type": "message_stop" }))];
+    let answer = ResponseTemplate::new(200).set_body_raw(body.concat(), "text/event-stream");
+    let server = MockServer::start().await;
+    Mock::given(any()).respond_with(answer).mount(&server).await;
+    let timeouts = Timeouts { first: LONG, total: LONG };
+    let provider = provider(Vendor::Anthropic, &server.uri());
+    let pieces = provider.stream("a-model", &question(), timeouts).await.unwrap();
+    let usage = whole(pieces).await.unwrap().usage.unwrap();
+    assert_eq!((usage.input_tokens, usage.cached_input_tokens, usage.output_tokens), (100, 90, 9));
 }
 
 #[tokio::test]

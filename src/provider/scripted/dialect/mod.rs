@@ -34,9 +34,11 @@ pub enum Dialect {
     Cerebras,
     /// OpenRouter's kind of them.
     OpenRouter,
-    /// Anthropic's Messages.
+    /// Anthropic's Messages, at an address of their own.
+    #[serde(skip)]
     Anthropic,
-    /// Gemini's `generateContent`.
+    /// Gemini's `generateContent`, at an address of its own.
+    #[serde(skip)]
     Gemini,
 }
 

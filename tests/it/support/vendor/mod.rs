@@ -155,6 +155,8 @@ async fn serve(inner: Data<Inner>, request: HttpRequest, body: Bytes) -> HttpRes
             let watch = Watch((last == Last::Silence).then(|| Arc::clone(&inner.gone)));
             let end = futures::stream::once(async move {
                 let _held = watch;
+                // What was written before an abort must be on the wire.
+                tokio::time::sleep(Duration::from_millis(20)).await;
                 match last {
                     Last::End => {}
                     Last::Cut => return Err(std::io::Error::other("cut")),
