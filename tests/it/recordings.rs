@@ -209,7 +209,7 @@ async fn what_was_said_and_asked_for_is_read() {
     let spoken = asked("openai/03-stream-chat-usage.json").await.unwrap();
     assert_eq!((spoken.text.as_str(), spoken.finish), ("10 + 5 equals 15.", Finish::Stop));
     let spoken = asked("groq/02-stream-x-groq-usage.json").await.unwrap();
-    assert!(spoken.text.starts_with("Hello! It") && spoken.text.ends_with("?"), "{spoken:?}");
+    assert!(spoken.text.starts_with("Hello! It") && spoken.text.ends_with('?'), "{spoken:?}");
     let spoken = asked("anthropic/03-stream-retry-after-on-200.json").await.unwrap();
     assert!(spoken.text.starts_with("I need to describe what"), "{spoken:?}");
 

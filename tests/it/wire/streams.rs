@@ -35,7 +35,9 @@ async fn refused(vendor: Vendor, body: &str) -> ProviderError {
 }
 
 fn delta(delta: Value) -> Value {
-    json!({ "choices": [{ "index": 0, "delta": delta, "finish_reason": null }] })
+    let mut chunk = json!({ "choices": [{ "index": 0, "finish_reason": null }] });
+    chunk["choices"][0]["delta"] = delta;
+    chunk
 }
 
 fn fragment(index: u32, id: &str, name: &str, arguments: &str) -> Value {
@@ -49,7 +51,9 @@ fn finish(reason: &str) -> Value {
 }
 
 fn part(part: Value) -> Value {
-    json!({ "candidates": [{ "content": { "parts": [part], "role": "model" }, "index": 0 }] })
+    let mut message = json!({ "candidates": [{ "content": { "role": "model" }, "index": 0 }] });
+    message["candidates"][0]["content"]["parts"] = [part].into_iter().collect();
+    message
 }
 
 fn done() -> Value {
@@ -163,8 +167,6 @@ async fn what_fails_before_the_first_piece_is_an_error_of_the_call() {
     let told = json!({ "error": { "type": "too_many_requests_error", "code": "queue_exceeded" },
                        "status_code": 429 });
     let flat = json!({ "message": "no", "type": "server_error", "code": "server_error" });
-    let limit = json!({ "error": { "code": 429, "message": "m", "status": "RESOURCE_EXHAUSTED",
-        "details": [{ "@type": "x/google.rpc.RetryInfo", "retryDelay": "7s" }] } });
     for ((vendor, body), class, code, status) in [
         (anthropic("overloaded_error"), FailoverProvider, codes::OVERLOADED, Some(529)),
         (anthropic("rate_limit_error"), CooldownKey, codes::RATE_LIMITED, Some(429)),
@@ -187,28 +189,12 @@ async fn what_fails_before_the_first_piece_is_an_error_of_the_call() {
             codes::SERVER_ERROR,
             Some(502),
         ),
-        ((Vendor::Gemini, events(&[limit.clone()])), CooldownKey, codes::RATE_LIMITED, Some(429)),
-        ((Vendor::Gemini, events(&[json!([limit])])), CooldownKey, codes::RATE_LIMITED, Some(429)),
-        ((Vendor::Gemini, json!([limit]).to_string()), CooldownKey, codes::RATE_LIMITED, Some(429)),
         (
             (Vendor::OpenAi, json!({ "error": { "code": "model_not_found" } }).to_string()),
             CallerError,
             codes::MODEL_NOT_FOUND,
             Some(404),
         ),
-        (
-            (Vendor::OpenAi, "<html>Welcome</html>".into()),
-            FailoverProvider,
-            codes::GARBLED,
-            Some(200),
-        ),
-        ((Vendor::OpenAi, "upstream error".into()), FailoverProvider, codes::GARBLED, Some(200)),
-        ((Vendor::Anthropic, String::new()), FailoverProvider, codes::GARBLED, Some(200)),
-        ((Vendor::Anthropic, "data: {]\n\n".into()), FailoverProvider, codes::GARBLED, Some(200)),
-        ((Vendor::Anthropic, start.to_owned()), FailoverProvider, codes::CUT, None),
-        ((Vendor::OpenAi, role.clone()), FailoverProvider, codes::CUT, None),
-        (of(Vendor::OpenAi, done()), FailoverProvider, codes::CUT, None),
-        ((Vendor::Gemini, events(&[json!({})])), FailoverProvider, codes::CUT, None),
     ] {
         let error = refused(vendor, &body).await;
         assert_eq!(
@@ -216,8 +202,42 @@ async fn what_fails_before_the_first_piece_is_an_error_of_the_call() {
             (class, code, status),
             "{vendor:?} {body}"
         );
-        let hint = body.contains("retryDelay").then_some(Duration::from_secs(7));
-        assert_eq!(error.retry_after, hint, "{body}");
+        assert_eq!(error.retry_after, None, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn geminis_errors_may_stand_in_a_list_and_tell_when_to_come_back() {
+    let limit = json!({ "error": { "code": 429, "message": "m", "status": "RESOURCE_EXHAUSTED",
+        "details": [{ "@type": "x/google.rpc.RetryInfo", "retryDelay": "7s" }] } });
+    let list = json!([limit]);
+    for body in [events(&[limit]), events(std::slice::from_ref(&list)), list.to_string()] {
+        let error = refused(Vendor::Gemini, &body).await;
+        let told = (error.class, error.code, error.status);
+        assert_eq!(told, (ErrorClass::CooldownKey, codes::RATE_LIMITED, Some(429)), "{body}");
+        assert_eq!(error.retry_after, Some(Duration::from_secs(7)), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_stream_or_breaks_off_at_its_beginning_is_an_error_of_the_call() {
+    let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{}}\n\n";
+    let role = events(&[delta(json!({ "role": "assistant", "content": "" }))]);
+    let role_and_done = events(&[delta(json!({ "role": "assistant" })), done()]);
+    let nothing = events(&[json!({})]);
+    for (vendor, body, code, status) in [
+        (Vendor::OpenAi, "<html>Welcome</html>", codes::GARBLED, Some(200)),
+        (Vendor::OpenAi, "upstream error", codes::GARBLED, Some(200)),
+        (Vendor::Anthropic, "", codes::GARBLED, Some(200)),
+        (Vendor::Anthropic, "data: {]\n\n", codes::GARBLED, Some(200)),
+        (Vendor::Anthropic, start, codes::CUT, None),
+        (Vendor::OpenAi, &role, codes::CUT, None),
+        (Vendor::OpenAi, &role_and_done, codes::CUT, None),
+        (Vendor::Gemini, &nothing, codes::CUT, None),
+    ] {
+        let error = refused(vendor, body).await;
+        let told = (error.class, error.code, error.status);
+        assert_eq!(told, (ErrorClass::FailoverProvider, code, status), "{vendor:?} {body}");
     }
 }
 
@@ -261,7 +281,7 @@ async fn an_error_after_the_first_piece_ends_the_stream() {
         (Vendor::OpenRouter, format!("{spoken}{}", events(&[broke, done()])), codes::SERVER_ERROR),
         (Vendor::OpenAi, format!("{spoken}{}", events(&[finish("stop")])), codes::CUT),
         (Vendor::OpenAi, format!("{spoken}data: {{\"choi"), codes::CUT),
-        (Vendor::Gemini, events(&[half.clone()]), codes::CUT),
+        (Vendor::Gemini, events(std::slice::from_ref(&half)), codes::CUT),
         (
             Vendor::Gemini,
             events(&[half, json!({ "error": { "code": 500, "message": "m" } })]),
