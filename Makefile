@@ -1,7 +1,7 @@
 # A fresh Debian has no make: apt-get install make. `make test ARGS="contract::queue"` passes
 # arguments on, as the other targets do.
 
-.PHONY: demo test lint bench bench-fallthrough bench-shape clean compiler redis sdk
+.PHONY: demo test lint bench bench-accept bench-fallthrough bench-gateway bench-shape clean compiler redis nginx sdk
 
 demo: compiler
 	cargo run --release --quiet -- demo $(ARGS)
@@ -14,8 +14,14 @@ lint: compiler
 	cargo clippy --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --document-private-items --locked
 
-bench: compiler redis
+bench: bench-accept bench-gateway
+
+bench-accept: compiler redis
 	cargo bench --locked --bench accept -- $(ARGS)
+
+# Beside LiteLLM and Portkey, which it installs below `target`; needs Python with venv, Node and npm.
+bench-gateway: compiler redis nginx
+	cargo bench --locked --bench gateway -- $(ARGS)
 
 # Half an hour; `ARGS="--help"` tells how to run a part.
 bench-shape: compiler redis
@@ -40,6 +46,11 @@ endef
 
 compiler:
 	@command -v cc >/dev/null || $(call install,gcc libc6-dev)
+
+nginx:
+	@command -v nginx >/dev/null || test -x /usr/sbin/nginx || { $(call install,nginx-light) && \
+	{ $$sudo systemctl disable --now nginx || { $$sudo service nginx stop; \
+	  $$sudo update-rc.d nginx disable; }; true; } >/dev/null 2>&1; }
 
 # The service that comes with the package is not left running: tests start their own servers.
 redis:

@@ -1,6 +1,6 @@
 //! How fast Spillway accepts jobs, beside a bare handler and beside BullMQ, and what it costs.
 //!
-//! `make bench` runs everything in about six minutes; `cargo bench --bench accept -- --help` tells
+//! `make bench-accept` runs everything in about six minutes; `cargo bench --bench accept -- --help` tells
 //! how to run a part. Linux only: CPU and memory are read from `/proc`.
 
 mod bare;
@@ -209,7 +209,7 @@ impl Bench {
             let store = store(self.folder.path())?;
             embedded.push(self.servers.start(Kind::Spillway, &url(&store))?.ready_after());
         }
-        self.report.ready(measure::median(on_redis), measure::median(embedded))
+        self.report.ready(common::times::median(on_redis), common::times::median(embedded))
     }
 
     /// Jobs accepted into the embedded store.

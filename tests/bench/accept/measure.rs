@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
+use crate::common::load::{Until, send};
 use crate::common::redis::RedisServer;
-use crate::load::{self, BODY_BYTES, Until};
+use crate::common::times::{at, median};
+use crate::load::{BODY_BYTES, jobs};
 use crate::server::{Kind, Server};
 
 /// How many connections post jobs.
@@ -83,7 +85,7 @@ pub(crate) fn accept(
         Ok([server.cpu()?, redis.map_or(Ok(Duration::ZERO), RedisServer::cpu)?])
     };
     let until = Until::Window { begin, end };
-    let (mut times, used) = load::post(server.port(), connections, until, || {
+    let (mut times, used) = send(server.port(), jobs(connections)?, until, || {
         std::thread::sleep(begin.saturating_duration_since(Instant::now()));
         let [server, redis] = cpu()?;
         std::thread::sleep(end.saturating_duration_since(Instant::now()));
@@ -94,16 +96,16 @@ pub(crate) fn accept(
         ])
     })?;
     let [cpu, redis_cpu] = used?;
-    let jobs = u32::try_from(times.len())?;
-    ensure!(jobs > 0, "no job was answered within {window:?}");
+    let count = u32::try_from(times.len())?;
+    ensure!(count > 0, "no job was answered within {window:?}");
     times.sort_unstable();
     Ok(Run {
         jobs: times.len(),
-        rate: f64::from(jobs) / window.as_secs_f64(),
+        rate: f64::from(count) / window.as_secs_f64(),
         p50: at(&times, 50),
         p99: at(&times, 99),
-        cpu: cpu / jobs,
-        redis_cpu: redis_cpu / jobs,
+        cpu: cpu / count,
+        redis_cpu: redis_cpu / count,
     })
 }
 
@@ -125,9 +127,9 @@ pub(crate) fn memory(server: &Server, redis: &mut RedisServer) -> Result<Memory>
         std::thread::sleep(REST);
         Ok((server.resident()?, redis.used_memory()?))
     };
-    let post = |jobs: u32| {
-        let until = Until::Count(AtomicUsize::new(usize::try_from(jobs)?));
-        load::post(server.port(), 32, until, || ())
+    let post = |count: u32| {
+        let until = Until::Count(AtomicUsize::new(usize::try_from(count)?));
+        send(server.port(), jobs(32)?, until, || ())
     };
     let (idle, _) = read()?;
     post(WARM_UP_JOBS)?;
@@ -150,16 +152,4 @@ pub(crate) fn disk_sync(folder: &Path) -> Result<Duration> {
         times.push(before.elapsed());
     }
     Ok(median(times))
-}
-
-/// The middle one.
-pub(crate) fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    at(&times, 50)
-}
-
-/// The time below which so many in a hundred of these sorted times lie.
-fn at(sorted: &[Duration], percent: usize) -> Duration {
-    let last = sorted.len().saturating_sub(1);
-    sorted.get(sorted.len() * percent / 100).or(sorted.get(last)).copied().unwrap_or_default()
 }

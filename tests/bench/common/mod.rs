@@ -4,8 +4,10 @@ use std::net::TcpListener;
 
 use anyhow::Result;
 
+pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod redis;
+pub(crate) mod times;
 
 /// A port nobody listens on.
 pub(crate) fn free_port() -> Result<u16> {

@@ -14,6 +14,7 @@ pub(crate) struct Process {
     child: Child,
     log: PathBuf,
     started: Instant,
+    patience: Duration,
 }
 
 /// The length of `/proc`'s ticks: `USER_HZ` is 100 on every machine Linux runs on that Redis does.
@@ -38,14 +39,20 @@ impl Process {
             .stderr(file)
             .spawn()
             .context("setpriv")?;
-        Ok(Self { child, log: log.to_owned(), started })
+        Ok(Self { child, log: log.to_owned(), started, patience: Duration::from_secs(20) })
+    }
+
+    /// The same, waited for so long after its start.
+    pub(crate) const fn patient(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Waits until `holds`; tells how long after the start that was.
     pub(crate) fn wait_until(&mut self, mut holds: impl FnMut() -> bool) -> Result<Duration> {
         while !holds() {
             let ended = self.child.try_wait()?;
-            if ended.is_some() || self.started.elapsed() > Duration::from_secs(20) {
+            if ended.is_some() || self.started.elapsed() > self.patience {
                 let said = fs::read_to_string(&self.log)?;
                 let last: Vec<&str> = said.lines().rev().take(5).collect();
                 let what = if ended.is_some() { "it ended" } else { "it did not get ready" };
