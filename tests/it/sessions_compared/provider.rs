@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use spillway::domain::completion::{Completion, Finish, Usage};
-use spillway::domain::prompt::{CacheUse, Prompt};
+use spillway::domain::prompt::{CacheUse, Dialect, Prompt};
 use spillway::provider::{ErrorClass, Provider, ProviderError, codes};
 use tokio::time::Instant;
 
@@ -185,6 +185,10 @@ impl Provider for Key {
             usage: Some(usage),
             ..Completion::default()
         })
+    }
+
+    fn speaks(&self) -> Option<Dialect> {
+        Some(Dialect::Anthropic)
     }
 
     async fn check(&self, _timeout: Duration) -> Result<(), ProviderError> {
