@@ -73,11 +73,11 @@ impl Target {
         self.gates.iter().cloned().chain(self.pools.iter().map(|pool| pool.id.clone()))
     }
 
-    /// What of a prompt a call there leaves in the cache: all of it, unless the provider waits to be
-    /// told by marks.
-    pub fn writes(&self, prompt: &Prompt) -> CacheUse {
-        let told = self.provider.speaks() == Some(Dialect::Anthropic);
-        if told && !prompt.is_marked() { prompt.cache } else { CacheUse::All }
+    /// Whether a call there leaves any of its prompt in the cache: always, unless the provider waits
+    /// to be told by marks.
+    pub fn writes(&self, prompt: &Prompt) -> bool {
+        let waits = self.provider.speaks() == Some(Dialect::Anthropic);
+        !waits || prompt.is_marked() || prompt.cache != CacheUse::None
     }
 
     /// Shut after a 429: what counts the call, or the org's model when nothing does.

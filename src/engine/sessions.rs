@@ -95,13 +95,11 @@ impl Tie {
         self.session.iter().cloned().chain(prefixes.map(|(_, p)| p.digest.clone())).collect()
     }
 
-    /// What a success binds: all that a later call may begin with, as far as it was written.
-    fn bond(&self, place: &str, written: CacheUse) -> Bond {
+    /// What a success binds: all that a later call may begin with, if any of it was written.
+    fn bond(&self, place: &str, written: bool) -> Bond {
         let old = self.prefixes.len().saturating_sub(BOUND);
-        let kept = |(index, prefix): &(usize, &Prefix)| match written {
-            CacheUse::None => false,
-            CacheUse::Shared => prefix.shared,
-            CacheUse::All => *index >= old || prefix.shared || prefix.opening,
+        let kept = |(index, prefix): &(usize, &Prefix)| {
+            written && (*index >= old || prefix.shared || prefix.opening)
         };
         let prefixes = self.prefixes.iter().enumerate().filter(kept);
         let keys = self.session.iter().cloned().chain(prefixes.map(|(_, p)| p.digest.clone()));

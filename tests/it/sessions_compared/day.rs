@@ -20,7 +20,7 @@ pub(super) const CALLS: usize = 80;
 /// Calls of one conversation.
 const CONVERSATION: usize = 22;
 /// Of these, so many of each developer come after a pause that outlasts the cache.
-const PAUSES: [usize; DEVELOPERS] = [18, 18, 19, 19, 19];
+const PAUSES: [usize; DEVELOPERS] = [19; DEVELOPERS];
 
 /// One developer's day.
 pub(super) struct Day {
@@ -62,6 +62,11 @@ impl Day {
             8.0 + 232.0 * even * even
         };
         Some(Duration::from_secs_f64(seconds))
+    }
+
+    /// What the calls are known by.
+    pub(super) fn session(&self) -> String {
+        format!("developer {}", self.developer)
     }
 
     /// How much later than told somebody comes back.

@@ -10,7 +10,7 @@
 //!
 //! **Assumed**: developers pause as `day.rs` has it; there are three keys; a 429 stalls the whole org
 //! for five and a half minutes, longer than the cache lives; whoever is told to wait comes back within
-//! half a minute after that.
+//! half a minute after that; each developer is a `session`, whose prompts are marked to be cached.
 //!
 //! **Fitted**: the number of pauses, so that one key without limits reads the published 72 %, which
 //! nobody can beat on these days: it is the ceiling; the length of the answers, for $3 of output; and
@@ -167,7 +167,7 @@ async fn answered(engine: &SharedEngine, way: Way, turn: usize, day: &mut Day) {
             prompt: prompt.clone(),
             max_wait: Duration::from_secs(60),
             workflow: None,
-            session: None,
+            session: Some(day.session()),
             provider: provider.clone(),
             max_cost_usd: None,
             metadata: None,
