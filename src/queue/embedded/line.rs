@@ -7,6 +7,8 @@
 //!
 //! Every second time at most, the job whose deadline is nearest is taken instead when it is near.
 //! Its flow pays for it as for any other, and may be ahead of the others by so much and no more.
+//!
+//! Of a flow whose turn it is, those that begin as the one before did go first (see `together`).
 
 use redb::ReadableTable;
 
@@ -17,6 +19,14 @@ use crate::queue::{MOST_AHEAD, NEAR};
 
 /// What a turn of a flow of weight one adds to its tag.
 const TURN: f64 = 1_048_576.0;
+
+/// What was taken out of a line.
+pub(super) struct Served {
+    /// The item.
+    pub(super) id: String,
+    /// Whether it was pulled forward.
+    pub(super) by_deadline: bool,
+}
 
 /// Whose turn it is.
 struct Next {
@@ -95,7 +105,7 @@ impl Tables<'_> {
     }
 
     /// Takes out the item whose turn it is.
-    pub(super) fn serve(&mut self, line: &str) -> Result<Option<String>, Fault> {
+    pub(super) fn serve(&mut self, line: &str) -> Result<Option<Served>, Fault> {
         while let Some(next) = self.next(line)? {
             let (flow, tag) = (next.flow.as_str(), next.tag);
             let state = self.flow(flow)?;
@@ -106,7 +116,8 @@ impl Tables<'_> {
                 // Its next own turn presses it again.
                 self.ease(line, flow)?;
             } else {
-                return self.serve_flow(line, &next, step).map(Some);
+                let id = self.serve_flow(line, &next, step)?;
+                return Ok(Some(Served { id, by_deadline: next.by_deadline }));
             }
         }
         Ok(None)
@@ -135,7 +146,8 @@ impl Tables<'_> {
         Ok(tag.saturating_sub(stands) > step.saturating_mul(MOST_AHEAD.into()))
     }
 
-    /// Takes out a flow's oldest item, or the one whose deadline is nearest.
+    /// Takes out a flow's oldest item, one that begins as the one before did, or the one whose
+    /// deadline is nearest.
     fn serve_flow(&mut self, line: &str, next: &Next, step: u64) -> Result<String, Fault> {
         let (flow, tag) = (next.flow.as_str(), next.tag);
         let missing = || Fault::Odd(format!("flow {flow} is active in {line} and has nothing"));
@@ -144,7 +156,8 @@ impl Tables<'_> {
             let since = self.ready.get((line, flow, id.as_str()))?.map(|since| since.value());
             (id, since.ok_or_else(missing)?)
         } else {
-            self.first_of(line, flow)?.ok_or_else(missing)?
+            let alike = self.alike_of(line, flow)?;
+            alike.or(self.first_of(line, flow)?).ok_or_else(missing)?
         };
         self.remove(line, flow, &id, since)?;
         let was_pulled = pulled_in(line);

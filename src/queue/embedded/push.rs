@@ -64,6 +64,7 @@ fn part_of(job: &Job, awaited: bool) -> JobPart {
         group: job.group.clone(),
         awaited,
         share: job.share,
+        prefix: job.prefix.clone(),
     }
 }
 
