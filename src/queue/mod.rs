@@ -13,9 +13,8 @@
 //! waits for them like any other.
 //!
 //! Within a flow the oldest job leaves first, but for those whose prompts begin as that of the one
-//! that left last does ([`Job::prefix`]): while it is cached they go before, so that they leave
-//! together, [`MOST_ALIKE`] in a row at most. When one of them is put back, the oldest is next. Whose
-//! turn it is among flows is not touched by that.
+//! that was answered last ([`Job::prefix`]): while that is cached they go before, so that they leave
+//! together, [`MOST_ALIKE`] in a row at most. Whose turn it is among flows is not touched by that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -460,7 +459,7 @@ pub const NEAR: Duration = Duration::from_secs(120);
 /// odd job in a hurry, and no way to get more than one's share by calling all jobs urgent.
 pub const MOST_AHEAD: u32 = 16;
 
-/// How many jobs of a flow with one prefix may leave in a row before older ones: enough for nearly
+/// How many jobs of a flow may leave in a row before older ones for what they begin with: enough for nearly
 /// all of them to find it cached, and few enough that nobody waits long.
 pub const MOST_ALIKE: u32 = 16;
 

@@ -207,14 +207,16 @@ async fn of_what_begins_alike_nothing_is_left_however_it_left_its_line() {
     }
     queue.settle(&held[0].token, Verdict::back(Duration::ZERO)).await.unwrap();
     queue.settle(&held[1].token, Verdict::back(LONG)).await.unwrap();
-    assert_eq!(left(queue), (2, 1), "one put back and one that waits");
+    assert_eq!(left(queue), (2, 0), "one put back and one that waits");
 
     // The third is freed at the start.
     let queue = open(folder.path());
-    assert_eq!(left(queue), (3, 1));
+    assert_eq!(left(queue), (3, 0));
     let queue = open(folder.path());
     queue.settle(&held[2].token, Verdict::Finish(ending(&jobs[2]))).await.unwrap();
     take(&queue, &line()).await;
+    assert_eq!(left(queue), (1, 1), "one was answered, one is held and one waits");
+    let queue = open(folder.path());
     for job in &jobs {
         queue.end(&job.id, ending(job)).await.unwrap();
     }

@@ -4,11 +4,10 @@ use redb::ReadableTable;
 use std::time::Duration;
 
 use super::fault::Fault;
-use super::line::Served;
 use super::place::{micros, running};
 use super::tables::{Change, Entry, Kind, Place, Tables};
 use crate::domain::job::{Group, Job, Stage};
-use crate::domain::result::JobResult;
+use crate::domain::result::{JobResult, Status};
 use crate::queue::{Item, Lease, LeaseToken, Settled, Verdict};
 
 /// A lease whose item is still in the form it is stored in.
@@ -55,12 +54,17 @@ impl Tables<'_> {
         let until = self.now.saturating_add(micros(term));
         let mut taken = Vec::new();
         while taken.len() < max {
-            let Some(Served { id, by_deadline }) = self.serve(line)? else { break };
+            let Some(id) = self.serve(line)? else { break };
             let mut entry = self.named(&id)?;
             entry.place = Place::Nowhere;
             entry.epoch += 1;
             if let Some((line, flow)) = entry.line_and_flow() {
-                self.left(&line, flow.as_str(), (&id, &entry), by_deadline)?;
+                if let Some(deadline) = self.deadline_of(&id, &entry)? {
+                    self.shed(&line, flow.as_str(), (deadline, &id))?;
+                }
+                if let Some(prefix) = entry.prefix() {
+                    self.scatter(&line, flow.as_str(), (prefix, &id))?;
+                }
             }
             if entry.stage == Stage::Queued {
                 entry.stage = Stage::Running;
@@ -73,27 +77,6 @@ impl Tables<'_> {
             taken.push(self.taken(id, entry)?);
         }
         Ok(taken)
-    }
-
-    /// What follows from the way an item left its line.
-    fn left(
-        &mut self,
-        line: &str,
-        flow: &str,
-        (id, entry): (&str, &Entry),
-        by_deadline: bool,
-    ) -> Result<(), Fault> {
-        if let Some(deadline) = self.deadline_of(id, entry)? {
-            self.shed(line, flow, (deadline, id))?;
-        }
-        let prefix = entry.prefix();
-        if let Some(prefix) = prefix {
-            self.scatter(line, flow, (prefix, id))?;
-        }
-        if entry.stage == Stage::Delivering {
-            return Ok(());
-        }
-        self.note_left(line, flow, (prefix, by_deadline))
     }
 
     fn taken(&self, id: String, entry: Entry) -> Result<Taken, Fault> {
@@ -152,7 +135,12 @@ impl Tables<'_> {
             self.changed(Change::Lasting);
         }
         match verdict {
-            Verdict::Finish(ending) => self.finish(id, entry, ending)?,
+            Verdict::Finish(ending) => {
+                if ending.status == Status::Succeeded {
+                    self.warmed(&entry)?;
+                }
+                self.finish(id, entry, ending)?;
+            }
             Verdict::Delivered { .. } => self.close(id, entry, Stage::Done)?,
             Verdict::Undeliverable { .. } => self.close(id, entry, Stage::Dead)?,
             Verdict::Back { after, progress } => {
@@ -173,11 +161,6 @@ impl Tables<'_> {
         self.leave(id, &mut entry)?;
         if entry.stage == Stage::Running {
             entry.stage = Stage::Queued;
-            if let Some((line, flow)) = entry.line_and_flow()
-                && let Some(prefix) = entry.prefix()
-            {
-                self.cool(&line, flow.as_str(), prefix)?;
-            }
         }
         self.put_after(id, &mut entry, pause)?;
         self.save(id, &entry)

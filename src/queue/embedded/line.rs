@@ -20,14 +20,6 @@ use crate::queue::{MOST_AHEAD, NEAR};
 /// What a turn of a flow of weight one adds to its tag.
 const TURN: f64 = 1_048_576.0;
 
-/// What was taken out of a line.
-pub(super) struct Served {
-    /// The item.
-    pub(super) id: String,
-    /// Whether it was pulled forward.
-    pub(super) by_deadline: bool,
-}
-
 /// Whose turn it is.
 struct Next {
     flow: String,
@@ -105,7 +97,7 @@ impl Tables<'_> {
     }
 
     /// Takes out the item whose turn it is.
-    pub(super) fn serve(&mut self, line: &str) -> Result<Option<Served>, Fault> {
+    pub(super) fn serve(&mut self, line: &str) -> Result<Option<String>, Fault> {
         while let Some(next) = self.next(line)? {
             let (flow, tag) = (next.flow.as_str(), next.tag);
             let state = self.flow(flow)?;
@@ -116,8 +108,7 @@ impl Tables<'_> {
                 // Its next own turn presses it again.
                 self.ease(line, flow)?;
             } else {
-                let id = self.serve_flow(line, &next, step)?;
-                return Ok(Some(Served { id, by_deadline: next.by_deadline }));
+                return self.serve_flow(line, &next, step).map(Some);
             }
         }
         Ok(None)
@@ -156,8 +147,7 @@ impl Tables<'_> {
             let since = self.ready.get((line, flow, id.as_str()))?.map(|since| since.value());
             (id, since.ok_or_else(missing)?)
         } else {
-            let alike = self.alike_of(line, flow)?;
-            alike.or(self.first_of(line, flow)?).ok_or_else(missing)?
+            self.next_of(line, flow)?.ok_or_else(missing)?
         };
         self.remove(line, flow, &id, since)?;
         let was_pulled = pulled_in(line);
@@ -188,7 +178,7 @@ impl Tables<'_> {
     }
 
     /// The oldest item of a flow, and since when it waits.
-    fn first_of(&self, line: &str, flow: &str) -> Result<Option<(String, u64)>, Fault> {
+    pub(super) fn first_of(&self, line: &str, flow: &str) -> Result<Option<(String, u64)>, Fault> {
         let mut range = self.ready.range((line, flow, "")..=(line, flow, LAST))?;
         let first = range.next().transpose()?;
         Ok(first.map(|(key, since)| (key.value().2.to_owned(), since.value())))

@@ -9,12 +9,12 @@ use super::tables::{Entry, Kind, Tables};
 use crate::domain::job::CachedPrefix;
 use crate::queue::MOST_ALIKE;
 
-/// The prefix a flow's jobs left a line with last.
+/// The prefix of a flow that was answered last.
 struct Warm {
     digest: String,
     /// Until when it is cached.
     until: u64,
-    /// How many left with it in a row.
+    /// How many went before the oldest in a row.
     row: u32,
 }
 
@@ -51,12 +51,30 @@ impl Tables<'_> {
         Ok(())
     }
 
-    /// The oldest of a flow's ready jobs that begins as the one that left last did, and since when
-    /// it waits.
-    pub(super) fn alike_of(&self, line: &str, flow: &str) -> Result<Option<(String, u64)>, Fault> {
-        let Some(warm) = self.warm_in(line, flow)?.filter(|warm| warm.row < MOST_ALIKE) else {
-            return Ok(None);
-        };
+    /// The item of a flow that goes next: the oldest that begins as the one that was answered last,
+    /// or the oldest of all when enough of them went before it. Since when it waits.
+    pub(super) fn next_of(
+        &mut self,
+        line: &str,
+        flow: &str,
+    ) -> Result<Option<(String, u64)>, Fault> {
+        let oldest = self.first_of(line, flow)?;
+        let Some(warm) = self.warm_in(line, flow)? else { return Ok(oldest) };
+        let alike = if warm.row < MOST_ALIKE { self.alike_of(line, flow, &warm)? } else { None };
+        let goes_before = alike.is_some() && alike != oldest;
+        let row = if goes_before { warm.row + 1 } else { 0 };
+        if row != warm.row {
+            self.save_warm(line, flow, &Warm { row, ..warm })?;
+        }
+        Ok(alike.or(oldest))
+    }
+
+    fn alike_of(
+        &self,
+        line: &str,
+        flow: &str,
+        warm: &Warm,
+    ) -> Result<Option<(String, u64)>, Fault> {
         let digest = warm.digest.as_str();
         for row in self.alike.range((line, flow, digest, "")..=(line, flow, digest, LAST))? {
             let row = row?;
@@ -68,44 +86,15 @@ impl Tables<'_> {
         Ok(None)
     }
 
-    /// A flow's job left: notes what is warm from now on. One that was pulled forward is an exception
-    /// that changes nothing, but that what it begins with is warm.
-    pub(super) fn note_left(
-        &mut self,
-        line: &str,
-        flow: &str,
-        (prefix, was_pulled): (Option<&CachedPrefix>, bool),
-    ) -> Result<(), Fault> {
-        let before = self.warm_in(line, flow)?;
-        let next = match (prefix, before) {
-            (None, Some(warm)) if !was_pulled => Warm { row: 0, ..warm },
-            (None, _) => return Ok(()),
-            (Some(prefix), Some(warm)) if warm.digest != prefix.digest() && was_pulled => {
-                return Ok(());
-            }
-            (Some(prefix), before) => {
-                let row = before.filter(|warm| warm.digest == prefix.digest());
-                let row = row.map_or(0, |warm| warm.row).saturating_add(1);
-                let until = self.now.saturating_add(prefix.warm_ms().saturating_mul(1_000));
-                Warm { digest: prefix.digest().to_owned(), until, row }
-            }
+    /// A job that ran was answered: what it begins with is cached from now on.
+    pub(super) fn warmed(&mut self, entry: &Entry) -> Result<(), Fault> {
+        let (Some(prefix), Some((line, flow))) = (entry.prefix(), entry.line_and_flow()) else {
+            return Ok(());
         };
-        self.save_warm(line, flow, &next)
-    }
-
-    /// What cannot go now keeps those that begin alike from going before the oldest.
-    pub(super) fn cool(
-        &mut self,
-        line: &str,
-        flow: &str,
-        prefix: &CachedPrefix,
-    ) -> Result<(), Fault> {
-        match self.warm_in(line, flow)? {
-            Some(warm) if warm.digest == prefix.digest() => {
-                self.save_warm(line, flow, &Warm { row: MOST_ALIKE, ..warm })
-            }
-            _ => Ok(()),
-        }
+        let row = self.warm_in(&line, flow.as_str())?.map_or(0, |warm| warm.row);
+        let until = self.now.saturating_add(prefix.warm_ms().saturating_mul(1_000));
+        let warm = Warm { digest: prefix.digest().to_owned(), until, row };
+        self.save_warm(&line, flow.as_str(), &warm)
     }
 
     /// Forgets what was warm for a flow, in all lines.

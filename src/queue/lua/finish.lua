@@ -3,9 +3,9 @@
 -- ARGV[3] its line and ARGV[4] flow, where it waits if it was never leased
 -- ARGV[5] result   ARGV[6] ms to keep it   ARGV[7] flow of its callback or ''   ARGV[8] ms before it
 -- ARGV[9] group or ''   ARGV[10] flow of the group's callback or ''   ARGV[11] ms before it
--- ARGV[12] its prefix or '', if it was never leased
+-- ARGV[12] its prefix or '', if it was never leased   ARGV[13] 1 if it was answered
 -- Returns 1 ended, 0 stale or ended before, -1 not known
-assert(#ARGV == 12, 'finish: 12 arguments')
+assert(#ARGV == 13, 'finish: 13 arguments')
 local id, epoch, keep, group = ARGV[1], ARGV[2], ARGV[6], ARGV[9]
 local meta = cell .. 'm:' .. id
 local was = call('HMGET', meta, 's', 'e', 'n', 'f', 'b')
@@ -39,6 +39,12 @@ local flow = was[4] or ARGV[4]
 withdraw(id, was[3] or ARGV[3], flow, was[5] or ARGV[12])
 call('ZREM', cell .. 'deadlines', id)
 call('SET', cell .. 'r:' .. id, ARGV[5])
+if epoch ~= '' and was[5] and ARGV[13] == '1' then
+  -- What it begins with is cached from now on. Others of its flow may go before the oldest.
+  local last, digest, ms = cell .. 'c:' .. was[3] .. ':' .. flow, was[5]:match('^(%x+):(%d+)$')
+  local row = call('HSETNX', cell .. 'shares', flow .. 'p', 1) == 0 and call('GET', last)
+  call('SET', last, digest .. ':' .. (row and row:match('%d+$') or 0), 'PX', ms)
+end
 ended(flow)
 follow(id, ARGV[7], ARGV[8])
 if group ~= '' then

@@ -3,7 +3,7 @@
 -- when it is near.
 -- ARGV[1] line   ARGV[2] the most items   ARGV[3] ms they are held
 -- ARGV[4] ms within which a deadline is near   ARGV[5] own turns a flow may be ahead by such jobs
--- ARGV[6] the most items of a flow in a row with one prefix before older ones
+-- ARGV[6] the most items of a flow in a row that go before the oldest for what they begin with
 -- Returns for each {id, epoch, losses, tries, replays, progress, text, result or nil}
 assert(#ARGV == 6, 'lease: 6 arguments')
 local line, most, term = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -20,43 +20,28 @@ local out, served = {}, false
 -- What a job's text tells of its prompt's prefix, right behind the id.
 local BEGINS = '^{"id":"[%w_]+","prefix":{"digest":"(%x+)","warm_ms":(%d+)}'
 
--- The prefix a flow's items left with last, while it is warm, and how many have left in a row.
-local function warm_in(flow)
-  local told = call('GET', cell .. 'c:' .. line .. ':' .. flow)
-  if not told then return nil, 0 end
-  local digest, row = told:match('^(%x+):(%d+)$')
-  return digest, tonumber(row)
-end
-
--- Takes the oldest of a flow's items with this prefix.
-local function take_alike(ready, flow, digest)
-  local set = cell .. 'b:' .. line .. ':' .. flow .. ':' .. digest
-  while true do
-    local id = call('ZRANGE', set, 0, 0)[1]
-    if not id or call('ZREM', ready, id) == 1 then return id end
-    -- Redis lost where it was ready.
-    call('ZREM', set, id)
-  end
-end
-
--- A flow's job left: notes what is warm from now on. One that was pulled forward is an exception
--- that changes nothing, but that what it begins with is warm.
-local function note(flow, prefix, pulled_it, is_known, digest, row)
+-- Takes the oldest of a flow's items that begin as the one that was answered last, while that is
+-- warm, unless enough of them went before the oldest of all. Notes how many did in a row.
+local function take_alike(ready, flow)
   local last = cell .. 'c:' .. line .. ':' .. flow
-  if not prefix then
-    if row > 0 and not pulled_it then call('SET', last, digest .. ':0', 'KEEPTTL') end
-    return
+  local digest, row = (call('GET', last) or ''):match('^(%x+):(%d+)$')
+  if not digest then return nil end
+  row = tonumber(row)
+  local set, oldest, id = cell .. 'b:' .. line .. ':' .. flow .. ':' .. digest, nil, nil
+  if row < in_a_row then
+    oldest, id = call('ZRANGE', ready, 0, 0)[1], call('ZRANGE', set, 0, 0)[1]
+    if id and call('ZREM', ready, id) == 0 then
+      -- Redis lost where it was ready.
+      call('ZREM', set, id)
+      id = nil
+    end
   end
-  local own, ms = prefix:match('^(%x+):(%d+)$')
-  if own ~= digest then
-    if digest and pulled_it then return end
-    row = 0
-  end
-  call('SET', last, own .. ':' .. row + 1, 'PX', ms)
-  if not is_known then call('HSET', cell .. 'shares', flow .. 'p', 1) end
+  local next_row = id and id ~= oldest and row + 1 or 0
+  if next_row ~= row then call('SET', last, digest .. ':' .. next_row, 'KEEPTTL') end
+  return id
 end
 
--- Leases an item that was taken. Whether it can be handed out, and its prefix.
+-- Leases an item that was taken. Whether it can be handed out.
 local function hold(id, flow)
   local group = id:sub(1, 4) == 'grp_'
   local text = call('GET', cell .. (group and 'g:' or 'j:') .. id)
@@ -85,7 +70,7 @@ local function hold(id, flow)
   end
   out[#out + 1] = {id, epoch, tonumber(was[2] or 0), tonumber(was[3] or 0),
     tonumber(was[4] or 0), was[5] or '', text, result}
-  return true, prefix
+  return true
 end
 
 -- Whose turn it is, and its tag; by its deadline or by its tag.
@@ -103,7 +88,7 @@ end
 -- Takes a flow's oldest item, one that begins as the one before did, or the one whose deadline is
 -- nearest.
 local function take(flow, tag, by_deadline)
-  local weight, cap, running, has_warm, digest, row = 1, nil, 0, nil, nil, 0
+  local weight, cap, running, has_warm = 1, nil, 0, false
   if not delivery then weight, cap, has_warm = share(flow) end
   if cap then running = tonumber(call('HGET', cell .. 'o', flow .. 'r') or 0) end
   if cap and running >= cap then return park(line, flow, tag, tag) end
@@ -113,22 +98,18 @@ local function take(flow, tag, by_deadline)
     if (tag - stands) * weight > debt then return call('ZREM', pressing, flow) end
   end
   local ready, id = cell .. 'q:' .. line .. ':' .. flow
-  if has_warm then digest, row = warm_in(flow) end
   if by_deadline then
     id = call('ZRANGE', cell .. 'd:' .. line .. ':' .. flow, 0, 0)[1]
     if not id then return press(line, flow) end
     if call('ZREM', ready, id) == 0 then return shed(id, line, flow) end
   else
-    id = digest and row < in_a_row and take_alike(ready, flow, digest)
-      or call('ZPOPMIN', ready)[1]
+    id = has_warm and take_alike(ready, flow) or call('ZPOPMIN', ready)[1]
   end
   local rest, next_tag = call('HINCRBY', cell .. 'n', line, id and -1 or 0), tag + 1 / weight
   if id then
     served, pulled = true, by_deadline
-    local is_held, prefix = hold(id, flow)
-    if is_held and not delivery then
+    if hold(id, flow) and not delivery then
       running = call('HINCRBY', cell .. 'o', flow .. 'r', 1)
-      note(flow, prefix, by_deadline, has_warm, digest, row)
     end
   end
   if call('EXISTS', ready) == 0 then

@@ -1,24 +1,15 @@
 -- Ends a lease in any other way than by ending the job.
 -- ARGV[1] item   ARGV[2] epoch   ARGV[3] back, redeliver, delivered or undeliverable
 -- ARGV[4] ms before it is ready again   ARGV[5] the attempt or ''   ARGV[6] attempts to keep
--- ARGV[7] what the next holder is to know, or ''   ARGV[8] the most items in a row of one prefix
+-- ARGV[7] what the next holder is to know, or ''
 -- Returns 1 done, 0 stale
-assert(#ARGV == 8, 'settle: 8 arguments')
+assert(#ARGV == 7, 'settle: 7 arguments')
 local id, epoch, verdict, after = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local meta = cell .. 'm:' .. id
 local was = call('HMGET', meta, 's', 'e', 'n', 'f', 'k', 'b')
 local stage, line, flow, keep, prefix = was[1], was[3], was[4], was[5], was[6]
 if was[2] ~= epoch then return 0 end
 if verdict ~= 'back' and stage ~= 'delivering' then return 0 end
-
--- What cannot go now keeps those that begin alike from going before the oldest.
-local function cool()
-  local last = cell .. 'c:' .. line .. ':' .. flow
-  local digest, warm = prefix:match('^%x+'), call('GET', last)
-  if warm and warm:match('^%x+') == digest then
-    call('SET', last, digest .. ':' .. ARGV[8], 'KEEPTTL')
-  end
-end
 
 withdraw(id, line, flow, prefix)
 call('HINCRBY', meta, 'e', 1)
@@ -27,10 +18,7 @@ if ARGV[5] ~= '' then
   call('LTRIM', cell .. 'a:' .. id, -ARGV[6], -1)
 end
 if verdict == 'back' or verdict == 'redeliver' then
-  if stage == 'running' then
-    call('HSET', meta, 's', 'queued')
-    if prefix then cool() end
-  end
+  if stage == 'running' then call('HSET', meta, 's', 'queued') end
   if ARGV[7] ~= '' then call('HSET', meta, 'p', ARGV[7]) end
   if verdict == 'redeliver' then call('HINCRBY', meta, 't', 1) end
   place(id, line, flow, after, prefix)

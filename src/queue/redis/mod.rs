@@ -26,12 +26,12 @@
 //! |---|---|---|
 //! | `q:<line>:<flow>` | sorted set | ready items, all with score 0: they sort by id, so by age, and one put back returns to its place |
 //! | `b:<line>:<flow>:<digest>` | sorted set | those of them whose prompts have this prefix, in the same order |
-//! | `c:<line>:<flow>` | string | `<digest>:<how many in a row>` of the prefix that left last; expires when it is not cached any more |
+//! | `c:<line>:<flow>` | string | `<digest>:<row>`: the prefix that was answered last, and how many went before the oldest in a row; expires when it is cold |
 //! | `f:<line>` | sorted set | flows that take part (they have ready items and may run them), by start tag |
 //! | `p:<line>` | sorted set | flows that take part no longer, by the tag they stopped at; an empty name: where the line stood when all of them waited aside |
 //! | `w:<flow>` | set | lines a flow waits aside of: it has ready items there and runs all it may |
 //! | `o` | hash | open jobs of each flow; with an `r` behind its name, those of them that run |
-//! | `shares` | hash | `weight:max_running` of flows with open jobs that said so; with a `p` behind its name: jobs with a prefix have left it, so that `c:` is worth a look |
+//! | `shares` | hash | `weight:max_running` of flows with open jobs that said so; with a `p` behind its name: something of it was cached, so that `c:` is worth a look |
 //! | `h:<line>` | sorted set | ready jobs with a `deliver_by`, by it; an empty name: the one leased last was pulled forward |
 //! | `d:<line>:<flow>` | sorted set | the same for each flow |
 //! | `u:<line>` | sorted set | flows that take part and have such jobs, by the nearest `deliver_by` |

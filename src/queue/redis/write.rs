@@ -13,7 +13,7 @@ use super::scripts::call;
 use super::{RedisQueue, codec};
 use crate::domain::id::{GroupId, JobId};
 use crate::domain::job::{Flow, Job, Line, Share};
-use crate::domain::result::DeliveryAttempt;
+use crate::domain::result::{DeliveryAttempt, Status};
 use crate::queue::KEPT_ATTEMPTS;
 
 /// The most items one run of a script touches: Redis does nothing else meanwhile.
@@ -130,7 +130,7 @@ impl RedisQueue {
         let mut settle = call(&self.scripts.settle, &self.keyspace);
         settle.arg(&lease.id).arg(lease.epoch).arg(name).arg(codec::millis(after));
         settle.arg(log.unwrap_or_default()).arg(KEPT_ATTEMPTS);
-        settle.arg(noted.as_deref().unwrap_or_default()).arg(MOST_ALIKE);
+        settle.arg(noted.as_deref().unwrap_or_default());
         Ok(settled(self.keyspace.run(&settle).await?))
     }
 
@@ -158,6 +158,7 @@ impl RedisQueue {
         finish.arg(ending.group.as_ref().map_or("", |group| group.id.as_str()));
         add_delivery(&mut finish, ending.group.as_ref().and_then(|group| group.delivery.as_ref()));
         finish.arg(held.waits.as_ref().map_or("", |(_, _, prefix)| prefix));
+        finish.arg(u8::from(ending.status == Status::Succeeded));
         Ok(self.keyspace.run(&finish).await?)
     }
 

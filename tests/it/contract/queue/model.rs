@@ -117,7 +117,7 @@ struct Model {
     leases: Vec<(usize, LeaseToken)>,
     /// Whether the job leased last was pulled forward.
     pulled: bool,
-    /// By flow, the prefix that left last and how many in a row.
+    /// By flow, the prefix that was answered last, and how many went before the oldest in a row.
     warm: BTreeMap<Flow, (CachedPrefix, u32)>,
 }
 
@@ -310,20 +310,12 @@ impl Model {
         let alike = warm.and_then(|warm| ready.find(|k| k.1.job.prefix.as_ref() == Some(&warm.0)));
         let index = earliest.or(alike).or(oldest).unwrap().0;
         self.pulled = earliest.is_some();
-        self.note(index);
-        index
-    }
-
-    /// What is warm once this job has left.
-    fn note(&mut self, index: usize) {
-        let job = &self.jobs[index].job;
-        match (&job.prefix, self.warm.get_mut(&job.flow())) {
-            (Some(prefix), Some(warm)) if warm.0 == *prefix => warm.1 += 1,
-            (_, Some(_)) if self.pulled => {}
-            (Some(prefix), _) => drop(self.warm.insert(job.flow(), (prefix.clone(), 1))),
-            (None, Some(warm)) => warm.1 = 0,
-            _ => {}
+        let goes_before = alike.is_some() && alike.map(|k| k.0) != oldest.map(|k| k.0);
+        let flow = self.jobs[index].job.flow();
+        if let Some(warm) = self.warm.get_mut(&flow).filter(|_| !self.pulled) {
+            warm.1 = if goes_before { warm.1 + 1 } else { 0 };
         }
+        index
     }
 
     fn forget_what_ended(&mut self) {
@@ -399,11 +391,10 @@ impl Model {
             How::Undeliverable => Verdict::Undeliverable { log },
         };
         let settled = store.settle(&token, verdict).await.unwrap();
-        let is_back = matches!(how, How::Back) && known.stage == Stage::Running;
-        let warm = self.warm.get_mut(&known.job.flow());
-        let warm = warm.filter(|warm| known.job.prefix.as_ref() == Some(&warm.0));
-        if let Some(warm) = warm.filter(|_| is_back && known.lease == Some(lease)) {
-            warm.1 = MOST_ALIKE;
+        let runs = known.stage != Stage::Delivering && known.lease == Some(lease);
+        if let (How::Finish { .. }, Some(prefix), true) = (how, &known.job.prefix, runs) {
+            let warm = self.warm.entry(known.job.flow()).or_insert_with(|| (prefix.clone(), 0));
+            warm.0 = prefix.clone();
         }
         let expected = if known.lease == Some(lease) { known.settle(how) } else { Settled::Stale };
         assert_eq!(settled, expected);
