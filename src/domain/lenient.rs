@@ -22,14 +22,9 @@ pub fn readings(text: &str, cut: bool) -> Vec<Value> {
         add(&mut found, value);
     }
     if found.is_empty() {
-        // Where the first bracket begins what is no JSON, what stands inside of it is a part only.
-        if !cut && from_opening(whole).is_some_and(|text| first_of(text).is_none()) {
-            let inside = fenced.into_iter().chain(closed(whole)).chain(from_opening(whole));
-            inside.filter_map(mended).for_each(|value| add(&mut found, value));
-        }
-        for value in within(whole) {
-            add(&mut found, value);
-        }
+        let fenced = fenced.filter(|_| !cut).and_then(mended);
+        fenced.into_iter().for_each(|value| add(&mut found, value));
+        within(whole, cut).into_iter().for_each(|value| add(&mut found, value));
     }
     found
 }
@@ -53,21 +48,55 @@ fn fenced(text: &str) -> Option<&str> {
     Some(inside.trim())
 }
 
-/// Objects and lists that stand among words, one after another.
-fn within(text: &str) -> Vec<Value> {
-    let (mut rest, mut found) = (text, Vec::new());
+/// Objects and lists that stand among words, one after another: those that are JSON, then those
+/// that almost are.
+fn within(text: &str, cut: bool) -> Vec<Value> {
+    let (mut rest, mut exact, mut almost) = (text, Vec::new(), Vec::new());
     for _ in 0..MOST {
         let Some(opening) = from_opening(rest) else { break };
         let next = match first_of(opening) {
             Some((value, end)) => {
-                found.push(value);
+                exact.push(value);
                 end
             }
-            None => 1,
+            // What stands inside of an unfinished document is a part of it only.
+            None if cut => break,
+            None => match balanced(opening) {
+                Some(end) => {
+                    almost.extend(opening.get(..end).and_then(mended));
+                    end
+                }
+                None => {
+                    almost.extend(closed(opening).and_then(mended).or_else(|| mended(opening)));
+                    break;
+                }
+            },
         };
         rest = opening.get(next..).unwrap_or_default();
     }
-    found
+    exact.append(&mut almost);
+    exact
+}
+
+/// Where the bracket that a text begins with is closed, words in double quotes left out.
+fn balanced(text: &str) -> Option<usize> {
+    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            '{' | '[' if !quoted => depth += 1,
+            '}' | ']' if !quoted => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return Some(at + c.len_utf8());
+                }
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 /// The document a text begins with, and where that ends.
@@ -126,6 +155,8 @@ mod tests {
     fn of_several_documents_all_are_told() {
         let found = readings("As in [1]: {\"tags\":[]}", false);
         assert_eq!(found, [json!([1]), json!({ "tags": [] })]);
+        let found = readings("For {you}, as in [1]: {'tags': []}.", false);
+        assert!(found.contains(&json!({ "tags": [] })), "{found:?}");
     }
 
     #[test]
@@ -133,6 +164,7 @@ mod tests {
         assert!(readings("Of course! In short: nothing.", false).is_empty());
         assert!(readings("", false).is_empty());
         assert!(readings("{\"tags\":[\"a\"", true).is_empty());
+        assert!(readings("{\"tags\":[\"a\"], \"x\":", true).is_empty());
         assert_eq!(readings("{\"tags\":[\"a\"]", false), [json!({ "tags": ["a"] })]);
     }
 

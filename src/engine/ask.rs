@@ -74,7 +74,10 @@ impl Engine {
         form: Form,
     ) -> Called {
         let mut taken = Taken::new(self, &departure.ask);
-        tokio::time::sleep(departure.wait).await;
+        // Timers are no finer than a millisecond, which is longer than all the rest takes here.
+        if !departure.wait.is_zero() {
+            tokio::time::sleep(departure.wait).await;
+        }
         taken.departs();
         departure.begin();
         let started = self.begin(work);

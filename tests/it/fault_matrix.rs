@@ -92,7 +92,7 @@ const ROWS: [Row; 20] = [
 
 /// Rows that are asked by stream.
 const STREAMED: [Row; 1] =
-    [row("a stream cut in the middle", How::Streamed("cut"), &["overloaded"], Gate::Open)];
+    [row("a stream cut in the middle", How::Streamed("cut"), &["garbled"], Gate::Open)];
 
 /// A row in a column.
 struct Cell {

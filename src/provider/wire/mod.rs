@@ -1,5 +1,6 @@
 //! The HTTP call that all wire formats share: deadlines, caps, no redirects, no key told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,8 +15,9 @@ use super::{ErrorClass, ProviderError, Timeouts, hint, told};
 use crate::clock::SharedClock;
 use crate::domain::completion::Completion;
 use crate::domain::told::Told;
+use crate::keyspace::PerRuntime;
 use address::base;
-use body::{causes, garbled, trimmed};
+use body::{broken, garbled, trimmed};
 use frames::{Begun, Deadlines};
 
 pub(super) use address::Auth;
@@ -63,7 +65,9 @@ pub(super) struct Answer {
 
 /// A connection to one account.
 pub(super) struct Wire {
-    client: Client,
+    /// One for each runtime: what drives a connection then runs on its caller's own thread.
+    clients: PerRuntime<Client>,
+    headers: HeaderMap,
     base: String,
     key: Option<SecretString>,
     vendor: Vendor,
@@ -87,17 +91,23 @@ impl Wire {
             let (name, value) = auth.header(key)?;
             headers.insert(name, value);
         }
-        #[expect(clippy::disallowed_methods, reason = "this is the wire the lint points to")]
-        let builder = Client::builder();
-        let client = builder
-            .default_headers(headers)
-            .user_agent(concat!("spillway/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT)
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .build()
-            .map_err(|fault| format!("no HTTP client: {}", causes(&fault)))?;
-        Ok(Self { client, base, key: account.api_key, vendor: account.vendor, clock })
+        let AccountSettings { api_key: key, vendor, .. } = account;
+        Ok(Self { clients: PerRuntime::default(), headers, base, key, vendor, clock })
+    }
+
+    fn client(&self) -> Result<Arc<Client>, ProviderError> {
+        let made = self.clients.get(|| {
+            #[expect(clippy::disallowed_methods, reason = "this is the wire the lint points to")]
+            let builder = Client::builder();
+            builder
+                .default_headers(self.headers.clone())
+                .user_agent(concat!("spillway/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(CONNECT)
+                .redirect(redirect::Policy::none())
+                .referer(false)
+                .build()
+        });
+        made.map_err(|fault| broken(&fault))
     }
 
     /// Posts JSON, with further headers, and reads the answer within `timeout`.
@@ -108,7 +118,7 @@ impl Wire {
         headers: &HeaderMap,
         timeout: Duration,
     ) -> Result<Reply, ProviderError> {
-        self.call(self.posting(path, body, headers), timeout).await
+        self.call(self.posting(path, body, headers)?, timeout).await
     }
 
     /// Posts JSON, with further headers, for an answer that comes as a stream.
@@ -119,7 +129,7 @@ impl Wire {
         headers: &HeaderMap,
         timeouts: Timeouts,
     ) -> Result<Opened, ProviderError> {
-        let request = self.posting(path, body, headers);
+        let request = self.posting(path, body, headers)?;
         let deadlines = Deadlines::from_now(timeouts);
         let opened = deadlines.keep(Box::pin(self.open(request, deadlines))).await.flatten();
         opened.map_err(|error| self.masked(error))
@@ -127,7 +137,7 @@ impl Wire {
 
     /// Gets JSON within `timeout`.
     pub(super) async fn get(&self, path: &str, timeout: Duration) -> Result<Reply, ProviderError> {
-        self.call(self.client.get(format!("{}{path}", self.base)), timeout).await
+        self.call(self.client()?.get(format!("{}{path}", self.base)), timeout).await
     }
 
     /// The clock that waits are reckoned by.
@@ -154,8 +164,14 @@ impl Wire {
         }
     }
 
-    fn posting(&self, path: &str, body: &Value, headers: &HeaderMap) -> RequestBuilder {
-        self.client.post(format!("{}{path}", self.base)).headers(headers.clone()).json(body)
+    fn posting(
+        &self,
+        path: &str,
+        body: &Value,
+        headers: &HeaderMap,
+    ) -> Result<RequestBuilder, ProviderError> {
+        let request = self.client()?.post(format!("{}{path}", self.base));
+        Ok(request.headers(headers.clone()).json(body))
     }
 
     async fn call(

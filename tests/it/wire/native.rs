@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use spillway::domain::completion::Finish;
-use spillway::domain::prompt::{Dialect, Native, Prompt};
+use spillway::domain::prompt::{CacheUse, Dialect, Native, Prompt};
 use spillway::provider::codes;
 use spillway::provider::settings::Vendor;
 use spillway::provider::stream::{Event, Piece};
@@ -103,7 +103,8 @@ async fn the_callers_headers_go_along_and_their_key_does_not() {
         body: json!({ "messages": [] }).as_object().unwrap().clone(),
         headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
     };
-    let prompt = Prompt { native: Some(Arc::new(native)), ..question() };
+    let cache = CacheUse::All;
+    let prompt = Prompt { native: Some(Arc::new(native)), cache, ..question() };
     for streamed in [false, true] {
         let request = sent(Vendor::Anthropic, &prompt, streamed).await;
         let header = |name: &str| {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use spillway::domain::completion::ToolCall;
 use spillway::domain::content::{Content, Image, Part, Piece};
-use spillway::domain::prompt::{Effort, Message, Prompt, Role, Tool, ToolChoice};
+use spillway::domain::prompt::{CacheUse, Effort, Message, Prompt, Role, Tool, ToolChoice};
 use spillway::provider::settings::Vendor;
 use spillway::provider::{ErrorClass, codes};
 use wiremock::matchers::{any, body_partial_json};
@@ -290,6 +290,7 @@ async fn cache_marks_are_put_at_anthropic_unless_the_caller_has() {
     let prompt = |messages: Vec<Message>| Prompt {
         system: Some(long.as_str().into()),
         messages,
+        cache: CacheUse::All,
         ..question()
     };
     let turns =
