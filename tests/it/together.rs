@@ -53,9 +53,9 @@ async fn share_read(store: &str, in_parts: bool, at_once: usize) -> f64 {
         group["status"] != "running"
     })
     .await;
-    let stats = server.stats().await;
-    assert_eq!(stats["answered"], jobs.len());
-    stats["cached_input_tokens"].as_f64().unwrap() / stats["input_tokens"].as_f64().unwrap()
+    let seen = server.stats().await;
+    assert_eq!(seen["answered"], jobs.len());
+    seen["cached_input_tokens"].as_f64().unwrap() / seen["input_tokens"].as_f64().unwrap()
 }
 
 #[rstest]

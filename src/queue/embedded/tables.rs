@@ -107,7 +107,7 @@ pub(super) enum Place {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Kind {
     /// A job.
-    Job(JobPart),
+    Job(Box<JobPart>),
     /// A group.
     Group {
         /// How many of its jobs have not ended.

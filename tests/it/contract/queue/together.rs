@@ -101,12 +101,12 @@ async fn so_many_in_a_row_and_then_the_oldest(#[case] kind: Kind) {
 #[case::redis(Kind::Redis)]
 #[case::embedded(Kind::Embedded)]
 #[tokio::test(flavor = "multi_thread")]
-async fn between_flows_nothing_changes(#[case] kind: Kind, #[values(1.0, 3.0)] weight: f64) {
+async fn between_flows_nothing_changes(#[case] kind: Kind, #[values(1.0, 3.0)] share: f64) {
     let store = kind.open().await;
-    let share = Some(Share { weight, ..Share::default() });
+    let of_alike = Some(Share { weight: share, ..Share::default() });
     let mut all = Vec::new();
     for n in 0..120 {
-        all.push(Job { share, ..begins("alike", "x", LONG) });
+        all.push(Job { share: of_alike, ..begins("alike", "x", LONG) });
         all.push(begins("mixed", &format!("{}", n % 3), LONG));
         all.push(job_of("plain"));
     }
@@ -115,8 +115,8 @@ async fn between_flows_nothing_changes(#[case] kind: Kind, #[values(1.0, 3.0)] w
     for _ in 0..120 {
         *got.entry(answered(&store).await.workflow.unwrap()).or_default() += 1.0;
         let turns: f64 = got.values().sum();
-        for (flow, weight) in [("alike", weight), ("mixed", 1.0), ("plain", 1.0)] {
-            let due = turns * weight / (share.unwrap().weight + 2.0);
+        for (flow, weight) in [("alike", share), ("mixed", 1.0), ("plain", 1.0)] {
+            let due = turns * weight / (share + 2.0);
             let got = got.get(flow).copied().unwrap_or_default();
             assert!((got - due).abs() <= 2.0, "{flow}: {got} of {due} after {turns}");
         }
