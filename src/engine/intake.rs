@@ -7,12 +7,14 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, value::RawValue};
 
 use super::Engine;
+use super::beginnings::Made;
 use super::estimate::{Asked, Estimate};
 use super::money::OverBudget;
 use super::order::Wish;
 use crate::callback::guard::Refusal;
 use crate::callback::http::check_headers;
 use crate::domain::job::{Callback, Group, Job, Lane, ProviderChoice};
+use crate::domain::prompt::Prompt;
 use crate::domain::schema::Violation;
 use crate::domain::task::Task;
 use crate::queue::{Batch, Dedup, Durability, Pushed, QueueError};
@@ -349,7 +351,7 @@ impl Engine {
             known: self.catalog.tasks().map(|task| task.name.clone()).collect(),
             name: submission.task.clone(),
         })?;
-        check_input(task, &submission.input)?;
+        let conversation = check_input(task, &submission.input)?;
         if let Some(callback) = &submission.callback {
             self.check_callback(callback).await?;
         }
@@ -361,6 +363,13 @@ impl Engine {
         self.check_steps(task, route, &submission)?;
         let job = Job {
             id: self.ids.job(now),
+            prefix: self.cached_prefix(&Made {
+                caller: &from.caller,
+                task,
+                session: submission.session.as_deref(),
+                input: &submission.input,
+                conversation: conversation.as_ref(),
+            }),
             caller: from.caller.clone(),
             task: submission.task,
             input: submission.input,
@@ -467,8 +476,8 @@ fn asked<'a>(job: &'a Job, task: &'a Task) -> Asked<'a> {
     }
 }
 
-/// The input fits the task's schema, and a prompt can be made of it.
-fn check_input(task: &Task, input: &RawValue) -> Result<(), IntakeError> {
+/// The input fits the task's schema, and a prompt can be made of it: that of a conversation.
+fn check_input(task: &Task, input: &RawValue) -> Result<Option<Prompt>, IntakeError> {
     let invalid = |violations| IntakeError::InvalidInput { task: task.name.clone(), violations };
     let whole = |detail: String| vec![Violation { pointer: "#/input".to_owned(), detail }];
     let value: Value =
@@ -484,7 +493,7 @@ fn check_input(task: &Task, input: &RawValue) -> Result<(), IntakeError> {
     }
     // A conversation's messages have rules that its schema cannot tell.
     if task.template.is_none() {
-        task.prompt(&value).map_err(|fault| invalid(whole(fault)))?;
+        return task.prompt(&value).map(Some).map_err(|fault| invalid(whole(fault)));
     }
-    Ok(())
+    Ok(None)
 }

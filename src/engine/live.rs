@@ -382,6 +382,7 @@ impl Engine {
             group: None,
             traceparent: call.traceparent,
             share: None,
+            prefix: None,
         };
         let lot = self.lot(&route, job.provider.as_ref());
         let progress = Progress { lot, ..Progress::default() };

@@ -27,7 +27,10 @@ use crate::memory::{Bond, Known};
 use crate::telemetry::metrics;
 
 /// No provider caches less (Anthropic and OpenAI: from 512 or 1,024 tokens on, by model).
-const LEAST_TOKENS: u64 = 1_024;
+pub(super) const LEAST_TOKENS: u64 = 1_024;
+
+/// How long a prompt is cached whose caller marks it for an hour.
+pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 
 /// The latest boundaries that are looked for: providers look back no further (Anthropic: 20).
 const LOOKED_FOR: usize = 24;
@@ -154,7 +157,7 @@ impl Engine {
             let own = if goes_on { opening.clone() } else { shared };
             prompt.cache_key = session.clone().or(own);
         }
-        let hour = prompt.is_marked_for_an_hour().then_some(Duration::from_secs(3_600));
+        let hour = prompt.is_marked_for_an_hour().then_some(HOUR);
         Tie {
             root: session.clone().or(opening).unwrap_or_default(),
             session,
