@@ -415,7 +415,7 @@ impl Engine {
         let Some(most) = job.max_cost_usd else {
             return Ok(());
         };
-        match self.cheapest(&asked(job, task)) {
+        match self.least_cost(&asked(job, task)) {
             Some(estimate) if estimate <= most => Ok(()),
             estimate => Err(IntakeError::OverBudget { estimate }),
         }

@@ -270,7 +270,7 @@ impl Engine {
     fn too_dear(&self, work: &Work, step: &Step) -> Option<JobError> {
         let most = work.job.max_cost_usd?;
         let spent = work.progress.cost_usd;
-        let message = match self.price(step, work.input_tokens, work.output_tokens) {
+        let message = match self.most_cost(work, step) {
             Some(next) if spent + next <= most => return None,
             Some(next) => format!(
                 "The next call may cost {next:.6} USD; {spent:.6} of at most {most} USD are spent."
