@@ -22,9 +22,12 @@ pub fn readings(text: &str, cut: bool) -> Vec<Value> {
         add(&mut found, value);
     }
     if found.is_empty() {
-        let fenced = fenced.filter(|_| !cut).and_then(mended);
-        fenced.into_iter().for_each(|value| add(&mut found, value));
-        within(whole, cut).into_iter().for_each(|value| add(&mut found, value));
+        if let Some(value) = fenced.filter(|_| !cut).and_then(mended) {
+            add(&mut found, value);
+        }
+        for value in within(whole, cut) {
+            add(&mut found, value);
+        }
     }
     found
 }
@@ -61,16 +64,14 @@ fn within(text: &str, cut: bool) -> Vec<Value> {
             }
             // What stands inside of an unfinished document is a part of it only.
             None if cut => break,
-            None => match balanced(opening) {
-                Some(end) => {
-                    almost.extend(opening.get(..end).and_then(mended));
-                    end
-                }
-                None => {
+            None => {
+                let Some(end) = balanced(opening) else {
                     almost.extend(closed(opening).and_then(mended).or_else(|| mended(opening)));
                     break;
-                }
-            },
+                };
+                almost.extend(opening.get(..end).and_then(mended));
+                end
+            }
         };
         rest = opening.get(next..).unwrap_or_default();
     }
