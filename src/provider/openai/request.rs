@@ -114,7 +114,7 @@ fn capped(mut body: Map<String, Value>, dialect: Dialect, prompt: &Prompt) -> Ma
 }
 
 /// The body of a request.
-fn body(
+pub(super) fn body(
     dialect: Dialect,
     model: &str,
     prompt: &Prompt,
