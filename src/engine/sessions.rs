@@ -61,7 +61,6 @@ pub(super) struct Tie {
     /// Whether there is a choice between accounts.
     has_choice: bool,
     looked: Mutex<Option<(DateTime<Utc>, Arc<Known>)>>,
-    /// Since when it waits for a turn.
     pub(super) since: Option<DateTime<Utc>>,
     /// The longest that its caller waits.
     pub(super) may_wait: Option<Duration>,
@@ -347,8 +346,7 @@ impl Engine {
         }
         let saves = self.miss_costs(&target.step, tokens).unwrap_or(0.0);
         let worth = self.time_worth(work.job.lane, saves);
-        let waited = work.tie.since.and_then(|since| (self.clock.now() - since).to_std().ok());
-        let worth = worth.saturating_sub(waited.unwrap_or_default());
+        let worth = worth.saturating_sub(work.tie.waited(self.clock.now()));
         worth.min(left).min(work.tie.may_wait.unwrap_or(Duration::MAX))
     }
 

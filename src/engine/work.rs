@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::catalog::Target;
@@ -94,6 +95,13 @@ const UNREACHABLE_MORE: u32 = 5;
 /// job waits at the limiter once.
 pub(super) fn turn_of(job: &Job, progress: &Progress) -> String {
     format!("{}/{}", job.id, progress.made.max(progress.attempts.len()))
+}
+
+impl Tie {
+    /// How long it has waited for its turn.
+    pub(super) fn waited(&self, now: DateTime<Utc>) -> Duration {
+        self.since.and_then(|since| (now - since).to_std().ok()).unwrap_or_default()
+    }
 }
 
 impl Work {
