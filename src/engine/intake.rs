@@ -97,6 +97,14 @@ pub enum IntakeError {
         /// All names.
         known: Vec<String>,
     },
+    /// The caller's plan does not have the task.
+    #[error("the caller may not use task `{task}`")]
+    NotAllowed {
+        /// The task.
+        task: String,
+        /// The tasks it may use.
+        allowed: Vec<String>,
+    },
     /// The input does not fit the task's schema.
     #[error("the input does not fit the schema of task `{task}`")]
     InvalidInput {
@@ -346,11 +354,7 @@ impl Engine {
         submission: Submission,
     ) -> Result<(Job, Arc<Task>), IntakeError> {
         let now = self.clock.now();
-        let task = self.catalog.task(&submission.task).ok_or_else(|| IntakeError::UnknownTask {
-            nearest: self.catalog.nearest_task(&submission.task).map(str::to_owned),
-            known: self.catalog.tasks().map(|task| task.name.clone()).collect(),
-            name: submission.task.clone(),
-        })?;
+        let task = self.catalog.task_for(&from.caller, &submission.task)?;
         let conversation = check_input(task, &submission.input)?;
         if let Some(callback) = &submission.callback {
             self.check_callback(callback).await?;
@@ -424,7 +428,7 @@ impl Engine {
         let Some(most) = job.max_cost_usd else {
             return Ok(());
         };
-        match self.cheapest(&asked(job, task)) {
+        match self.least_cost(&asked(job, task)) {
             Some(estimate) if estimate <= most => Ok(()),
             estimate => Err(IntakeError::OverBudget { estimate }),
         }

@@ -64,6 +64,7 @@ pub(super) struct Tie {
     /// Whether there is a choice between accounts.
     has_choice: bool,
     looked: Mutex<Option<(DateTime<Utc>, Arc<Known>)>>,
+    pub(super) since: Option<DateTime<Utc>>,
     /// The longest that its caller waits.
     pub(super) may_wait: Option<Duration>,
     /// What its call writes, while it is under way.
@@ -348,6 +349,7 @@ impl Engine {
         }
         let saves = self.miss_costs(&target.step, tokens).unwrap_or(0.0);
         let worth = self.time_worth(work.job.lane, saves);
+        let worth = worth.saturating_sub(work.tie.waited(self.clock.now()));
         worth.min(left).min(work.tie.may_wait.unwrap_or(Duration::MAX))
     }
 
