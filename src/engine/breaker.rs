@@ -102,9 +102,7 @@ impl Engine {
         let time = error.retry_after.unwrap_or(self.settings.disabled.0);
         let (gate, reason) = match code {
             codes::MODEL_FORBIDDEN => (target.step_gate(), "the key may not use this model"),
-            codes::INSUFFICIENT_QUOTA | codes::INSUFFICIENT_CREDITS => {
-                (target.account_gate(), "the account cannot pay")
-            }
+            codes::INSUFFICIENT_QUOTA => (target.account_gate(), "the account cannot pay"),
             _ => (target.account_gate(), "the provider refused the key"),
         };
         metrics::disabled(&step.account, code);

@@ -342,5 +342,5 @@ async fn an_answer_that_credits_do_not_suffice_for_is_asked_for_shorter_once() {
         .await;
     let error = provider(Vendor::OpenRouter, &poor.uri()).complete("m", &prompt, LONG).await;
     let error = error.unwrap_err();
-    assert_eq!((error.class, error.code), (ErrorClass::AuthOrBilling, codes::INSUFFICIENT_CREDITS));
+    assert_eq!((error.class, error.code), (ErrorClass::CallerError, codes::INSUFFICIENT_CREDITS));
 }
