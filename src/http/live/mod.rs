@@ -6,7 +6,7 @@
 //! dialects' own SDKs are to raise what they always raise.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError};
 use futures::Stream;
@@ -91,7 +91,8 @@ impl<'a> Receipt<'a> {
         }
         for (name, value) in [("Spillway-Provider", self.provider), ("Spillway-Model", self.model)]
         {
-            if let Some(value) = value {
+            // What a provider calls its model may not fit into a header.
+            if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
                 response.insert_header((name, value));
             }
         }
@@ -177,7 +178,9 @@ async fn serve(
 /// What the caller is to be warned of: the end of its budget is near.
 fn warn(response: &mut HttpResponseBuilder, warnings: &[String]) {
     for warning in warnings {
-        response.append_header(("spillway-warning", warning.as_str()));
+        if let Ok(warning) = HeaderValue::from_str(warning) {
+            response.append_header(("spillway-warning", warning));
+        }
     }
 }
 
