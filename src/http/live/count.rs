@@ -42,8 +42,8 @@ async fn count(
     request: &HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Failure> {
-    let (_caller, asked) = receive(Dialect::Anthropic, state, request, payload, true).await?;
+    let (caller, asked) = receive(Dialect::Anthropic, state, request, payload, true).await?;
     let named = named(state, &asked.name)?;
-    let input_tokens = state.engine.count_tokens(&named, &asked.prompt).await;
+    let input_tokens = state.engine.count_tokens(&caller, &named, &asked.prompt).await;
     Ok(HttpResponse::Ok().json(Count { input_tokens }))
 }

@@ -295,11 +295,14 @@ mod tests {
             json!({ "tools": [{ "type": "custom", "custom": { "name": "x" } }] }),
             json!({ "modalities": ["text", "audio"] }),
             json!({ "tool_choice": { "type": "allowed_tools" } }),
-            json!({ "functions": [] }),
+            json!({ "functions": [{}] }),
+            json!({ "messages": [{ "role": "system", "content": "x" }] }),
         ] {
             assert!(asked(&own).unwrap().prompt.bound.is_some(), "{own}");
         }
-        let plain = asked(&json!({ "logprobs": true, "max_tokens": null })).unwrap().prompt;
+        let plain = asked(&json!({ "logprobs": true, "max_tokens": null, "functions": [] }))
+            .unwrap()
+            .prompt;
         assert_eq!((plain.bound.is_none(), plain.max_output_tokens), (true, 4_096));
         assert!(!plain.native.unwrap().body.contains_key("max_completion_tokens"));
     }
