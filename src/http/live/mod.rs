@@ -252,6 +252,37 @@ fn unknown_model(name: &str) -> Problem {
     Problem::new(Kind::UnknownModel, detail)
 }
 
+/// Said to who asks for `OpenAI`'s Responses.
+const NO_RESPONSES: &str = "OpenAI's Responses API is not served here; chat completions are, at \
+                            /v1/chat/completions. In n8n's OpenAI Chat Model node, switch *Use \
+                            Responses API* off.";
+
+/// The dialect that is spoken under a path.
+pub(super) fn dialect_at(path: &str) -> Option<Dialect> {
+    let under = |starts: &[&str]| starts.iter().any(|start| path.starts_with(start));
+    if under(&["/v1/messages", "/anthropic"]) {
+        Some(Dialect::Anthropic)
+    } else if under(&["/v1/chat", "/v1/responses", "/v1/models", "/openai"]) {
+        Some(Dialect::OpenAi)
+    } else {
+        None
+    }
+}
+
+/// A problem at a path, as those read it who ask there.
+pub(super) fn told_at(path: &str, problem: Problem) -> HttpResponse {
+    let responses = ["/v1/responses", "/openai/v1/responses"];
+    let problem = if responses.iter().any(|start| path.starts_with(start)) {
+        Problem::new(Kind::NotFound, NO_RESPONSES)
+    } else {
+        problem
+    };
+    match dialect_at(path) {
+        Some(dialect) => refused(dialect, &problem.into()),
+        None => problem.error_response(),
+    }
+}
+
 /// An error in the dialect's own words.
 fn refused(dialect: Dialect, failure: &Failure) -> HttpResponse {
     let Failure { problem, receipt } = failure;
