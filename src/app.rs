@@ -39,7 +39,7 @@ use crate::memory::speeds::SharedSpeeds;
 use crate::memory::speeds::local::LocalSpeeds;
 use crate::memory::speeds::redis::RedisSpeeds;
 use crate::provider::scripted::Scripted;
-use crate::provider::settings::Vendor;
+use crate::provider::settings::{AccountSettings, Vendor};
 use crate::provider::{self, SharedProvider};
 use crate::queue::SharedQueue;
 use crate::queue::embedded::EmbeddedQueue;
@@ -210,8 +210,13 @@ pub fn provider(account: &config::Account, clock: &SharedClock) -> Result<Shared
         let settings = account.scripted.clone().unwrap_or_default();
         return Ok(Arc::new(Scripted::new(settings, Arc::clone(clock))));
     }
-    let base_url = account.base_url.as_deref();
-    provider::connect(account.vendor, base_url, account.api_key.clone(), Arc::clone(clock))
+    let settings = AccountSettings {
+        vendor: account.vendor,
+        base_url: account.base_url.clone(),
+        api_key: account.api_key.clone(),
+        api: account.api,
+    };
+    provider::connect_account(settings, Arc::clone(clock))
         .map_err(|fault| anyhow!("account `{}`: {fault}", account.name))
 }
 

@@ -12,7 +12,7 @@ use crate::domain::job::Lane;
 use crate::domain::limits::LimitSettings;
 use crate::domain::units::Span;
 use crate::provider::scripted;
-use crate::provider::settings::Vendor;
+use crate::provider::settings::{Api, Vendor};
 use crate::telemetry::LogFormat;
 
 /// Text that is never shown.
@@ -129,6 +129,10 @@ pub struct AccountSettings {
     pub api_key_file: Option<String>,
     /// Where the API is, up to and without the version. Default: the provider's own.
     pub base_url: Option<String>,
+    /// Which of the provider's APIs is spoken: `chat` (OpenAI's chat completions, the default of all
+    /// who have them), `responses` (OpenAI's Responses; `openai` and `openai-compatible`) or `native`
+    /// (Ollama's own; `ollama`).
+    pub api: Option<Api>,
     /// Accounts of one org share its limits. Default: the account's name.
     #[schemars(length(min = 1, max = 64))]
     pub org: Option<String>,

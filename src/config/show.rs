@@ -91,6 +91,9 @@ fn write_account(out: &mut String, account: &Account) -> fmt::Result {
     if let Some(url) = &account.base_url {
         write!(out, " at {}", hidden_password(url))?;
     }
+    if let Some(api) = account.api {
+        write!(out, ", API {}", api.as_str())?;
+    }
     let key = if account.api_key.is_some() { HIDDEN } else { "none" };
     writeln!(out, ", key {key}, org {}", account.org)?;
     if account.limits.is_empty() {

@@ -23,8 +23,9 @@ pub fn readings(text: &str, cut: bool) -> Vec<Value> {
     }
     if found.is_empty() {
         let fenced = fenced.filter(|_| !cut).and_then(mended);
-        fenced.into_iter().for_each(|value| add(&mut found, value));
-        within(whole, cut).into_iter().for_each(|value| add(&mut found, value));
+        for value in fenced.into_iter().chain(within(whole, cut)) {
+            add(&mut found, value);
+        }
     }
     found
 }
@@ -54,23 +55,18 @@ fn within(text: &str, cut: bool) -> Vec<Value> {
     let (mut rest, mut exact, mut almost) = (text, Vec::new(), Vec::new());
     for _ in 0..MOST {
         let Some(opening) = from_opening(rest) else { break };
-        let next = match first_of(opening) {
-            Some((value, end)) => {
-                exact.push(value);
-                end
-            }
+        let next = if let Some((value, end)) = first_of(opening) {
+            exact.push(value);
+            end
+        } else if cut {
             // What stands inside of an unfinished document is a part of it only.
-            None if cut => break,
-            None => match balanced(opening) {
-                Some(end) => {
-                    almost.extend(opening.get(..end).and_then(mended));
-                    end
-                }
-                None => {
-                    almost.extend(closed(opening).and_then(mended).or_else(|| mended(opening)));
-                    break;
-                }
-            },
+            break;
+        } else if let Some(end) = balanced(opening) {
+            almost.extend(opening.get(..end).and_then(mended));
+            end
+        } else {
+            almost.extend(closed(opening).and_then(mended).or_else(|| mended(opening)));
+            break;
         };
         rest = opening.get(next..).unwrap_or_default();
     }

@@ -162,7 +162,7 @@ impl Engine {
         };
         metrics::attempted(&step.account, &step.model, outcome.as_str(), took);
         if outcome == Outcome::Answered {
-            self.bind(work, step);
+            self.bind(work, target);
         }
         work.tie.lead = None;
         work.note(Attempt { cost_usd, message, ..attempt(step, outcome, Some(200), took) });

@@ -9,6 +9,7 @@ use crate::domain::allowance::Allowance;
 use crate::domain::job::Share;
 use crate::domain::limits::{Cost, LimitSettings, Pool};
 use crate::domain::price::PriceTable;
+use crate::domain::prompt::{CacheUse, Dialect, Prompt};
 use crate::domain::route::{Route, Step};
 use crate::domain::task::Task;
 use crate::provider::SharedProvider;
@@ -71,6 +72,13 @@ impl Target {
     /// Every gate that must be open, the pools' own included.
     pub fn all_gates(&self) -> impl Iterator<Item = String> {
         self.gates.iter().cloned().chain(self.pools.iter().map(|pool| pool.id.clone()))
+    }
+
+    /// Whether a call there leaves any of its prompt in the cache: always, unless the provider waits
+    /// to be told by marks.
+    pub fn writes(&self, prompt: &Prompt) -> bool {
+        let waits = self.provider.speaks() == Some(Dialect::Anthropic);
+        !waits || prompt.is_marked() || prompt.cache != CacheUse::None
     }
 
     /// Shut after a 429: what counts the call, or the org's model when nothing does.

@@ -44,6 +44,7 @@ pub mod money;
 pub mod named;
 mod order;
 mod pace;
+mod passing;
 mod place;
 mod pump;
 mod sessions;

@@ -95,11 +95,12 @@ impl Tie {
         self.session.iter().cloned().chain(prefixes.map(|(_, p)| p.digest.clone())).collect()
     }
 
-    /// What a success binds: all that a later call may begin with.
-    fn bond(&self, place: &str) -> Bond {
+    /// What a success binds: all that a later call may begin with, if any of it was written.
+    fn bond(&self, place: &str, written: bool) -> Bond {
         let old = self.prefixes.len().saturating_sub(BOUND);
-        let kept =
-            |(index, prefix): &(usize, &Prefix)| *index >= old || prefix.shared || prefix.opening;
+        let kept = |(index, prefix): &(usize, &Prefix)| {
+            written && (*index >= old || prefix.shared || prefix.opening)
+        };
         let prefixes = self.prefixes.iter().enumerate().filter(kept);
         let keys = self.session.iter().cloned().chain(prefixes.map(|(_, p)| p.digest.clone()));
         Bond {
@@ -166,16 +167,16 @@ impl Engine {
     }
 
     /// How much of a prompt is worth being written to a cache: what is expected to come again
-    /// before it is forgotten. What begins a declared task is expected the first time.
+    /// before it is forgotten. A task's own instructions are expected the first time.
     fn cache_use(&self, job: &Job, prefixes: &[Prefix], goes_on: bool) -> CacheUse {
         let (now, id) = (self.clock.now(), job.id.as_str());
         let lately =
             |seen: Seen| matches!(seen, Seen::Ago(ago) if ago < self.settings.sessions.ttl.0);
+        let own = self.catalog.task(&job.task).is_some_and(|task| task.system.is_some());
         let mut found = CacheUse::None;
         for prefix in prefixes {
             let seen = self.warmth.see(&prefix.digest, id, now);
-            let first =
-                prefix.shared && seen == Seen::Never && self.catalog.task(&job.task).is_some();
+            let first = prefix.shared && seen == Seen::Never && own;
             if lately(seen) || first {
                 found = if prefix.shared { CacheUse::Shared } else { CacheUse::All };
             }
@@ -376,7 +377,8 @@ impl Engine {
         let (now, place) = (self.clock.now(), target.step.name());
         let tie = &work.tie;
         let cold = |key: &String| !self.warmth.is_warm(key, &place, now);
-        let keys = tie.bond(&place).keys.into_iter().filter(cold).collect::<Vec<_>>();
+        let bond = tie.bond(&place, target.writes(&work.prompt));
+        let keys = bond.keys.into_iter().filter(cold).collect::<Vec<_>>();
         if keys.is_empty() {
             return;
         }
@@ -385,12 +387,12 @@ impl Engine {
     }
 
     /// A call was answered: its prompt is cached there, and whoever goes on with it finds it.
-    pub(super) fn bind(&self, work: &Work, step: &Step) {
+    pub(super) fn bind(&self, work: &Work, target: &Target) {
         let tie = &work.tie;
         if tie.is_loose() {
             return;
         }
-        let bond = tie.bond(&step.name());
+        let bond = tie.bond(&target.step.name(), target.writes(&work.prompt));
         self.warmth.warmed(&bond.keys, &bond.place, self.clock.now(), tie.time);
         if !tie.has_choice {
             return;

@@ -23,6 +23,7 @@ use super::work::Work;
 use crate::domain::completion::Completion;
 use crate::domain::id::JobId;
 use crate::domain::result::{Status, millis_between};
+use crate::lifecycle::Lifecycle;
 use crate::provider::ProviderError;
 use crate::provider::stream::{Assembly, Event, Piece, Pieces, at_once, checked};
 
@@ -125,6 +126,10 @@ impl Streamed {
     /// What its caller is to be warned of: the end of its budget is near.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    pub(super) fn lifecycle(&self) -> Lifecycle {
+        self.engine.lifecycle.clone()
     }
 
     /// Names the call.

@@ -8,8 +8,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-/// So many names are kept before those whose time has passed are cleared away.
+/// So many names are kept before those whose time has passed are cleared away; after that twice as
+/// many as were left.
 const CROWD: usize = 10_000;
+
+/// So many are kept at the most. What is forgotten is only thought to be new.
+const MOST: usize = 200_000;
 
 /// How long it is remembered that something was seen at all.
 const SEEN_FOR: Duration = Duration::from_secs(3_600);
@@ -28,6 +32,20 @@ struct State {
     seen: HashMap<String, (DateTime<Utc>, String)>,
     /// By account, the tokens sent and those of them read from a cache.
     tokens: HashMap<String, (u64, u64)>,
+    /// How many of `warm` and of `seen` are kept before they are tidied next.
+    room: (usize, usize),
+}
+
+/// Clears away what has passed, so seldom that it costs little for each that is added.
+fn tidy<K, V>(of: &mut HashMap<K, V>, room: &mut usize, lasts: impl Fn(&V) -> bool) {
+    if of.len() < (*room).max(CROWD) {
+        return;
+    }
+    of.retain(|_, value| lasts(value));
+    if of.len() > MOST {
+        of.clear();
+    }
+    *room = of.len() * 2;
 }
 
 /// A call that writes something nobody has cached yet.
@@ -54,9 +72,8 @@ impl Warmth {
     /// It was cached at this place until then.
     pub(super) fn warmed(&self, keys: &[String], place: &str, now: DateTime<Utc>, time: Duration) {
         let mut state = self.lock();
-        if state.warm.len() > CROWD {
-            state.warm.retain(|_, until| *until > now);
-        }
+        let State { warm, room, .. } = &mut *state;
+        tidy(warm, &mut room.0, |until| *until > now);
         for key in keys {
             state.warm.insert((key.clone(), place.to_owned()), now + time);
         }
@@ -106,9 +123,8 @@ impl Warmth {
     /// When this was asked for before, by another job; from now on it was by this one.
     pub(super) fn see(&self, key: &str, job: &str, now: DateTime<Utc>) -> Seen {
         let mut state = self.lock();
-        if state.seen.len() > CROWD {
-            state.seen.retain(|_, (at, _)| (now - *at).to_std().unwrap_or_default() < SEEN_FOR);
-        }
+        let State { seen, room, .. } = &mut *state;
+        tidy(seen, &mut room.1, |(at, _)| (now - *at).to_std().unwrap_or_default() < SEEN_FOR);
         let before = state.seen.get(key).filter(|(_, by)| by != job).map(|(at, _)| *at);
         if before.is_some() || !state.seen.contains_key(key) {
             state.seen.insert(key.to_owned(), (now, job.to_owned()));

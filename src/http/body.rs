@@ -54,6 +54,7 @@ pub(super) async fn object(
     let bytes = read_bytes(request, payload, settings, settings.max_live_body.0).await?;
     let text = utf8(&bytes)?;
     refuse_if_deep(text, settings.max_depth)?;
+    refuse_if_many(text)?;
     let text = text.trim_start_matches('\u{feff}');
     serde_json::from_str(text).map_err(|fault| {
         Problem::new(Kind::NotJson, format!("The body is not a JSON object: {fault}."))
@@ -145,12 +146,27 @@ fn refuse_if_deep(text: &str, max_depth: usize) -> Result<(), Problem> {
 /// Whether brackets nest deeper than this. Most texts have fewer brackets than that.
 fn is_too_deep(text: &str, most: usize) -> bool {
     let brackets = text.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count();
-    brackets > most && depth(text) > most
+    brackets > most && shape(text).0 > most
 }
 
-/// How deep brackets nest outside strings. Checked before parsing, in one pass.
-fn depth(text: &str) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0usize, false, false);
+/// The most values in a body that is taken apart into them: each takes a hundred bytes of memory,
+/// however few it has in the body.
+const MOST_VALUES: usize = 500_000;
+
+fn refuse_if_many(text: &str) -> Result<(), Problem> {
+    let commas = text.bytes().filter(|byte| *byte == b',').count();
+    if commas > MOST_VALUES && shape(text).1 > MOST_VALUES {
+        let detail = format!("The body may have {MOST_VALUES} values at the most.");
+        return Err(Problem::new(Kind::TooLarge, detail));
+    }
+    Ok(())
+}
+
+/// How deep brackets nest outside strings, and how many commas stand there. Checked before parsing,
+/// in one pass.
+fn shape(text: &str) -> (usize, usize) {
+    let (mut depth, mut deepest, mut commas) = (0usize, 0usize, 0usize);
+    let (mut in_string, mut escaped) = (false, false);
     for byte in text.bytes() {
         match byte {
             _ if escaped => escaped = false,
@@ -161,10 +177,11 @@ fn depth(text: &str) -> usize {
                 deepest = deepest.max(depth);
             }
             b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            b',' if !in_string => commas += 1,
             _ => {}
         }
     }
-    deepest
+    (deepest, commas)
 }
 
 #[cfg(test)]
@@ -173,8 +190,10 @@ mod tests {
 
     #[test]
     fn depth_counts_brackets_outside_strings() {
-        assert_eq!(depth(r#"{"a":[{"b":"[[[\"{"}]}"#), 3);
-        assert_eq!(depth("1"), 0);
+        assert_eq!(shape(r#"{"a":[{"b":"[[,[\"{"},1]}"#), (3, 1));
+        assert_eq!(shape("1"), (0, 0));
+        assert!(refuse_if_many(&",".repeat(MOST_VALUES + 1)).is_err());
+        assert!(refuse_if_many(&format!("\"{}\"", ",".repeat(MOST_VALUES + 1))).is_ok());
         assert!(json("[]", 9).unwrap_err().to_string().contains("JSON object"));
         assert!(json(&"[".repeat(1_000_000), 64).is_err());
     }

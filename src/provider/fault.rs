@@ -40,9 +40,12 @@ impl Failure {
 /// The status that OpenAI and Anthropic send with this code or type.
 fn meant(word: &str) -> Option<u16> {
     Some(match word {
-        "invalid_request_error" | "context_length_exceeded" | "invalid_prompt" | "bio_policy" => {
-            400
-        }
+        "invalid_request_error"
+        | "context_length_exceeded"
+        | "invalid_prompt"
+        | "bio_policy"
+        | "content_policy_violation"
+        | "data_residency_mismatch" => 400,
         "invalid_api_key" | "authentication_error" => 401,
         "billing_error" => 402,
         "permission_error" => 403,
@@ -60,8 +63,10 @@ fn meant(word: &str) -> Option<u16> {
         | "billing_hard_limit_reached" => 429,
         "server_error" | "api_error" => 500,
         "server_is_overloaded" | "service_unavailable_error" => 503,
-        "timeout_error" => 504,
+        "timeout_error" | "vector_store_timeout" => 504,
         "overloaded_error" => 529,
+        // There are some twenty, from `invalid_image_url` to `image_too_small`.
+        image if image.contains("image") => 400,
         _ => return None,
     })
 }

@@ -10,12 +10,13 @@ use crate::clock::SharedClock;
 use crate::domain::completion::Completion;
 use crate::domain::prompt::{Dialect, Prompt};
 use crate::domain::told::Told;
-use settings::{AccountSettings, Vendor};
+use settings::{AccountSettings, Api, Vendor};
 use stream::Pieces;
 
 pub mod anthropic;
 pub mod duration;
 pub mod gemini;
+pub mod ollama;
 pub mod openai;
 pub mod scripted;
 pub mod settings;
@@ -101,18 +102,36 @@ pub mod parameters {
 /// A provider many hold.
 pub type SharedProvider = Arc<dyn Provider>;
 
-/// The adapter for an account; nothing is sent yet. The scripted provider has an account of
-/// another kind and is made elsewhere.
+/// The adapter for an account that speaks its vendor's usual API; nothing is sent yet.
 pub fn connect(
     vendor: Vendor,
     base_url: Option<&str>,
     api_key: Option<SecretString>,
     clock: SharedClock,
 ) -> Result<SharedProvider, String> {
-    if vendor.needs_key() && api_key.is_none() {
+    let base_url = base_url.map(str::to_owned);
+    connect_account(AccountSettings { vendor, base_url, api_key, api: None }, clock)
+}
+
+/// The adapter for an account; nothing is sent yet. The scripted provider has an account of
+/// another kind and is made elsewhere.
+pub fn connect_account(
+    account: AccountSettings,
+    clock: SharedClock,
+) -> Result<SharedProvider, String> {
+    let vendor = account.vendor;
+    if vendor.needs_key() && account.api_key.is_none() {
         return Err(format!("`{}` needs an api_key", vendor.as_str()));
     }
-    let account = AccountSettings { vendor, base_url: base_url.map(str::to_owned), api_key };
+    if let Some(api) = account.api.filter(|api| !vendor.has(*api)) {
+        return Err(format!("`{}` has no API `{}`", vendor.as_str(), api.as_str()));
+    }
+    if account.api == Some(Api::Responses) {
+        return Ok(Arc::new(openai::Responses::new(account, clock)?));
+    }
+    if account.api == Some(Api::Native) {
+        return Ok(Arc::new(ollama::Ollama::new(account, clock)?));
+    }
     Ok(match vendor {
         Vendor::Anthropic => Arc::new(anthropic::Anthropic::new(account, clock)?),
         Vendor::Gemini => Arc::new(gemini::Gemini::new(account, clock)?),

@@ -99,9 +99,55 @@ impl Vendor {
         !matches!(self, Self::Anthropic | Self::Groq)
     }
 
+    /// Whether the vendor has this API.
+    pub const fn has(self, api: Api) -> bool {
+        match api {
+            Api::Chat => matches!(
+                self,
+                Self::OpenAi
+                    | Self::Groq
+                    | Self::Cerebras
+                    | Self::OpenRouter
+                    | Self::Ollama
+                    | Self::OpenAiCompatible
+            ),
+            Api::Responses => matches!(self, Self::OpenAi | Self::OpenAiCompatible),
+            Api::Native => matches!(self, Self::Ollama),
+        }
+    }
+
     /// Whether nothing can be asked without a key.
     pub const fn needs_key(self) -> bool {
         self.env_key().is_some()
+    }
+}
+
+/// Which of a vendor's APIs is spoken, where it has several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Api {
+    /// OpenAI's chat completions.
+    Chat,
+    /// OpenAI's Responses.
+    Responses,
+    /// Ollama's own chat.
+    Native,
+}
+
+impl Api {
+    /// The API's name in the settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Responses => "responses",
+            Self::Native => "native",
+        }
+    }
+
+    /// Whose it is, in the words of the settings.
+    pub fn vendors(self) -> Vec<&'static str> {
+        let vendors = Vendor::ALL.into_iter().filter(|vendor| vendor.has(self));
+        vendors.map(Vendor::as_str).collect()
     }
 }
 
@@ -114,6 +160,8 @@ pub struct AccountSettings {
     pub base_url: Option<String>,
     /// The key.
     pub api_key: Option<SecretString>,
+    /// Which of the vendor's APIs; `None` for the usual one.
+    pub api: Option<Api>,
 }
 
 #[cfg(test)]
@@ -137,6 +185,7 @@ mod tests {
             vendor: Vendor::Groq,
             base_url: None,
             api_key: Some("gsk_secret".into()),
+            api: None,
         };
         assert!(!format!("{account:?}").contains("gsk_secret"));
     }

@@ -32,6 +32,7 @@ mod live;
 mod live_contract;
 mod lua;
 mod outage;
+mod prompt_caches;
 mod queue_embedded;
 mod queue_redis;
 mod queue_replicated;

@@ -19,7 +19,7 @@ use crate::domain::price::{Price, PriceTable};
 use crate::domain::route::Route;
 use crate::domain::task::Task;
 use crate::provider::scripted;
-use crate::provider::settings::Vendor;
+use crate::provider::settings::{Api, Vendor};
 
 mod routes;
 mod tasks;
@@ -50,6 +50,8 @@ pub struct Account {
     pub org: String,
     /// Where the API is, up to and without the version; only a scripted one has none.
     pub base_url: Option<String>,
+    /// Which of the vendor's APIs; `None` for the usual one.
+    pub api: Option<Api>,
     /// The API key.
     pub api_key: Option<SecretString>,
     /// Its org's limits.
@@ -130,6 +132,11 @@ fn account(key: &str, name: &str, settings: AccountSettings, faults: &mut Faults
             ),
         ),
     }
+    if let Some(api) = settings.api.filter(|api| !vendor.has(*api)) {
+        let whose = api.vendors().join(", ");
+        let fault = format!("`{}` is only for `provider` {whose}", api.as_str());
+        faults.add(format!("{key}.api"), fault);
+    }
     if settings.scripted.is_some() && vendor != Vendor::Scripted {
         faults.add(format!("{key}.scripted"), "is only for `provider = \"scripted\"`");
     }
@@ -138,6 +145,7 @@ fn account(key: &str, name: &str, settings: AccountSettings, faults: &mut Faults
         vendor,
         org: settings.org.unwrap_or_else(|| name.to_owned()),
         base_url: base_url.map(|url| url.trim_end_matches('/').to_owned()),
+        api: settings.api,
         api_key,
         limits: settings.limits.into_iter().map(|limits| as_counted(vendor, limits)).collect(),
         scripted: settings.scripted,

@@ -149,7 +149,7 @@ async fn serve(
         .told(&mut response);
         let head = Head::new(state, streamed.id().as_str());
         let model = streamed.model().to_owned();
-        return Ok(told(dialect, response, (head, model, tell_usage), streamed));
+        return Ok(told(dialect, response, (head, model, tell_usage), streamed.passed_on()));
     }
     let done = match state.engine.call(call).await {
         Ok(done) => done,

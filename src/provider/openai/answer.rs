@@ -78,7 +78,12 @@ pub(super) fn images(message: &Value) -> Vec<Image> {
 
 /// A call's arguments, or a part of them, as text. Some servers do not wrap the object in text.
 pub(super) fn arguments(call: &Value) -> Cow<'_, str> {
-    match call.pointer("/function/arguments") {
+    written(call.pointer("/function/arguments"))
+}
+
+/// The text, or what should have been one.
+pub(super) fn written(arguments: Option<&Value>) -> Cow<'_, str> {
+    match arguments {
         Some(Value::String(raw)) => raw.into(),
         Some(other) if !other.is_null() => other.to_string().into(),
         _ => "".into(),
@@ -121,17 +126,23 @@ pub(super) fn finished(
 
 /// Details may be missing, and one provider tells more reasoning than output.
 pub(super) fn usage(usage: &Value) -> Option<Usage> {
-    let input = count(usage, "/prompt_tokens")?;
-    let output = count(usage, "/completion_tokens").unwrap_or_default();
-    let part = |place: &str| count(usage, place).unwrap_or_default().min(input);
+    counted(usage, "prompt_tokens", "completion_tokens")
+}
+
+/// What was used, by the names that input and output have.
+pub(super) fn counted(usage: &Value, input: &str, output: &str) -> Option<Usage> {
+    let at = |place: String| count(usage, &place);
+    let sent = at(format!("/{input}"))?;
+    let received = at(format!("/{output}")).unwrap_or_default();
+    let part = |name| at(format!("/{input}_details/{name}")).unwrap_or_default().min(sent);
     Some(Usage {
-        input_tokens: input,
-        cached_input_tokens: part("/prompt_tokens_details/cached_tokens"),
-        cache_write_tokens: part("/prompt_tokens_details/cache_write_tokens"),
+        input_tokens: sent,
+        cached_input_tokens: part("cached_tokens"),
+        cache_write_tokens: part("cache_write_tokens"),
         cache_write_1h_tokens: 0,
-        output_tokens: output,
-        reasoning_tokens: count(usage, "/completion_tokens_details/reasoning_tokens")
-            .map(|reasoning| reasoning.min(output)),
+        output_tokens: received,
+        reasoning_tokens: at(format!("/{output}_details/reasoning_tokens"))
+            .map(|reasoning| reasoning.min(received)),
     })
 }
 

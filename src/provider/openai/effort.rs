@@ -23,6 +23,9 @@ const MINIMAL: [&str; 4] = ["gpt-5", "gpt-5-20*", "gpt-5-mini*", "gpt-5-nano*"];
 const OPEN: [&str; 6] =
     ["*gpt-oss*", "*qwen3*", "*deepseek-r1*", "*deepseek-v3.1*", "*magistral*", "*glm-4*"];
 
+/// Of these, the ones that do not think after all.
+const INSTANT: [&str; 2] = ["*qwen3-coder*", "*-instruct*"];
+
 /// Groq's models that write what they think into their answer unless told otherwise.
 const GROQ_RAW: [&str; 2] = ["qwen/qwen3*", "deepseek-r1*"];
 
@@ -57,6 +60,12 @@ pub(super) fn is_raw(dialect: Dialect, model: &str) -> bool {
     dialect == Dialect::Groq && GROQ_RAW.iter().any(|pattern| glob(pattern, model))
 }
 
+/// Whether it is an open model that thinks on request.
+pub(in crate::provider) fn thinks_openly(model: &str) -> bool {
+    let any = |patterns: &[&str]| patterns.iter().any(|pattern| glob(pattern, model));
+    any(&OPEN) && !any(&INSTANT)
+}
+
 /// Whether OpenRouter has somebody who takes an effort for this model, as far as its name tells:
 /// asked to require every parameter, it would otherwise find nobody.
 pub(super) fn thinks_at_openrouter(model: &str) -> bool {
@@ -78,7 +87,8 @@ fn openai(model: &str, effort: Effort) -> &'static str {
     }
 }
 
-const fn at_least_low(effort: Effort) -> &'static str {
+/// The effort in a word, for models that always think.
+pub(in crate::provider) const fn at_least_low(effort: Effort) -> &'static str {
     match effort {
         Effort::None | Effort::Minimal => "low",
         other => word(other),

@@ -22,20 +22,27 @@ const BAD_KEY: [&str; 3] = ["invalid_api_key", "wrong_api_key", "authentication_
 const MODEL_FORBIDDEN: [&str; 3] =
     ["model_permission_blocked_org", "model_permission_blocked_project", "model_terms_required"];
 
-const REFUSED: [&str; 4] =
-    ["content_policy_violation", "invalid_prompt", "bio_policy", "content_filter"];
+const REFUSED: [&str; 5] = [
+    "content_policy_violation",
+    "image_content_policy_violation",
+    "invalid_prompt",
+    "bio_policy",
+    "content_filter",
+];
 
 const TOO_LONG: [&str; 2] = ["context_length_exceeded", "exceed_context_size_error"];
 
-const TOO_LONG_PHRASES: [&str; 4] = [
+const TOO_LONG_PHRASES: [&str; 6] = [
     "maximum context length",
+    "exceeds the context length",
+    "longer than the context length",
     "exceeds the available context size",
     "current length is",
     "context window",
 ];
 
 /// What is to be done.
-pub(super) fn judge(dialect: Dialect, failure: &Failure) -> Verdict {
+pub(in crate::provider) fn judge(dialect: Dialect, failure: &Failure) -> Verdict {
     let own = match dialect {
         Dialect::OpenAi => None,
         Dialect::Groq => groq(failure),

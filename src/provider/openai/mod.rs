@@ -17,12 +17,15 @@ use crate::domain::completion::Completion;
 use crate::domain::prompt::{Dialect as Language, Prompt};
 
 mod answer;
-mod effort;
-mod errors;
+pub(super) mod effort;
+pub(super) mod errors;
 mod messages;
 mod openrouter;
 mod request;
+mod responses;
 mod stream;
+
+pub use responses::Responses;
 
 /// Where completions are asked for.
 const PATH: &str = "/chat/completions";

@@ -96,7 +96,7 @@ fn with_usage(body: &mut Map<String, Value>) -> bool {
 }
 
 /// The body of a request.
-fn body(
+pub(super) fn body(
     dialect: Dialect,
     model: &str,
     prompt: &Prompt,

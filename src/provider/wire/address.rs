@@ -55,8 +55,8 @@ mod tests {
     use crate::provider::settings::Vendor;
 
     fn at(vendor: Vendor, base_url: Option<&str>) -> Result<String, String> {
-        let account =
-            AccountSettings { vendor, base_url: base_url.map(str::to_owned), api_key: None };
+        let base_url = base_url.map(str::to_owned);
+        let account = AccountSettings { vendor, base_url, api_key: None, api: None };
         base(&account, "v1")
     }
 

@@ -322,3 +322,32 @@ fn workflows_are_held_to_what_they_can_have() {
     }
     assert_eq!(told.lines().count(), 4, "{told}");
 }
+
+#[test]
+fn an_api_is_only_for_those_who_have_it() {
+    let account = |provider: &str, api: &str| {
+        format!(
+            "{SOUND}\n[accounts.other]\nprovider = \"{provider}\"\napi_key = \"k\"\n\
+             base_url = \"http://127.0.0.1:1\"\napi = \"{api}\"\n"
+        )
+    };
+    for (provider, api) in [
+        ("openai", "responses"),
+        ("openai", "chat"),
+        ("openai-compatible", "responses"),
+        ("groq", "chat"),
+        ("ollama", "chat"),
+        ("ollama", "native"),
+    ] {
+        let shown = show::resolved(&read(&account(provider, api)).unwrap());
+        assert!(shown.contains(&format!("http://127.0.0.1:1, API {api}, key")), "{shown}");
+    }
+    for (provider, api, words) in [
+        ("groq", "responses", &["`responses` is only for", "openai, openai-compatible"] as &[_]),
+        ("anthropic", "chat", &["`chat` is only for", "cerebras"]),
+        ("openai", "native", &["`native` is only for `provider` ollama"]),
+        ("openai", "completions", &["`completions` is not one of", "`responses`"]),
+    ] {
+        assert_told(&told(&account(provider, api)), "accounts.other.api", words);
+    }
+}

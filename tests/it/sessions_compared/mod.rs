@@ -1,16 +1,24 @@
 //! The published comparison of ways to use several accounts, run in virtual time by the service's
 //! own engine, limiter and memory.
 //!
-//! Published: five developers, about 8 hours, 400 calls of about 40,000 input tokens, a cache of
-//! five minutes; 72 % hits if nothing stands in the way. One key: 55 %, 14 × 429, $27 (every 429
-//! stalls them all until the cache is cold). Several keys in turn: 38 %, none, $35. Aware of the cache:
-//! 71 %, none, $20. These costs are those of Sonnet at $3 a million tokens of input, $0.30 read
-//! from the cache, $15 of output with about 470 tokens for each answer, and what is written to the
-//! cache charged as input; what it costs at 1.25 times that is told in a column of its own.
+//! **Published**: five developers, about 8 hours, 400 calls of about 40,000 input tokens, a cache of
+//! five minutes. One key: 55 % hits (72 % if it were not for the stalls), 14 × 429, $27. Several keys
+//! in turn: 38 %, none, $35. Aware of the cache: 71 %, none, $20. These dollars follow from the hits as
+//! a share of tokens: 16 million at $3 a million, $0.30 if read from the cache, and about $3 of output;
+//! what is written to the cache is charged as input. That is the share and the bill compared here. The
+//! share of calls, and the bill where writing costs 1.25 times as much, stand beside them.
 //!
-//! What is not published and calibrated here: when developers pause (`day.rs`), three keys, and a limit
-//! at which one key stalls about as often as published. It comes out better than published, since
-//! the engine lets nobody ask in vain during a stall. Hits are told both ways, by calls and by tokens.
+//! **Assumed**: developers pause as `day.rs` has it; there are three keys; a 429 stalls the whole org
+//! for five and a half minutes, longer than the cache lives; whoever is told to wait comes back within
+//! half a minute after that; each developer is a `session`, whose prompts are marked to be cached.
+//!
+//! **Fitted**: the number of pauses, so that one key without limits reads the published 72 %, which
+//! nobody can beat on these days: it is the ceiling; the length of the answers, for $3 of output; and
+//! the limit of an org, so that one key is refused about 14 times.
+//!
+//! One key comes out better than published: there every 429 costs about five hits; here a stall cools the
+//! caches of those only who are at work just then, which costs about two. How often it is refused differs much by day:
+//! after a stall all come back to cold caches, and may cause the next.
 
 mod day;
 mod provider;
@@ -19,10 +27,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
+use serde_json::json;
 use spillway::clock::{SharedClock, VirtualClock};
 use spillway::domain::choice::ProviderChoice;
 use spillway::domain::completion::Usage;
-use spillway::domain::prompt::Prompt;
 use spillway::engine::SharedEngine;
 use spillway::engine::live::{Call, LiveError};
 use spillway::engine::named::Named;
@@ -36,6 +44,8 @@ use provider::{Key, Limit, Org, Seen};
 /// How accounts are used.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Way {
+    /// One account without limits: the most that can be read from caches.
+    Unlimited,
     /// One account, whose limit nobody knows.
     OneKey,
     /// Several accounts in turn, whose limits nobody knows.
@@ -45,14 +55,15 @@ enum Way {
 }
 
 /// What a day came to.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Line {
-    /// The part of calls whose prompt was read from a cache, mostly.
-    hits: f64,
-    /// The part of input tokens read from a cache.
+    /// The part of input tokens read from a cache, in percent.
     read: f64,
+    /// The part of calls that read most of their prompt from it, in percent.
+    hits: f64,
     /// Calls answered 429.
     refused: f64,
+    /// What is written to the cache charged as input.
     usd: f64,
     /// The same where writing to the cache costs 1.25 times as much.
     usd_with_writes: f64,
@@ -61,34 +72,35 @@ struct Line {
     hours: f64,
 }
 
-/// The published text names 20,000 tokens a minute as the limit of the lowest tier; here in a bucket
-/// of six minutes, so that a prompt of 40,000 fits at all.
+/// 14,000 tokens a minute, the published text's lowest tier having 20,000; three prompts at once.
 const LIMIT: Limit =
-    Limit { tokens: 120_000.0, per_second: 20_000.0 / 60.0, stall: Duration::from_secs(330) };
+    Limit { tokens: 120_000.0, per_second: 14_000.0 / 60.0, stall: Duration::from_secs(330) };
 
 /// Accounts where there are several.
 const ACCOUNTS: [&str; 3] = ["first", "second", "third"];
 
 /// The days that a line is the mean of.
-const DAYS: u64 = 3;
+const DAYS: u64 = 5;
 
 fn settings(way: Way) -> String {
-    let mut text = "[auth]\nkeys = [\"sw_testtest_0123456789abcdefghijABCDEFGHIJ\"]\n".to_owned();
-    let accounts = if way == Way::OneKey { &ACCOUNTS[..1] } else { &ACCOUNTS[..] };
-    for account in accounts {
-        text += &format!(
-            "[accounts.{account}]\nprovider = \"anthropic\"\napi_key = \"x\"\norg = \"{account}\"\n"
-        );
-        if way == Way::Ours {
-            let (hour, burst) = (LIMIT.per_second * 3_600.0, LIMIT.tokens / LIMIT.per_second);
-            text += &format!(
-                "[[accounts.{account}.limits]]\ninput_tokens = \"{hour:.0}/h\"\nburst = \"{burst:.0}s\"\n"
-            );
-        }
-    }
-    let steps: Vec<String> =
-        accounts.iter().map(|account| format!("\"{account}/claude-sonnet-4-6\"")).collect();
-    text + &format!("[routes.code]\nsteps = [{}]\n", steps.join(", "))
+    let names = match way {
+        Way::Unlimited | Way::OneKey => &ACCOUNTS[..1],
+        Way::InTurn | Way::Ours => &ACCOUNTS[..],
+    };
+    let (hour, burst) = (LIMIT.per_second * 3_600.0, LIMIT.tokens / LIMIT.per_second);
+    let limit = json!({ "input_tokens": format!("{hour:.0}/h"), "burst": format!("{burst:.0}s") });
+    let limits = if way == Way::Ours { vec![limit] } else { Vec::new() };
+    let account = |name: &&str| {
+        let account =
+            json!({ "provider": "anthropic", "api_key": "x", "org": name, "limits": limits });
+        ((*name).to_owned(), account)
+    };
+    let accounts: serde_json::Map<_, _> = names.iter().map(account).collect();
+    let steps: Vec<String> = names.iter().map(|name| format!("{name}/claude-sonnet-4-6")).collect();
+    let key = "sw_testtest_0123456789abcdefghijABCDEFGHIJ";
+    let all = json!({ "auth": { "keys": [key] }, "accounts": accounts,
+        "routes": { "code": { "steps": steps } } });
+    toml::to_string(&all).unwrap()
 }
 
 /// Runs a day.
@@ -105,7 +117,8 @@ async fn work(way: Way, seed: u64) -> Line {
     let monday = DateTime::from_timestamp(1_795_420_800, 0).unwrap();
     let clock: SharedClock = Arc::new(VirtualClock::starting_at(monday));
     let lifecycle = Lifecycle::default();
-    let orgs = ACCOUNTS.map(|_| Org::new(LIMIT));
+    let limit = if way == Way::Unlimited { Limit { tokens: 1e12, ..LIMIT } } else { LIMIT };
+    let orgs = ACCOUNTS.map(|_| Org::new(limit));
     let provider = |account: &config::Account| -> SharedProvider {
         let index = ACCOUNTS.iter().position(|name| *name == account.name).unwrap();
         Arc::new(Key(Arc::clone(&orgs[index])))
@@ -128,7 +141,7 @@ async fn work(way: Way, seed: u64) -> Line {
             while let Some(pause) = day.pause() {
                 tokio::time::sleep(pause).await;
                 let turn = turns.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                answered(&engine, way, turn, &day.prompt()).await;
+                answered(&engine, way, turn, &mut day).await;
             }
         })
     });
@@ -140,8 +153,9 @@ async fn work(way: Way, seed: u64) -> Line {
     line(&orgs.map(|org| org.seen()), hours)
 }
 
-/// Calls until there is an answer, as the SDKs do.
-async fn answered(engine: &SharedEngine, way: Way, turn: usize, prompt: &Prompt) {
+/// Calls until there is an answer; told to wait, a while after that.
+async fn answered(engine: &SharedEngine, way: Way, turn: usize, day: &mut Day) {
+    let prompt = day.prompt();
     let provider = (way == Way::InTurn).then(|| ProviderChoice {
         order: (0..3).map(|next| ACCOUNTS[(turn + next) % 3].to_owned()).collect(),
         ..ProviderChoice::default()
@@ -153,7 +167,7 @@ async fn answered(engine: &SharedEngine, way: Way, turn: usize, prompt: &Prompt)
             prompt: prompt.clone(),
             max_wait: Duration::from_secs(60),
             workflow: None,
-            session: None,
+            session: Some(day.session()),
             provider: provider.clone(),
             max_cost_usd: None,
             metadata: None,
@@ -161,7 +175,9 @@ async fn answered(engine: &SharedEngine, way: Way, turn: usize, prompt: &Prompt)
         };
         match engine.call(call).await {
             Ok(_) => return,
-            Err(LiveError::Busy { retry_after, .. }) => tokio::time::sleep(retry_after).await,
+            Err(LiveError::Busy { retry_after, .. }) => {
+                tokio::time::sleep(retry_after + day.late()).await;
+            }
             Err(fault) => panic!("{fault}"),
         }
     }
@@ -179,8 +195,8 @@ fn line(orgs: &[Seen], hours: f64) -> Line {
     let (written, output) = (usage.cache_write_tokens as f64, usage.output_tokens as f64);
     let usd = ((input - read) * 3.0 + read * 0.3 + output * 15.0) / 1e6;
     Line {
-        hits: hits / calls,
-        read: read / input,
+        read: read / input * 100.0,
+        hits: hits / calls * 100.0,
         refused,
         usd,
         usd_with_writes: usd + written * 0.75 / 1e6,
@@ -190,44 +206,69 @@ fn line(orgs: &[Seen], hours: f64) -> Line {
     }
 }
 
-/// The mean of some days.
-fn mean(way: Way) -> Line {
-    let days: Vec<Line> = (1..=DAYS).map(|seed| day(way, seed)).collect();
-    let of = |what: fn(&Line) -> f64| days.iter().map(what).sum::<f64>() / days.len() as f64;
-    Line {
-        hits: of(|day| day.hits),
-        read: of(|day| day.read),
-        refused: of(|day| day.refused),
-        usd: of(|day| day.usd),
-        usd_with_writes: of(|day| day.usd_with_writes),
-        calls: of(|day| day.calls),
-        input: of(|day| day.input),
-        hours: of(|day| day.hours),
+/// Some days, each by itself.
+struct Days(Vec<Line>);
+
+impl Days {
+    fn of(way: Way) -> Self {
+        Self((1..=DAYS).map(|seed| day(way, seed)).collect())
+    }
+
+    /// The mean, the least and the most of something.
+    fn all(&self, what: fn(&Line) -> f64) -> [f64; 3] {
+        let each = || self.0.iter().map(what);
+        let days = f64::from(u32::try_from(self.0.len()).unwrap());
+        [each().sum::<f64>() / days, each().fold(f64::MAX, f64::min), each().fold(0.0, f64::max)]
+    }
+
+    fn mean(&self, what: fn(&Line) -> f64) -> f64 {
+        self.all(what)[0]
+    }
+
+    fn least(&self, what: fn(&Line) -> f64) -> f64 {
+        self.all(what)[1]
+    }
+
+    fn most(&self, what: fn(&Line) -> f64) -> f64 {
+        self.all(what)[2]
+    }
+
+    fn told(&self) -> String {
+        let shown = |what: fn(&Line) -> f64| {
+            let [mean, least, most] = self.all(what);
+            format!("{mean:5.1} ({least:4.1} to {most:4.1})")
+        };
+        let (read, hits) = (shown(|day| day.read), shown(|day| day.hits));
+        let (refused, usd) = (shown(|day| day.refused), shown(|day| day.usd));
+        format!("{read}  {hits}  {refused}  {usd}  {}", shown(|day| day.usd_with_writes))
     }
 }
 
 #[test]
 fn sessions_compared_with_what_is_published() {
-    let [one, turns, ours] = [Way::OneKey, Way::InTurn, Way::Ours]
-        .map(|way| std::thread::spawn(move || mean(way)))
-        .map(|run| run.join().unwrap());
-    println!("                        published              measured, the mean of {DAYS} days");
-    println!("                        hits  429  USD   hits  tokens   429    USD  (writes 1.25x)");
-    for (name, published, line) in [
-        ("one key", "55 %   14   27", one),
-        ("several keys in turn", "38 %    0   35", turns),
-        ("spillway", "71 %    0   20", ours),
+    let ways = [Way::Unlimited, Way::OneKey, Way::InTurn, Way::Ours];
+    let [unlimited, one, turns, ours] =
+        ways.map(|way| std::thread::spawn(move || Days::of(way))).map(|run| run.join().unwrap());
+    println!("                 published        measured: the mean (least to most) of {DAYS} days");
+    println!(
+        "                 hits  429  USD   % of tokens read      % of calls            429                   \
+         USD                   USD, writes at 1.25"
+    );
+    for (name, published, days) in [
+        ("one, no limits", "72 %    -    -", &unlimited),
+        ("one key       ", "55 %   14   27", &one),
+        ("keys in turn  ", "38 %    0   35", &turns),
+        ("spillway      ", "71 %    0   20", &ours),
     ] {
-        let Line { hits, read, refused, usd, usd_with_writes, .. } = line;
-        let (hits, read) = (hits * 100.0, read * 100.0);
-        println!(
-            "{name:<22}  {published}   {hits:3.0} %   {read:3.0} %  {refused:4.1}  {usd:5.2}  {usd_with_writes:5.2}"
-        );
+        println!("{name}   {published}   {}", days.told());
     }
-    let (calls, input, hours) = (ours.calls, ours.input, ours.hours);
+    let (calls, input) = (ours.mean(|day| day.calls), ours.mean(|day| day.input));
+    let hours = ours.mean(|day| day.hours);
     println!("{calls} calls of {input:.0} input tokens in {hours:.1} hours");
-    assert!(ours.hits > 0.71 && ours.read > 0.71, "{ours:?}");
-    assert!(ours.refused < 0.5 && ours.usd < 20.0, "{ours:?}");
-    assert!(one.refused > 5.0 && one.usd > 21.0, "one key is to be stalled: {one:?}");
-    assert!((0.30..0.46).contains(&turns.hits) && turns.usd > 30.0, "{turns:?}");
+    assert!(ours.least(|day| day.read) >= 71.0 && ours.least(|day| day.hits) >= 71.0);
+    assert!(ours.most(|day| day.refused) == 0.0, "nobody is refused");
+    assert!(ours.mean(|day| day.usd) <= 20.0);
+    assert!(one.mean(|day| day.refused) > 5.0, "one key is to be stalled");
+    assert!(one.mean(|day| day.usd) > ours.mean(|day| day.usd) + 1.0);
+    assert!(turns.mean(|day| day.usd) > 30.0);
 }

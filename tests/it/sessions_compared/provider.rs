@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use spillway::domain::completion::{Completion, Finish, Usage};
-use spillway::domain::prompt::{CacheUse, Prompt};
+use spillway::domain::prompt::{CacheUse, Dialect, Prompt};
 use spillway::provider::{ErrorClass, Provider, ProviderError, codes};
 use tokio::time::Instant;
 
@@ -25,7 +25,7 @@ const LATENCY: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(9)];
 const OUTPUT: u64 = 470;
 
 /// An org's limit on uncached input: a bucket of this many tokens, filled at this rate. Whoever
-/// asks for more is refused, and the whole org for as long as the stall lasts.
+/// asks for more stalls the whole org; after the stall the bucket is full.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limit {
     pub(super) tokens: f64,
@@ -77,66 +77,91 @@ impl Org {
     /// Lets a call in: what it uses.
     fn admit(&self, prompt: &Prompt) -> Result<Usage, ProviderError> {
         let now = Instant::now();
+        let asked = Asked::of(prompt);
         let mut state = self.state.lock().unwrap();
-        let prefixes = prompt.prefixes();
-        let input = prefixes.last().map_or(0, |prefix| prefix.tokens);
-        let mut marks = Vec::new();
-        if prompt.cache != CacheUse::None {
-            marks.extend(prefixes.iter().rposition(|prefix| prefix.shared));
+        let cached = asked.ends.iter().filter(|end| state.reads(end, now)).max_by_key(|end| end.1);
+        let (found, cached) = cached.map_or((None, 0), |(digest, tokens)| (Some(digest), *tokens));
+        if let Err(wait) = state.count(self.limit, asked.input - cached, now) {
+            return Err(limited(wait));
         }
-        if prompt.cache == CacheUse::All {
-            marks.push(prefixes.len() - 1);
-        }
-        let readable = |index: &usize| {
-            let entry = state.cache.get(&prefixes[*index].digest);
-            entry.is_some_and(|(from, until)| *from <= now && now < *until)
-        };
-        let looked = marks.iter().flat_map(|mark| mark.saturating_sub(LOOK_BACK)..=*mark);
-        let found = looked.filter(readable).max();
-        let cached = found.map_or(0, |index| prefixes[index].tokens);
-        let marked = marks.iter().map(|mark| prefixes[*mark].tokens);
-        let written = marked.filter(|tokens| *tokens >= LEAST).max().unwrap_or(0);
-        let cache_write_tokens = written.saturating_sub(cached);
-        let plain = input - cached;
-        state.left += (now - state.at).as_secs_f64() * self.limit.per_second;
-        (state.left, state.at) = (state.left.min(self.limit.tokens), now);
-        if state.left < plain as f64 {
-            state.stalled = state.stalled.max(now + self.limit.stall);
-        }
-        if now < state.stalled {
-            state.seen.refused += 1;
-            let wait = (state.stalled - now).as_secs_f64();
-            return Err(ProviderError {
-                status: Some(429),
-                retry_after: Some(Duration::from_secs_f64(wait.ceil())),
-                ..ProviderError::new(
-                    ErrorClass::CooldownKey,
-                    codes::RATE_LIMITED,
-                    "too many tokens",
-                )
-            });
-        }
-        state.left -= plain as f64;
-        if let Some(index) = found {
-            let entry = state.cache.get_mut(&prefixes[index].digest).unwrap();
-            entry.1 = now + TTL;
-        }
-        for mark in marks.into_iter().filter(|mark| prefixes[*mark].tokens >= LEAST) {
+        for key in found.into_iter().chain(asked.marks.iter().map(|(digest, _)| digest)) {
             let fresh = (now + LATENCY[0], now + TTL);
-            let entry = state.cache.entry(prefixes[mark].digest.clone()).or_insert(fresh);
+            let entry = state.cache.entry(key.clone()).or_insert(fresh);
             *entry = if now < entry.1 { (entry.0, now + TTL) } else { fresh };
         }
         let usage = Usage {
-            input_tokens: input,
+            input_tokens: asked.input,
             cached_input_tokens: cached,
-            cache_write_tokens,
+            cache_write_tokens: asked.marked().saturating_sub(cached),
             output_tokens: OUTPUT,
             ..Usage::default()
         };
         state.seen.calls += 1;
-        state.seen.hits += u64::from(cached * 2 > input);
+        state.seen.hits += u64::from(cached * 2 > asked.input);
         state.seen.usage = state.seen.usage.plus(usage);
         Ok(usage)
+    }
+}
+
+impl State {
+    fn reads(&self, (digest, _): &(String, u64), now: Instant) -> bool {
+        self.cache.get(digest).is_some_and(|(from, until)| *from <= now && now < *until)
+    }
+
+    /// Counts what is not read from the cache, or tells how long to wait.
+    fn count(&mut self, limit: Limit, tokens: u64, now: Instant) -> Result<(), Duration> {
+        let tokens = f64::from(u32::try_from(tokens).unwrap());
+        self.left += now.saturating_duration_since(self.at).as_secs_f64() * limit.per_second;
+        (self.left, self.at) = (self.left.min(limit.tokens), now.max(self.at));
+        if now >= self.stalled && self.left < tokens {
+            self.stalled = now + limit.stall;
+            (self.left, self.at) = (limit.tokens, self.stalled);
+        }
+        if now < self.stalled {
+            self.seen.refused += 1;
+            return Err(self.stalled - now);
+        }
+        self.left -= tokens;
+        Ok(())
+    }
+}
+
+/// A prompt as a cache sees it: digests and tokens of its beginnings.
+struct Asked {
+    input: u64,
+    /// Those that are marked to be kept, and long enough.
+    marks: Vec<(String, u64)>,
+    /// Those that are looked for.
+    ends: Vec<(String, u64)>,
+}
+
+impl Asked {
+    fn of(prompt: &Prompt) -> Self {
+        let all: Vec<_> = prompt.prefixes();
+        let own = (prompt.cache == CacheUse::All).then_some(all.len() - 1);
+        let shared = all.iter().rposition(|prefix| prefix.shared);
+        let marks: Vec<usize> =
+            shared.filter(|_| prompt.cache != CacheUse::None).into_iter().chain(own).collect();
+        let named = |index: usize| (all[index].digest.clone(), all[index].tokens);
+        let before = marks.iter().flat_map(|mark| mark.saturating_sub(LOOK_BACK)..=*mark);
+        Self {
+            input: all.last().map_or(0, |prefix| prefix.tokens),
+            ends: before.map(named).collect(),
+            marks: marks.iter().copied().map(named).filter(|mark| mark.1 >= LEAST).collect(),
+        }
+    }
+
+    fn marked(&self) -> u64 {
+        self.marks.iter().map(|mark| mark.1).max().unwrap_or(0)
+    }
+}
+
+/// Too many tokens: when to come back.
+fn limited(wait: Duration) -> ProviderError {
+    ProviderError {
+        status: Some(429),
+        retry_after: Some(Duration::from_secs_f64(wait.as_secs_f64().ceil())),
+        ..ProviderError::new(ErrorClass::CooldownKey, codes::RATE_LIMITED, "too many tokens")
     }
 }
 
@@ -160,6 +185,10 @@ impl Provider for Key {
             usage: Some(usage),
             ..Completion::default()
         })
+    }
+
+    fn speaks(&self) -> Option<Dialect> {
+        Some(Dialect::Anthropic)
     }
 
     async fn check(&self, _timeout: Duration) -> Result<(), ProviderError> {

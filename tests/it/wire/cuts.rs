@@ -5,17 +5,36 @@ use std::time::Instant;
 use futures::StreamExt as _;
 use spillway::domain::completion::Completion;
 use spillway::provider::SharedProvider;
-use spillway::provider::settings::Vendor;
+use spillway::provider::settings::{Api, Vendor};
 use spillway::provider::stream::whole;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::streamed::{GOOD, PATIENT, chunk, end, natively, sending, serving, taken};
-use super::{provider, question};
+use super::ollama::OLLAMA;
+use super::responses::RESPONSES;
+use super::streamed::{
+    GOOD, LINES, PATIENT, chunk, end, natively, sending, sending_lines, serving, taken,
+};
+use super::{question, speaking};
 use serde_json::json;
 
 /// Streams cut in all.
 const CUTS: u64 = 10_000;
+
+/// A good stream of each format, by one who speaks it.
+fn formats() -> Vec<((Vendor, Option<Api>), &'static str)> {
+    let usual = GOOD.map(|(vendor, stream)| ((vendor, None), stream));
+    let others = [
+        ((Vendor::OpenAi, Some(Api::Responses)), RESPONSES),
+        ((Vendor::Ollama, Some(Api::Native)), OLLAMA),
+    ];
+    usual.into_iter().chain(others).collect()
+}
+
+/// Whether a stream's messages are lines.
+fn has_lines(stream: &str) -> bool {
+    stream.starts_with('{')
+}
 
 /// Calls at the same time.
 const AT_ONCE: usize = 32;
@@ -70,7 +89,8 @@ impl Way {
     }
 
     async fn send(self, connection: &mut TcpStream, stream: &str) -> std::io::Result<()> {
-        let kind = "content-type: text/event-stream\r\nconnection: close\r\n";
+        let kind = if has_lines(stream) { LINES } else { "text/event-stream" };
+        let kind = format!("content-type: {kind}\r\nconnection: close\r\n");
         let head = match self.last {
             Last::Closed => format!("HTTP/1.0 200 OK\r\n{kind}\r\n"),
             Last::TooShort => {
@@ -102,8 +122,12 @@ impl Way {
     }
 }
 
-async fn complete(vendor: Vendor, stream: &'static str) -> Completion {
-    let pieces = provider(vendor, &sending(stream).await);
+async fn sent_well(stream: &'static str) -> String {
+    if has_lines(stream) { sending_lines(stream).await } else { sending(stream).await }
+}
+
+async fn complete(spoken: (Vendor, Option<Api>), stream: &'static str) -> Completion {
+    let pieces = speaking(spoken, &sent_well(stream).await);
     whole(pieces.stream("m", &question(), PATIENT).await.unwrap()).await.unwrap()
 }
 
@@ -123,17 +147,17 @@ async fn is_complete(provider: &SharedProvider, way: Way, full: &Completion, end
 #[tokio::test]
 async fn no_stream_that_is_cut_passes_for_complete() {
     let begun = Instant::now();
-    let formats = u64::try_from(GOOD.len()).unwrap();
-    for (vendor, stream) in GOOD {
-        let full = complete(vendor, stream).await;
+    let each = CUTS / u64::try_from(formats().len()).unwrap();
+    for (spoken, stream) in formats() {
+        let full = complete(spoken, stream).await;
         let address = serving(move |mut connection, request: String| async move {
             let (_, seed) = request.split_once("seed-").unwrap();
             let digits: String = seed.chars().take_while(char::is_ascii_digit).collect();
             Way::of(digits.parse().unwrap(), stream).send(&mut connection, stream).await
         })
         .await;
-        let (provider, full, end) = (&provider(vendor, &address), &full, end(stream));
-        let ways = (0..=CUTS / formats).map(|seed| Way::of(seed, stream));
+        let (provider, full, end) = (&speaking(spoken, &address), &full, end(stream));
+        let ways = (0..=each).map(|seed| Way::of(seed, stream));
         let outcomes: Vec<(Way, bool)> = futures::stream::iter(ways)
             .map(async |way| (way, is_complete(provider, way, full, end).await))
             .buffer_unordered(AT_ONCE)
@@ -143,12 +167,13 @@ async fn no_stream_that_is_cut_passes_for_complete() {
         // What came in full and was closed properly must not be taken for cut.
         for (way, is_complete) in &outcomes {
             let is_whole = way.length >= end && matches!(way.last, Last::Proper | Last::Closed);
-            assert!(*is_complete || !is_whole, "{vendor:?} {way:?}");
+            assert!(*is_complete || !is_whole, "{spoken:?} {way:?}");
         }
         let complete = outcomes.iter().filter(|(_, is_complete)| *is_complete).count();
         println!(
-            "{}: {} streams, {cut} cut before their end, none of them complete; {complete} complete",
-            vendor.as_str(),
+            "{} {}: {} streams, {cut} cut before their end, none of them complete; {complete} complete",
+            spoken.0.as_str(),
+            spoken.1.map_or("", Api::as_str),
             outcomes.len()
         );
         assert!(complete > 20, "{complete}");
@@ -158,12 +183,12 @@ async fn no_stream_that_is_cut_passes_for_complete() {
 
 #[tokio::test]
 async fn it_does_not_matter_in_which_chunks_a_stream_comes() {
-    for (vendor, stream) in GOOD {
-        let prompt = natively(vendor, json!({ "stream_options": { "include_usage": true } }));
-        let address = sending(stream).await;
-        let pieces = provider(vendor, &address).stream("m", &prompt, PATIENT).await.unwrap();
+    for (spoken, stream) in formats() {
+        let prompt = natively(spoken.0, json!({ "stream_options": { "include_usage": true } }));
+        let address = sent_well(stream).await;
+        let pieces = speaking(spoken, &address).stream("m", &prompt, PATIENT).await.unwrap();
         let (expected, error) = taken(pieces).await;
-        assert_eq!(error, None, "{vendor:?}");
+        assert_eq!(error, None, "{spoken:?}");
         let address = serving(move |mut connection, request: String| async move {
             let (_, seed) = request.split_once("seed-").unwrap();
             let digits: String = seed.chars().take_while(char::is_ascii_digit).collect();
@@ -172,11 +197,11 @@ async fn it_does_not_matter_in_which_chunks_a_stream_comes() {
             way.send(&mut connection, stream).await
         })
         .await;
-        let provider = provider(vendor, &address);
+        let provider = speaking(spoken, &address);
         for seed in 0..400 {
             let model = format!("seed-{seed}");
             let pieces = provider.stream(&model, &prompt, PATIENT).await.unwrap();
-            assert_eq!(taken(pieces).await, (expected.clone(), None), "{vendor:?} {seed}");
+            assert_eq!(taken(pieces).await, (expected.clone(), None), "{spoken:?} {seed}");
         }
     }
 }

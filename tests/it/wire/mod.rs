@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use spillway::clock::ManualClock;
 use spillway::domain::prompt::{Message, Prompt, Role};
-use spillway::provider::settings::Vendor;
-use spillway::provider::{SharedProvider, connect};
+use spillway::provider::settings::{AccountSettings, Api, Vendor};
+use spillway::provider::{SharedProvider, connect_account};
 
 mod bounds;
 mod cuts;
 mod errors;
 mod failures;
 mod native;
+mod ollama;
 mod parts;
 mod requests;
+mod responses;
 mod streamed;
 mod streams;
 mod traps;
@@ -28,8 +30,14 @@ const NOW: &str = "2026-11-20T12:00:00Z";
 const KEY: &str = "sk-secret-0123456789";
 
 fn provider(vendor: Vendor, base_url: &str) -> SharedProvider {
+    speaking((vendor, None), base_url)
+}
+
+/// One who speaks this API of a vendor.
+fn speaking((vendor, api): (Vendor, Option<Api>), base_url: &str) -> SharedProvider {
     let clock = Arc::new(ManualClock::at(NOW.parse().unwrap()));
-    connect(vendor, Some(base_url), Some(KEY.into()), clock).unwrap()
+    let (base_url, api_key) = (Some(base_url.to_owned()), Some(KEY.into()));
+    connect_account(AccountSettings { vendor, base_url, api_key, api }, clock).unwrap()
 }
 
 fn message(role: Role, content: &str) -> Message {

@@ -199,11 +199,22 @@ pub(super) async fn chunk(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Resu
 
 /// A server that sends this as the body of a good stream.
 pub(super) async fn sending(body: impl Into<String>) -> String {
-    let body: String = body.into();
+    sending_after(HEAD.to_owned(), body.into()).await
+}
+
+/// A server that sends this as the body of a good stream of lines.
+pub(super) async fn sending_lines(body: impl Into<String>) -> String {
+    sending_after(HEAD.replace("text/event-stream", LINES), body.into()).await
+}
+
+/// What a stream of lines is called.
+pub(super) const LINES: &str = "application/x-ndjson";
+
+async fn sending_after(head: String, body: String) -> String {
     serving(move |mut stream, _request| {
-        let body = body.clone();
+        let (head, body) = (head.clone(), body.clone());
         async move {
-            stream.write_all(HEAD.as_bytes()).await?;
+            stream.write_all(head.as_bytes()).await?;
             chunk(&mut stream, body.as_bytes()).await?;
             stream.write_all(b"0\r\n\r\n").await
         }
