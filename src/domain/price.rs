@@ -61,6 +61,11 @@ impl PriceTable {
         Ok(Self { own, built_in: file.prices })
     }
 
+    /// The models that have a price.
+    pub fn models(&self) -> impl Iterator<Item = &String> {
+        self.own.iter().chain(&self.built_in).map(|price| &price.model)
+    }
+
     /// What this use costs on that day; `None` when the price is not known.
     pub fn cost(
         &self,

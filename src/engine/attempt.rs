@@ -103,7 +103,8 @@ impl Engine {
             work.progress.queued_ms = Some(queued);
             metrics::started(work.job.lane.as_str(), Duration::from_millis(queued));
         }
-        self.learned.departed(&work.route.name, work.input_tokens, work.output_tokens);
+        let route = self.catalog.counted_as(&work.route.name);
+        self.learned.departed(route, work.input_tokens, work.output_tokens);
         started
     }
 

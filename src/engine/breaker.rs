@@ -19,6 +19,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The longest hold a provider's hint can cause. A longer hint is asked about again then.
 const LONGEST_HOLD: Duration = Duration::from_secs(3_600);
 
+const MODEL_REFUSED: &str = "the key may not use this model";
+const CANNOT_PAY: &str = "the account cannot pay";
+const KEY_REFUSED: &str = "the provider refused the key";
+
+/// Why a gate is shut whose provider does not accept the account.
+pub(super) const REFUSED: [&str; 3] = [MODEL_REFUSED, CANNOT_PAY, KEY_REFUSED];
+
 /// Added to a provider's hint: some cut it to whole seconds.
 const HINT_SLACK: Duration = Duration::from_millis(250);
 
@@ -101,11 +108,9 @@ impl Engine {
         let (step, code) = (&target.step, error.code);
         let time = error.retry_after.unwrap_or(self.settings.disabled.0);
         let (gate, reason) = match code {
-            codes::MODEL_FORBIDDEN => (target.step_gate(), "the key may not use this model"),
-            codes::INSUFFICIENT_QUOTA | codes::INSUFFICIENT_CREDITS => {
-                (target.account_gate(), "the account cannot pay")
-            }
-            _ => (target.account_gate(), "the provider refused the key"),
+            codes::MODEL_FORBIDDEN => (target.step_gate(), MODEL_REFUSED),
+            codes::INSUFFICIENT_QUOTA => (target.account_gate(), CANNOT_PAY),
+            _ => (target.account_gate(), KEY_REFUSED),
         };
         metrics::disabled(&step.account, code);
         tracing::error!(

@@ -13,6 +13,7 @@ use crate::domain::prompt::{CacheUse, Dialect, Prompt};
 use crate::domain::route::{Route, Step};
 use crate::domain::task::Task;
 use crate::provider::SharedProvider;
+use crate::telemetry::metrics;
 
 /// Steps kept ready that no route declares.
 const MOST_FURTHER: usize = 1_000;
@@ -119,6 +120,10 @@ impl Catalog {
                 Some((names(step), Arc::new(target(step, account, &prices))))
             })
             .collect();
+        metrics::know_models(
+            routes.values().flat_map(|route| &route.steps).map(|step| &step.model),
+        );
+        metrics::know_models(prices.models());
         let routes = routes.into_iter().map(|(name, route)| (name, Arc::new(route))).collect();
         let (further, workflows) = (RwLock::default(), BTreeMap::new());
         let allowances = Allowances::default();

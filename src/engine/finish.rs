@@ -39,7 +39,7 @@ impl Engine {
     /// The result of work that was answered.
     pub(super) fn result_with(&self, work: &Work, answer: Answer) -> JobResult {
         if answer.fell_back {
-            metrics::fell_back(&work.route.name);
+            metrics::fell_back(self.catalog.counted_as(&work.route.name));
         }
         let text = match &answer.data {
             Some(data) => work.task.text_of(data),

@@ -41,6 +41,7 @@ pub(super) fn another_may_serve(error: &ProviderError) -> bool {
         codes::MODEL_NOT_FOUND,
         codes::CONTEXT_LENGTH,
         codes::LARGER_THAN_LIMIT,
+        codes::INSUFFICIENT_CREDITS,
         codes::REQUEST_TOO_LARGE,
         codes::MAX_TOKENS,
         codes::UNSUPPORTED_PARAMETER,

@@ -168,6 +168,7 @@ impl Learned {
         now: DateTime<Utc>,
     ) -> Option<u32> {
         let mut seen = self.lock();
+        bounded(&mut seen.limited, step);
         let (count, counted) = seen.limited.entry(step.to_owned()).or_default();
         if *count > 0 && started < *counted {
             return None;
@@ -196,7 +197,18 @@ fn average<'a>(
     name: &str,
     presumed: f64,
 ) -> &'a mut Average {
+    bounded(map, name);
     map.entry(name.to_owned()).or_insert_with(|| Average::presumed(presumed))
+}
+
+/// The most names kept of a kind: callers make up names of models.
+const MOST: usize = 10_000;
+
+/// Makes room for one more name.
+fn bounded<T>(map: &mut HashMap<String, T>, name: &str) {
+    if map.len() >= MOST && !map.contains_key(name) {
+        map.clear();
+    }
 }
 
 #[cfg(test)]

@@ -77,6 +77,17 @@ pub enum LiveError {
         /// When there will be room.
         retry_after: Duration,
     },
+    /// Its caller's budget could not be kept.
+    #[error("{0}")]
+    Unpayable(String),
+    /// The accounts that could serve it are shut: their providers do not accept them.
+    #[error("{why}")]
+    ShutOut {
+        /// Which, and why.
+        why: String,
+        /// When the first is asked again.
+        retry_after: Duration,
+    },
     /// What the caller may use up is used up.
     #[error("{message}")]
     OverBudget {
@@ -130,12 +141,11 @@ impl From<Unadmitted> for LiveError {
     fn from(fault: Unadmitted) -> Self {
         match fault {
             Unadmitted::OverBudget(over) => over.into(),
-            Unadmitted::Unpriced => Self::OverBudget {
-                message: "No step has a known price, so your budget could not be kept. Add the \
-                          model to [[prices]], or name another."
+            Unadmitted::Unpriced => Self::Unpayable(
+                "No step has a known price, so your budget could not be kept. Add the model to \
+                 [[prices]], or name another."
                     .to_owned(),
-                retry_after: SOONEST,
-            },
+            ),
             Unadmitted::Budget(fault) => {
                 metrics::store_error("count");
                 tracing::warn!(%fault, "a live call could not be counted");
@@ -197,6 +207,7 @@ impl Live {
 
     /// Counts the call, or refuses it.
     async fn admit(&mut self) -> Result<(), LiveError> {
+        self.engine.keeps_its_price(&self.work)?;
         let least = self.engine.least_cost_of(&self.work);
         self.warnings = self.engine.admit(&self.work.job.caller, 1, least).await?;
         Ok(())
@@ -300,7 +311,7 @@ impl Live {
                 Placement::Later(later) => {
                     let left = self.max_wait.saturating_sub(waited);
                     if later.wait > left {
-                        return Err(self.too_late(later.wait));
+                        return Err(self.too_late(later.wait).await);
                     }
                     tokio::select! {
                         () = self.engine.freed.notified(), if later.crowded => continue,
@@ -350,10 +361,14 @@ impl Live {
     }
 
     /// No turn comes in time: for want of room, unless providers have failed before.
-    fn too_late(&self, wait: Duration) -> LiveError {
+    async fn too_late(&self, wait: Duration) -> LiveError {
         let attempts = &self.work.progress.attempts;
         if attempts.iter().all(|attempt| attempt.outcome == Outcome::RateLimited) {
-            return self.busy(wait);
+            let why = self.engine.shut_out(&self.work, wait).await;
+            return why.map_or_else(
+                || self.busy(wait),
+                |why| LiveError::ShutOut { why, retry_after: wait.max(SOONEST) },
+            );
         }
         self.failed(self.work.all_failed())
     }
@@ -467,29 +482,6 @@ impl Engine {
             return Ok(());
         }
         Err(LiveError::Unsayable { by: bound.by.clone(), to: bound.to.as_str() })
-    }
-
-    /// The tokens a prompt has: as the first step's provider counts them, else our estimate.
-    pub async fn count_tokens(&self, named: &Named, prompt: &Prompt) -> u64 {
-        const PATIENCE: Duration = Duration::from_secs(10);
-        let route = match named {
-            Named::Task(task) => {
-                let asked = task.asked_live(prompt.clone());
-                let asked = asked.as_ref().unwrap_or(prompt);
-                return u64::from(asked.estimated_input_tokens());
-            }
-            Named::Route(route) => route,
-        };
-        if let Some(step) = route.steps.first()
-            && let Some(target) = self.catalog.target(step)
-        {
-            match target.provider.count_tokens(&step.model, prompt, PATIENCE).await {
-                Ok(Some(tokens)) => return tokens,
-                Ok(None) => {}
-                Err(fault) => tracing::warn!(%fault, "tokens are estimated, not counted"),
-            }
-        }
-        u64::from(prompt.estimated_input_tokens())
     }
 
     /// A call without a task of its own: whatever comes is the answer.

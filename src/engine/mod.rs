@@ -33,6 +33,7 @@ mod deliver;
 pub mod estimate;
 mod finish;
 pub mod groups;
+mod guard;
 mod hedge;
 mod held;
 pub mod intake;

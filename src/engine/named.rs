@@ -80,6 +80,11 @@ impl Catalog {
         Err(IntakeError::NotAllowed { task: name.to_owned(), allowed: known().collect() })
     }
 
+    /// What counts of a route are kept under.
+    pub(super) fn counted_as<'a>(&self, route: &'a str) -> &'a str {
+        if self.route(route).is_some() { route } else { LIVE }
+    }
+
     /// Everything a name may be: tasks, routes, and the models of the routes' steps.
     fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.routes().map(|route| route.name.clone()).collect();
@@ -131,6 +136,9 @@ impl Catalog {
     }
 
     fn at(&self, model: &str, wanted: impl Fn(&str, &str) -> bool) -> Vec<Step> {
+        if !is_model(model) {
+            return Vec::new();
+        }
         let accounts = self.accounts().filter(|(name, account)| wanted(name, &account.vendor));
         let step = |(name, account): (&str, &super::catalog::Account)| Step {
             account: name.to_owned(),
@@ -141,5 +149,36 @@ impl Catalog {
     }
 }
 
+/// Whether a caller may call a model so: names go into paths, headers and keys.
+fn is_model(name: &str) -> bool {
+    (1..=LONGEST).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// The longest name of a model, in bytes.
+const LONGEST: usize = 256;
+
+/// What counts of all made-up routes are kept under: callers make up as many as they like.
+const LIVE: &str = "live";
+
 /// How long a live call holds out for a better account.
 const PATIENCE: Duration = Duration::ZERO;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_models_name_is_short_and_printable() {
+        for (name, good) in [
+            ("gpt-4.1", true),
+            ("meta-llama/llama-4:free", true),
+            ("", false),
+            ("a b", false),
+            ("a\nb", false),
+            ("gpt-\u{e4}", false),
+        ] {
+            assert_eq!(is_model(name), good, "{name}");
+        }
+        assert!(is_model(&"x".repeat(256)) && !is_model(&"x".repeat(257)));
+    }
+}

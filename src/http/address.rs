@@ -10,10 +10,9 @@ use ipnet::IpNet;
 pub(super) fn of(request: &HttpRequest, proxies: &[IpNet]) -> Option<String> {
     let peer = request.peer_addr()?.ip();
     let passed_on = request.headers().get_all("x-forwarded-for");
-    let passed_on: Vec<&str> = passed_on
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .collect();
+    // What cannot be read must not hide what our own proxies have written behind it.
+    let lines: Vec<_> = passed_on.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    let passed_on: Vec<&str> = lines.iter().flat_map(|line| line.split(',')).collect();
     Some(told(origin(peer, &passed_on, proxies)))
 }
 
@@ -52,6 +51,8 @@ fn told(address: IpAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use actix_web::http::header::HeaderValue;
+    use actix_web::test::TestRequest;
 
     fn from(peer: &str, passed_on: &[&str], proxies: &[&str]) -> String {
         let proxies: Vec<IpNet> = proxies.iter().map(|text| text.parse().unwrap()).collect();
@@ -71,6 +72,16 @@ mod tests {
         assert_eq!(from("::ffff:10.0.0.1", &["198.51.100.7:4711"], &ours), "198.51.100.7");
         assert_eq!(from("10.0.0.1", &["unknown"], &ours), "10.0.0.1");
         assert_eq!(from("10.0.0.1", &[], &ours), "10.0.0.1");
+    }
+
+    #[test]
+    fn what_cannot_be_read_hides_nothing_behind_it() {
+        let mut request = TestRequest::default().peer_addr("10.0.0.1:1".parse().unwrap());
+        let line = HeaderValue::from_bytes(b"\xff, 198.51.100.7").unwrap();
+        request = request.insert_header(("x-forwarded-for", line));
+        let proxies = ["10.0.0.0/8".parse().unwrap()];
+        let found = of(&request.to_http_request(), &proxies);
+        assert_eq!(found.as_deref(), Some("198.51.100.7"));
     }
 
     #[test]

@@ -94,7 +94,9 @@ impl Authenticator {
     /// The request's caller.
     pub async fn caller(&self, request: &HttpRequest) -> Result<Caller, Problem> {
         let Some(key) = presented(request) else {
+            // Who shows something means to be known.
             if let Some(proxies) = &self.anonymous
+                && !request.headers().contains_key(AUTHORIZATION)
                 && let Some(address) = address::of(request, proxies)
             {
                 let name = format!("{ANONYMOUS}{address}");

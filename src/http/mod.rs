@@ -9,7 +9,7 @@ use actix_web::dev::Server;
 use actix_web::http::Method;
 use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::middleware::from_fn;
-use actix_web::{App, HttpResponse, HttpServer, ResponseError, Route, guard, web};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Route, guard, web};
 use metrics_exporter_prometheus::PrometheusHandle;
 
 mod address;
@@ -114,11 +114,11 @@ fn dialects() -> Vec<Endpoint> {
     let to = web::route;
     let mut rows = vec![
         get("/v1/models", to().to(live::models), live::models_doc()),
-        get("/v1/models/{id}", to().to(live::model), live::model_doc()),
+        get("/v1/models/{id:.+}", to().to(live::model), live::model_doc()),
         get("/openai/v1/models", to().to(live::openai_models), live::openai_models_doc()),
-        get("/openai/v1/models/{id}", to().to(live::openai_model), live::model_doc()),
+        get("/openai/v1/models/{id:.+}", to().to(live::openai_model), live::model_doc()),
         get("/anthropic/v1/models", to().to(live::anthropic_models), live::anthropic_models_doc()),
-        get("/anthropic/v1/models/{id}", to().to(live::anthropic_model), live::model_doc()),
+        get("/anthropic/v1/models/{id:.+}", to().to(live::anthropic_model), live::model_doc()),
     ];
     for path in ["/v1/chat/completions", "/openai/v1/chat/completions"] {
         rows.push(post(path, to().to(live::chat_completions), live::chat_completions_doc()));
@@ -180,16 +180,18 @@ fn configure(app: &mut web::ServiceConfig) {
         for endpoint in same {
             resource = resource.route(endpoint.route);
         }
-        app.service(
-            resource.default_service(web::to(move || std::future::ready(other_method(&allowed)))),
-        );
+        app.service(resource.default_service(web::to(move |request: HttpRequest| {
+            std::future::ready(other_method(request.path(), &allowed))
+        })));
     }
-    app.default_service(web::to(|| std::future::ready(Err::<&str, _>(nothing_here()))));
+    app.default_service(web::to(|request: HttpRequest| {
+        std::future::ready(live::told_at(request.path(), nothing_here()))
+    }));
 }
 
-fn other_method(allowed: &str) -> HttpResponse {
+fn other_method(path: &str, allowed: &str) -> HttpResponse {
     let detail = format!("This path takes {allowed}.");
-    let mut response = Problem::new(Kind::MethodNotAllowed, detail).error_response();
+    let mut response = live::told_at(path, Problem::new(Kind::MethodNotAllowed, detail));
     if let Ok(allowed) = HeaderValue::from_str(allowed) {
         response.headers_mut().insert(ALLOW, allowed);
     }

@@ -7,6 +7,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use super::live::dialect_at;
 use super::problem::Kind;
 use super::{Endpoint, endpoints};
 
@@ -83,16 +84,20 @@ pub(super) async fn serve() -> HttpResponse {
     HttpResponse::Ok().json(document())
 }
 
+/// Ends a piece of a path that may have slashes.
+const ANY: &str = ":.+}";
+
 /// The document.
 pub fn document() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.definitions_path = "/components/schemas".into();
     });
     let mut maker = settings.into_generator();
-    let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for endpoint in endpoints() {
         let method = endpoint.method.as_str().to_lowercase();
-        paths.entry(endpoint.path).or_default().insert(method, operation(&endpoint, &mut maker));
+        let path = endpoint.path.replace(ANY, "}");
+        paths.entry(path).or_default().insert(method, operation(&endpoint, &mut maker));
     }
     let mut schemas: Map<String, Value> = maker.take_definitions(true).into_iter().collect();
     schemas.insert("Submission".to_owned(), schema(include_str!("../../schemas/submission.json")));
@@ -120,7 +125,7 @@ pub fn document() -> Value {
 
 fn operation(endpoint: &Endpoint, maker: &mut SchemaGenerator) -> Value {
     let doc = &endpoint.doc;
-    let in_path = endpoint.path.contains("{id}").then(
+    let in_path = endpoint.path.contains("{id").then(
         || json!({ "in": "path", "name": "id", "required": true, "schema": { "type": "string" } }),
     );
     let told = doc.parameters.iter().map(|(place, name, what)| {
@@ -140,14 +145,7 @@ fn operation(endpoint: &Endpoint, maker: &mut SchemaGenerator) -> Value {
             (status.to_string(), answer)
         })
         .collect();
-    let problem = json!({ "$ref": "#/components/schemas/Problem" });
-    answers.insert(
-        "default".to_owned(),
-        json!({
-            "description": "A problem (RFC 9457)",
-            "content": { "application/problem+json": { "schema": problem } },
-        }),
-    );
+    answers.insert("default".to_owned(), fault(endpoint.path));
     let mut operation = Map::new();
     let mut set = |name: &str, value: Value| operation.insert(name.to_owned(), value);
     set("operationId", json!(operation_id(endpoint)));
@@ -167,6 +165,21 @@ fn operation(endpoint: &Endpoint, maker: &mut SchemaGenerator) -> Value {
         set("requestBody", json!({ "required": true, "content": content }));
     }
     Value::Object(operation)
+}
+
+/// How errors at a path look.
+fn fault(path: &str) -> Value {
+    if dialect_at(path).is_some() {
+        return json!({
+            "description": "An error, in the dialect's own form",
+            "content": { "application/json": { "schema": { "type": "object" } } },
+        });
+    }
+    let problem = json!({ "$ref": "#/components/schemas/Problem" });
+    json!({
+        "description": "A problem (RFC 9457)",
+        "content": { "application/problem+json": { "schema": problem } },
+    })
 }
 
 fn request_body(schema: &str) -> Value {
@@ -189,8 +202,8 @@ fn request_body(schema: &str) -> Value {
 }
 
 fn operation_id(endpoint: &Endpoint) -> String {
-    let path: Vec<&str> = endpoint
-        .path
+    let path = endpoint.path.replace(ANY, "}");
+    let path: Vec<&str> = path
         .split(['/', '{', '}', '.'])
         .filter(|piece| !piece.is_empty() && *piece != "v1")
         .collect();

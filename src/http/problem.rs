@@ -83,6 +83,7 @@ kinds! {
     NoTurn, TOO_MANY_REQUESTS, "no_turn", "No turn came in time";
     ProvidersFailed, BAD_GATEWAY, "providers_failed", "Every provider failed";
     ProvidersBusy, SERVICE_UNAVAILABLE, "providers_busy", "Every provider is overloaded";
+    AccountsShut, SERVICE_UNAVAILABLE, "accounts_shut", "No account is accepted by its provider";
     ProvidersSlow, GATEWAY_TIMEOUT, "providers_slow", "No provider answered in time";
     AlreadyEnded, CONFLICT, "already_ended", "The job has ended";
     NotEnded, CONFLICT, "not_ended", "The job has not ended";

@@ -147,6 +147,16 @@ impl Fault {
         phrases.iter().any(|phrase| message.contains(phrase))
     }
 
+    /// Whether the message begins with one of these phrases, written in small letters, and is no
+    /// complaint about a field, whose name is the caller's: a caller must not be able to put words
+    /// into a provider's mouth that take the account from everybody.
+    pub(super) fn opens_with(&self, phrases: &[&str]) -> bool {
+        let message = self.message.trim().to_lowercase();
+        phrases.iter().any(|phrase| message.starts_with(phrase))
+            && !message.contains(": ")
+            && !message.contains("extra inputs")
+    }
+
     /// Gemini's detail of this kind.
     pub(super) fn detail(&self, kind: &str) -> Option<&Value> {
         list(&self.error, "/details").iter().find(|one| text(one, "/@type").ends_with(kind))

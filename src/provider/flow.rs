@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::ProviderError;
 use super::stream::{Ending, Event, Piece, Pieces, cut};
 use super::wire::{Frame, Frames};
+use crate::domain::completion::{Completion, Finish};
 use crate::domain::told::Told;
 
 /// The message that ends a stream of OpenAI's and its kin.
@@ -69,6 +70,20 @@ pub(super) async fn begin(
     Ok(stream::iter(before).chain(rest).boxed())
 }
 
+/// A whole answer where a stream was asked for.
+pub(super) fn at_once(completion: Completion) -> Result<Pieces, ProviderError> {
+    if completion.finish == Finish::Error {
+        return Err(ProviderError { told: completion.told, ..broken() });
+    }
+    Ok(super::stream::at_once(completion))
+}
+
+/// The provider ended the answer with an error.
+fn broken() -> ProviderError {
+    let message = "the provider ended the answer with an error";
+    ProviderError { message: message.to_owned(), ..cut() }
+}
+
 struct Flow<R> {
     frames: Frames,
     reader: R,
@@ -125,6 +140,9 @@ impl<R: Reader> Flow<R> {
         events.retain(says_something);
         for event in &mut events {
             if let Event::End(ending) = event {
+                if ending.finish == Finish::Error {
+                    return Err(self.broken());
+                }
                 ending.told = self.told();
                 self.state = State::Done;
                 self.frames.has_ended();
@@ -140,6 +158,9 @@ impl<R: Reader> Flow<R> {
         self.state = State::Done;
         self.frames.has_ended();
         let ending = ending.ok_or_else(|| self.cut())?;
+        if ending.finish == Finish::Error {
+            return Err(self.broken());
+        }
         let ending = Ending { told: self.told(), ..ending };
         let events = vec![Event::End(Box::new(ending))];
         Ok(Piece { events, native: self.native.then_some(raw) })
@@ -147,6 +168,13 @@ impl<R: Reader> Flow<R> {
 
     fn cut(&self) -> ProviderError {
         ProviderError { told: self.told(), ..cut() }
+    }
+
+    /// The provider says itself that the answer is none.
+    fn broken(&mut self) -> ProviderError {
+        self.state = State::Done;
+        self.frames.has_ended();
+        ProviderError { told: self.told(), ..broken() }
     }
 
     fn told(&self) -> Vec<Told> {

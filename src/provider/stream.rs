@@ -59,6 +59,17 @@ pub enum Event {
     End(Box<Ending>),
 }
 
+impl Event {
+    /// The bytes it adds to the answer.
+    fn length(&self) -> usize {
+        match self {
+            Self::Text(text) | Self::Reasoning(text) | Self::Arguments { text, .. } => text.len(),
+            Self::Image(image) => image.data.as_ref().map_or(0, String::len),
+            Self::Call { .. } | Self::End(_) => 0,
+        }
+    }
+}
+
 /// How an answer ended.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ending {
@@ -137,11 +148,22 @@ pub fn read_arguments(text: &str) -> Value {
     serde_json::from_str(text).ok().filter(Value::is_object).unwrap_or_else(|| text.into())
 }
 
+/// The longest answer that is collected, in bytes.
+const LONGEST: usize = 8 << 20;
+
 /// The whole answer.
 pub async fn whole(mut pieces: Pieces) -> Result<Completion, ProviderError> {
-    let mut assembly = Assembly::default();
+    let (mut assembly, mut length) = (Assembly::default(), 0_usize);
     while let Some(piece) = pieces.next().await {
-        piece?.events.iter().for_each(|event| assembly.add(event));
+        for event in &piece?.events {
+            length = length.saturating_add(event.length());
+            assembly.add(event);
+        }
+        if length > LONGEST {
+            let message = format!("the answer is longer than {LONGEST} bytes");
+            let class = ErrorClass::FailoverProvider;
+            return Err(ProviderError::new(class, codes::TOO_LARGE, message));
+        }
     }
     if assembly.has_ended() { Ok(assembly.completion()) } else { Err(cut()) }
 }

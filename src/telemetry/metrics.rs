@@ -1,5 +1,7 @@
 //! Every metric's name, in one place. The rest of the code calls these functions.
 
+use std::collections::BTreeSet;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
@@ -71,6 +73,40 @@ fn describe() {
     counter!("spillway_store_errors_total", "Failed calls to the store, by operation");
 }
 
+/// The models that the settings name.
+static MODELS: RwLock<BTreeSet<String>> = RwLock::new(BTreeSet::new());
+
+/// What models are counted as that only callers name: those make up as many as they like.
+const OTHER: &str = "other";
+
+/// These models are counted under their own names.
+pub fn know_models<'a>(models: impl Iterator<Item = &'a String>) {
+    MODELS.write().unwrap_or_else(PoisonError::into_inner).extend(models.cloned());
+}
+
+/// What a model is counted as: its name, a price's pattern such as `gpt-5*`, or `other`.
+fn of_model(model: &str) -> String {
+    let models = MODELS.read().unwrap_or_else(PoisonError::into_inner);
+    if models.contains(model) {
+        return model.to_owned();
+    }
+    let fits = |known: &&String| {
+        known.strip_suffix('*').is_some_and(|start| !start.is_empty() && model.starts_with(start))
+    };
+    let nearest = models.iter().filter(fits).max_by_key(|known| known.len());
+    nearest.map_or_else(|| OTHER.to_owned(), Clone::clone)
+}
+
+/// What a step or a gate is counted as, whose name ends in a model's behind so many slashes.
+fn of_step(name: &str, slashes: usize) -> String {
+    let mut pieces = name.splitn(slashes + 1, '/');
+    let mut start: Vec<&str> = pieces.by_ref().take(slashes).collect();
+    let Some(model) = pieces.next() else { return name.to_owned() };
+    let model = of_model(model);
+    start.push(&model);
+    start.join("/")
+}
+
 /// A job was accepted.
 pub fn accepted(task: &str, lane: &'static str) {
     counter!("spillway_jobs_accepted_total", "task" => task.to_owned(), "lane" => lane)
@@ -134,7 +170,7 @@ pub fn escalated(task: &str) {
 
 /// A call to a provider ended.
 pub fn attempted(account: &str, model: &str, outcome: &'static str, took: Duration) {
-    let (account, model) = (account.to_owned(), model.to_owned());
+    let (account, model) = (account.to_owned(), of_model(model));
     counter!(
         "spillway_attempts_total",
         "account" => account.clone(), "model" => model.clone(), "outcome" => outcome
@@ -159,21 +195,21 @@ pub fn used(account: &str, model: &str, tokens: [(&'static str, u64); 4], cost_u
         counter!(
             "gen_ai_client_token_usage_total",
             "account" => account.to_owned(),
-            "gen_ai_request_model" => model.to_owned(),
+            "gen_ai_request_model" => of_model(model),
             "gen_ai_token_type" => kind
         )
         .increment(count);
     }
     if let Some(cost) = cost_usd {
         // Counters are whole numbers; a gauge that only grows keeps the fractions of a cent.
-        gauge!("spillway_cost_usd_total", "account" => account.to_owned(), "model" => model.to_owned())
+        gauge!("spillway_cost_usd_total", "account" => account.to_owned(), "model" => of_model(model))
             .increment(cost);
     }
 }
 
 /// A prompt cache saved so much, or cost so much more when it was only written to.
 pub fn cache_saved(account: &str, model: &str, usd: f64) {
-    let (account, model) = (account.to_owned(), model.to_owned());
+    let (account, model) = (account.to_owned(), of_model(model));
     gauge!("spillway_cache_saved_usd", "account" => account, "model" => model).increment(usd);
 }
 
@@ -189,12 +225,14 @@ pub fn turn(granted: bool) {
 
 /// A bucket is held or a step cooled.
 pub fn held(name: &str) {
-    counter!("spillway_holds_total", "name" => name.to_owned()).increment(1);
+    let is_models = name.starts_with("step/") || name.starts_with("org/");
+    let name = if is_models { of_step(name, 2) } else { name.to_owned() };
+    counter!("spillway_holds_total", "name" => name).increment(1);
 }
 
 /// A step's circuit was opened or closed.
 pub fn circuit(step: &str, open: f64) {
-    gauge!("spillway_circuit_open_ratio", "step" => step.to_owned()).set(open);
+    gauge!("spillway_circuit_open_ratio", "step" => of_step(step, 1)).set(open);
 }
 
 /// A second step was asked beside the first; which of them answered.
@@ -233,5 +271,21 @@ pub fn store(running: u64, delayed: u64, dead: u64, oldest_due: Duration, memory
     gauge!("spillway_oldest_due_seconds").set(oldest_due.as_secs_f64());
     if let Some(memory) = memory {
         gauge!("spillway_store_memory_ratio").set(memory);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_that_callers_make_up_share_a_name() {
+        know_models([&"known/model".to_owned(), &"priced-*".to_owned()].into_iter());
+        assert_eq!(of_model("priced-7"), "priced-*");
+        assert_eq!(of_model("known/model"), "known/model");
+        assert_eq!(of_model("made-up"), OTHER);
+        assert_eq!(of_step("a/known/model", 1), "a/known/model");
+        assert_eq!(of_step("step/a/made-up", 2), "step/a/other");
+        assert_eq!(of_step("alone", 1), "alone");
     }
 }

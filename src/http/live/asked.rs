@@ -76,7 +76,10 @@ impl<'a> Fields<'a> {
 
     /// A whole number of tokens.
     pub(super) fn tokens(&self, name: &str) -> Result<Option<u32>, Problem> {
-        let whole = |value: &Value| value.as_u64().map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        let whole = |value: &Value| {
+            let whole = value.as_u64().map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+            whole.or_else(|| value.as_f64().and_then(whole_number))
+        };
         self.read(name, "must be a whole number of tokens", whole)
     }
 
@@ -110,6 +113,27 @@ impl<'a> Fields<'a> {
     ) -> Result<Option<T>, Problem> {
         let Some(value) = self.value(name) else { return Ok(None) };
         read(value).map(Some).ok_or_else(|| self.fault(name, wanted))
+    }
+}
+
+/// A number such as `100.0`, which some programs write for 100.
+fn whole_number(number: f64) -> Option<u32> {
+    let is_whole = number >= 0.0 && number.fract() == 0.0;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the cast keeps to the bounds"
+    )]
+    let whole = number as u32;
+    is_whole.then_some(whole)
+}
+
+/// Whether a field says nothing: an empty list or object.
+pub(super) fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Array(list) => list.is_empty(),
+        Value::Object(object) => object.is_empty(),
+        _ => false,
     }
 }
 

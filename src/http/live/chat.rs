@@ -39,7 +39,7 @@ pub(in super::super) async fn chat(
     let named = named(&state, &caller.name, &asked.name)?;
     let (workflow, max_cost_usd, metadata) = (
         fields.text("workflow")?.map(str::to_owned),
-        fields.number("max_cost_usd")?.filter(|cost| *cost > 0.0),
+        steer::most_cost(fields.number("max_cost_usd")?, "max_cost_usd")?,
         fields.value("metadata").map(serde_json::value::to_raw_value),
     );
     let call = steer::call(&state, &request, caller.name, (named, asked))?;

@@ -44,6 +44,6 @@ async fn count(
 ) -> Result<HttpResponse, Failure> {
     let (caller, asked) = receive(Dialect::Anthropic, state, request, payload, true).await?;
     let named = named(state, &caller, &asked.name)?;
-    let input_tokens = state.engine.count_tokens(&named, &asked.prompt).await;
+    let input_tokens = state.engine.count_tokens(&caller, &named, &asked.prompt).await;
     Ok(HttpResponse::Ok().json(Count { input_tokens }))
 }

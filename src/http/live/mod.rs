@@ -6,7 +6,7 @@
 //! dialects' own SDKs are to raise what they always raise.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError};
 use futures::Stream;
@@ -91,7 +91,8 @@ impl<'a> Receipt<'a> {
         }
         for (name, value) in [("Spillway-Provider", self.provider), ("Spillway-Model", self.model)]
         {
-            if let Some(value) = value {
+            // What a provider calls its model may not fit into a header.
+            if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
                 response.insert_header((name, value));
             }
         }
@@ -177,7 +178,9 @@ async fn serve(
 /// What the caller is to be warned of: the end of its budget is near.
 fn warn(response: &mut HttpResponseBuilder, warnings: &[String]) {
     for warning in warnings {
-        response.append_header(("spillway-warning", warning.as_str()));
+        if let Ok(warning) = HeaderValue::from_str(warning) {
+            response.append_header(("spillway-warning", warning));
+        }
     }
 }
 
@@ -249,6 +252,37 @@ fn unknown_model(name: &str) -> Problem {
          /v1/models lists what there is. A task is written `task:NAME`."
     );
     Problem::new(Kind::UnknownModel, detail)
+}
+
+/// Said to who asks for `OpenAI`'s Responses.
+const NO_RESPONSES: &str = "OpenAI's Responses API is not served here; chat completions are, at \
+                            /v1/chat/completions. In n8n's OpenAI Chat Model node, switch *Use \
+                            Responses API* off.";
+
+/// The dialect that is spoken under a path.
+pub(super) fn dialect_at(path: &str) -> Option<Dialect> {
+    let under = |starts: &[&str]| starts.iter().any(|start| path.starts_with(start));
+    if under(&["/v1/messages", "/anthropic"]) {
+        Some(Dialect::Anthropic)
+    } else if under(&["/v1/chat", "/v1/responses", "/v1/models", "/openai"]) {
+        Some(Dialect::OpenAi)
+    } else {
+        None
+    }
+}
+
+/// A problem at a path, as those read it who ask there.
+pub(super) fn told_at(path: &str, problem: Problem) -> HttpResponse {
+    let responses = ["/v1/responses", "/openai/v1/responses"];
+    let problem = if responses.iter().any(|start| path.starts_with(start)) {
+        Problem::new(Kind::NotFound, NO_RESPONSES)
+    } else {
+        problem
+    };
+    match dialect_at(path) {
+        Some(dialect) => refused(dialect, &problem.into()),
+        None => problem.error_response(),
+    }
 }
 
 /// An error in the dialect's own words.

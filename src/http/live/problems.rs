@@ -40,6 +40,13 @@ impl From<LiveError> for Failure {
             LiveError::OverBudget { message, retry_after } => {
                 Problem::new(Kind::BudgetExhausted, message).retry_after(retry_after)
             }
+            LiveError::Unpayable(why) => Problem::new(Kind::OverBudget, why),
+            LiveError::ShutOut { why, retry_after } => {
+                let detail = format!(
+                    "No account can be used now ({why}). Whoever runs this gateway has to see to it."
+                );
+                Problem::new(Kind::AccountsShut, detail).retry_after(retry_after)
+            }
             LiveError::Unsayable { by, to } => {
                 let detail = format!(
                     "The request has {by}, which only a provider that speaks {to}'s language \

@@ -23,14 +23,9 @@ pub(super) const MAX_COST: &str = "Spillway-Max-Cost-Usd";
 /// The longest name of a session or workflow.
 const LONGEST_NAME: usize = 512;
 
-/// Headers of the callers' dialects that are not passed on: they are about the caller's own
-/// account or program.
-const OURS: [&str; 4] = [
-    "openai-organization",
-    "openai-project",
-    "anthropic-version",
-    "anthropic-dangerous-direct-browser-access",
-];
+/// Headers of the callers' dialects that are passed on. Others are about the caller's own account
+/// or program.
+const PASSED_ON: [&str; 3] = ["anthropic-beta", "anthropic-version", "openai-beta"];
 
 /// How a call is to be served, by its headers. What a header says counts before what the request
 /// says.
@@ -55,7 +50,7 @@ pub(super) fn call(
         workflow: name(request, WORKFLOW)?,
         session: name(request, SESSION)?.or(asked.session),
         provider: asked.provider,
-        max_cost_usd: number(request, MAX_COST)?.filter(|cost| *cost > 0.0),
+        max_cost_usd: most_cost(number(request, MAX_COST)?, MAX_COST)?,
         metadata: None,
         traceparent: header(request, "traceparent").filter(|text| text.len() <= 64),
     })
@@ -82,6 +77,15 @@ fn number(request: &HttpRequest, header_name: &str) -> Result<Option<f64>, Probl
     number.map(Some).ok_or_else(|| Problem::new(Kind::InvalidRequest, wrong()))
 }
 
+/// The most a call may cost: nothing at all is no limit that could be kept.
+pub(super) fn most_cost(given: Option<f64>, name: &str) -> Result<Option<f64>, Problem> {
+    if given.is_some_and(|cost| cost <= 0.0) {
+        let detail = format!("`{name}` must be more than 0.");
+        return Err(Problem::new(Kind::InvalidRequest, detail));
+    }
+    Ok(given)
+}
+
 /// The headers of a dialect that go along with the caller's own request, such as `anthropic-beta`.
 pub(super) fn passed_on(request: &HttpRequest, dialect: Dialect) -> Vec<(String, String)> {
     let start = match dialect {
@@ -90,7 +94,7 @@ pub(super) fn passed_on(request: &HttpRequest, dialect: Dialect) -> Vec<(String,
     };
     let headers = request.headers().iter().filter_map(|(name, value)| {
         let name = name.as_str();
-        let wanted = name.starts_with(start) && !OURS.contains(&name);
+        let wanted = name.starts_with(start) && PASSED_ON.contains(&name);
         wanted.then(|| Some((name.to_owned(), value.to_str().ok()?.to_owned())))?
     });
     headers.collect()
@@ -111,8 +115,19 @@ mod tests {
             .insert_header(("openai-beta", "c"))
             .to_http_request();
         let told = |dialect| passed_on(&request, dialect);
-        assert_eq!(told(Dialect::Anthropic), [("anthropic-beta".to_owned(), "a,b".to_owned())]);
+        let mut ours = told(Dialect::Anthropic);
+        ours.sort();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(ours, [pair("anthropic-beta", "a,b"), pair("anthropic-version", "2023-06-01")]);
         assert_eq!(told(Dialect::OpenAi), [("openai-beta".to_owned(), "c".to_owned())]);
+    }
+
+    #[test]
+    fn a_call_that_may_cost_nothing_is_refused() {
+        assert!(most_cost(Some(0.0), MAX_COST).is_err());
+        assert!(most_cost(Some(-1.0), MAX_COST).is_err());
+        assert_eq!(most_cost(Some(0.5), MAX_COST).ok(), Some(Some(0.5)));
+        assert_eq!(most_cost(None, MAX_COST).ok(), Some(None));
     }
 
     #[test]

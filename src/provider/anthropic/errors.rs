@@ -8,6 +8,15 @@ use crate::provider::fault::{Failure, Fault, Verdict};
 use crate::provider::json::text;
 use crate::provider::{ErrorClass, codes};
 
+/// Spend limits, as a 400 tells them.
+const SPENT: [&str; 2] = [
+    "you have reached your specified api usage limits",
+    "you have reached your specified workspace api usage limits",
+];
+
+/// No month is longer.
+const LONGEST: Duration = Duration::from_secs(31 * 86_400);
+
 /// What is to be done.
 pub(super) fn judge(failure: &Failure, now: DateTime<Utc>) -> Verdict {
     let fault = &failure.fault;
@@ -32,14 +41,14 @@ pub(super) fn judge(failure: &Failure, now: DateTime<Utc>) -> Verdict {
 
 /// A 400 may be the account's fault: spend limits and credit are told with this status.
 fn bad_request(fault: &Fault, now: DateTime<Utc>) -> Verdict {
-    if fault.says(&["api usage limits"]) {
+    if fault.opens_with(&SPENT) {
         let verdict = Verdict::account(codes::INSUFFICIENT_QUOTA);
         return match access_resumes(&fault.message, now) {
             Some(wait) => verdict.after(wait),
             None => verdict,
         };
     }
-    if fault.says(&["credit balance is too low"]) {
+    if fault.opens_with(&["your credit balance is too low"]) {
         return Verdict::account(codes::INSUFFICIENT_QUOTA);
     }
     Verdict::caller(if fault.says(&["prompt is too long", "exceed context limit"]) {
@@ -65,7 +74,7 @@ fn access_resumes(message: &str, now: DateTime<Utc>) -> Option<Duration> {
     let (_, rest) = message.split_once("access on ")?;
     let (time, _) = rest.split_once(" UTC")?;
     let time = NaiveDateTime::parse_from_str(time, "%Y-%m-%d at %H:%M").ok()?;
-    (time.and_utc() - now).to_std().ok()
+    (time.and_utc() - now).to_std().ok().map(|wait| wait.min(LONGEST))
 }
 
 #[cfg(test)]
@@ -124,6 +133,21 @@ mod tests {
                 "Your credit balance is too low to access the Anthropic API.",
                 AuthOrBilling,
                 "insufficient_quota",
+            ),
+            // Names of unknown fields are the caller's own words.
+            (
+                400,
+                "invalid_request_error",
+                "You have reached your specified API usage limits: Extra inputs are not permitted",
+                CallerError,
+                "invalid_request",
+            ),
+            (
+                400,
+                "invalid_request_error",
+                "x.Your credit balance is too low: Extra inputs are not permitted",
+                CallerError,
+                "invalid_request",
             ),
             (401, "authentication_error", "invalid x-api-key", AuthOrBilling, "bad_key"),
             (402, "billing_error", "", AuthOrBilling, "insufficient_quota"),
@@ -184,5 +208,7 @@ mod tests {
         let told = "API usage limits. You will regain access on 2026-12-01 at 00:00 UTC.";
         assert_eq!(access_resumes(told, now()), verdict.wait);
         assert_eq!(access_resumes("access on Monday", now()), None);
+        let far = "You will regain access on 2099-01-01 at 00:00 UTC.";
+        assert_eq!(access_resumes(far, now()), Some(LONGEST));
     }
 }

@@ -9,7 +9,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use super::fault::Failure;
 use super::json::count;
 use super::settings::AccountSettings;
-use super::stream::{Pieces, at_once};
+use super::stream::Pieces;
 use super::wire::{Answer, Auth, Opened, Reply, Wire, heard};
 use super::{Provider, ProviderError, Timeouts, flow, supports};
 use crate::clock::SharedClock;
@@ -88,7 +88,7 @@ impl Provider for Anthropic {
                 let reader = stream::Message::new(self.clone(), model);
                 flow::begin(*frames, reader, is_native).await
             }
-            Opened::Answered(answer) => self.answered(answer, model).map(at_once),
+            Opened::Answered(answer) => self.answered(answer, model).and_then(flow::at_once),
             Opened::Refused(failure) => Err(self.failed(*failure)),
         }
     }

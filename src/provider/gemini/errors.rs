@@ -14,9 +14,13 @@ pub(super) fn judge(failure: &Failure, input_tokens: u32, now: DateTime<Utc>) ->
     match failure.status {
         // A bad key is told as a bad request.
         400 if details.iter().any(|one| text(one, "/reason") == "API_KEY_INVALID")
-            || fault.says(&["api key not valid", "api key expired"]) =>
+            || fault.opens_with(&["api key not valid", "api key expired"]) =>
         {
             Verdict::account(codes::BAD_KEY)
+        }
+        // Files are named by callers.
+        400 | 403 if fault.says(&["the file ", "access the file"]) => {
+            Verdict::caller(codes::INVALID_REQUEST)
         }
         400 if fault.kind == "FAILED_PRECONDITION" => Verdict::account(codes::FORBIDDEN),
         400 if fault.says(&["exceeds the maximum number of tokens"]) => {
@@ -109,7 +113,23 @@ mod tests {
                 CallerError,
                 "context_length",
             ),
+            (
+                400,
+                "INVALID_ARGUMENT",
+                "Unknown name \"API key not valid\": Cannot find field.",
+                &none,
+                CallerError,
+                "invalid_request",
+            ),
             (400, "FAILED_PRECONDITION", "m", &none, AuthOrBilling, "forbidden"),
+            (
+                403,
+                "PERMISSION_DENIED",
+                "You do not have permission to access the File x or it may not exist.",
+                &none,
+                CallerError,
+                "invalid_request",
+            ),
             (402, "RESOURCE_EXHAUSTED", "m", &none, AuthOrBilling, "insufficient_quota"),
             (403, "PERMISSION_DENIED", "m", &none, AuthOrBilling, "forbidden"),
             (404, "NOT_FOUND", "m", &none, CallerError, "model_not_found"),

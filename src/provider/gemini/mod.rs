@@ -1,5 +1,6 @@
 //! Google's Gemini.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use reqwest::header::{HeaderMap, HeaderName};
 
 use super::fault::Failure;
 use super::settings::AccountSettings;
-use super::stream::{Pieces, at_once};
+use super::stream::Pieces;
 use super::wire::{Answer, Auth, Opened, Reply, Wire, heard};
-use super::{Provider, ProviderError, Timeouts, flow, supports};
+use super::{ErrorClass, Provider, ProviderError, Timeouts, codes, flow, supports};
 use crate::clock::SharedClock;
 use crate::domain::completion::Completion;
 use crate::domain::prompt::Prompt;
@@ -64,7 +65,7 @@ impl Provider for Gemini {
         prompt: &Prompt,
         timeout: Duration,
     ) -> Result<Completion, ProviderError> {
-        let path = format!("/models/{model}:generateContent");
+        let path = format!("/models/{}:generateContent", segment(model)?);
         let body = request::body(model, prompt)?;
         let input_tokens = prompt.estimated_input_tokens();
         match self.wire.post(&path, &body, &HeaderMap::new(), timeout).await? {
@@ -79,7 +80,7 @@ impl Provider for Gemini {
         prompt: &Prompt,
         timeouts: Timeouts,
     ) -> Result<Pieces, ProviderError> {
-        let path = format!("/models/{model}:streamGenerateContent?alt=sse");
+        let path = format!("/models/{}:streamGenerateContent?alt=sse", segment(model)?);
         let body = request::body(model, prompt)?;
         let input_tokens = prompt.estimated_input_tokens();
         match self.wire.stream(&path, &body, &HeaderMap::new(), timeouts).await? {
@@ -87,7 +88,9 @@ impl Provider for Gemini {
                 let reader = stream::Generated::new(self.clone(), model, input_tokens);
                 flow::begin(frames.with_images(), reader, false).await
             }
-            Opened::Answered(answer) => self.answered(answer, model, input_tokens).map(at_once),
+            Opened::Answered(answer) => {
+                self.answered(answer, model, input_tokens).and_then(flow::at_once)
+            }
             Opened::Refused(failure) => Err(self.failed(*failure, input_tokens)),
         }
     }
@@ -100,6 +103,48 @@ impl Provider for Gemini {
         match self.wire.get("/models?pageSize=1", timeout).await? {
             Reply::Answered(..) => Ok(()),
             Reply::Refused(failure) => Err(self.failed(*failure, 0)),
+        }
+    }
+}
+
+/// A model's name as one segment of a path: callers may name models, but not other paths.
+fn segment(model: &str) -> Result<String, ProviderError> {
+    let name = model.strip_prefix("models/").unwrap_or(model);
+    if name.is_empty() || name.contains(['/', '\\', '?', '#', '%']) || name.contains("..") {
+        let message = "there is no model of this name";
+        return Err(ProviderError::new(ErrorClass::CallerError, codes::MODEL_NOT_FOUND, message));
+    }
+    let mut segment = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            segment.push(char::from(byte));
+        } else {
+            // Writing to a `String` cannot fail.
+            let _written = write!(segment, "%{byte:02X}");
+        }
+    }
+    Ok(segment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_models_name_stays_one_segment() {
+        for (model, expected) in [
+            ("gemini-2.5-flash", Some("gemini-2.5-flash")),
+            ("models/gemini-2.5-flash", Some("gemini-2.5-flash")),
+            ("x:countTokens", Some("x%3AcountTokens")),
+            ("../files/x", None),
+            ("..", None),
+            ("x?key=1", None),
+            ("x#y", None),
+            ("models/x/y", None),
+            ("x%2fy", None),
+            ("", None),
+        ] {
+            assert_eq!(segment(model).ok().as_deref(), expected, "{model}");
         }
     }
 }

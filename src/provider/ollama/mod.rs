@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::fault::Failure;
 use super::openai::{Dialect, errors};
 use super::settings::AccountSettings;
-use super::stream::{Pieces, at_once};
+use super::stream::Pieces;
 use super::wire::{Answer, Auth, Opened, Reply, Wire, heard};
 use super::{Provider, ProviderError, Timeouts, flow, supports};
 use crate::clock::SharedClock;
@@ -97,7 +97,7 @@ impl Provider for Ollama {
                 let reader = stream::Chat::new(self.clone(), model);
                 flow::begin(*frames, reader, false).await
             }
-            Opened::Answered(answer) => self.answered(answer, model).map(at_once),
+            Opened::Answered(answer) => self.answered(answer, model).and_then(flow::at_once),
             Opened::Refused(failure) => Err(self.failed(*failure)),
         }
     }

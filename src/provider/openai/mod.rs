@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::fault::Failure;
 use super::settings::{AccountSettings, Vendor};
-use super::stream::{Pieces, at_once};
+use super::stream::Pieces;
 use super::wire::{Answer, Auth, Opened, Reply, Wire, heard};
 use super::{Provider, ProviderError, Timeouts, flow, supports};
 use crate::clock::SharedClock;
@@ -106,7 +106,7 @@ impl OpenAi {
                 let reader = stream::Chat::new(self.clone(), model, asked.hides_usage);
                 flow::begin(frames.with_images(), reader, asked.is_native).await
             }
-            Opened::Answered(answer) => self.answered(answer, model).map(at_once),
+            Opened::Answered(answer) => self.answered(answer, model).and_then(flow::at_once),
             Opened::Refused(failure) => Err(self.failed(*failure)),
         }
     }

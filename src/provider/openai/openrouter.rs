@@ -1,9 +1,14 @@
 //! OpenRouter's errors. It stands before other providers and passes their faults on with its own.
 
+use std::sync::Arc;
+
 use crate::domain::prompt::{Dialect, Prompt};
 use crate::provider::fault::{Failure, Fault, Verdict};
 use crate::provider::json::{list, text};
 use crate::provider::{ErrorClass, ProviderError, codes};
+
+/// What a request calls the longest answer it wants.
+const CAPS: [&str; 2] = ["max_completion_tokens", "max_tokens"];
 
 /// What is to be done; `None` when the fault is told as OpenAI would.
 pub(super) fn judge(failure: &Failure) -> Option<Verdict> {
@@ -12,7 +17,8 @@ pub(super) fn judge(failure: &Failure) -> Option<Verdict> {
     match failure.status {
         400 => bad_request(fault),
         402 if fault.says(&["can only afford", "fewer max_tokens"]) => {
-            Some(Verdict::account(codes::INSUFFICIENT_CREDITS))
+            // A shorter answer may still be paid for: that is no reason to shut the account.
+            Some(Verdict::caller(codes::INSUFFICIENT_CREDITS))
         }
         402 if fault.is_any(&["in_flight_budget_exhausted"]) => {
             Some(Verdict::new(CooldownKey, codes::INSUFFICIENT_QUOTA))
@@ -38,16 +44,29 @@ pub(super) fn affordable(error: &ProviderError, prompt: &Prompt) -> Option<Promp
     let told = error.message.split_once("can only afford ")?.1;
     let digits: String = told.chars().take_while(char::is_ascii_digit).collect();
     let most: u32 = digits.parse().ok()?;
-    let cap = most - most / 20;
+    let cap = (most - most / 20).min(prompt.max_output_tokens);
+    let own = prompt.native_in(Dialect::OpenAi);
+    let asked = match own {
+        None => Some(u64::from(prompt.max_output_tokens)),
+        Some(own) => CAPS.iter().find_map(|name| own.body.get(*name)?.as_u64()),
+    };
     let helps = error.code == codes::INSUFFICIENT_CREDITS
-        && (1..prompt.max_output_tokens).contains(&cap)
-        && prompt.native_in(Dialect::OpenAi).is_none();
+        && cap > 0
+        && asked.is_none_or(|asked| asked > u64::from(cap));
     if !helps {
         return None;
     }
-    let asked = prompt.max_output_tokens;
     tracing::warn!(asked, cap, "OpenRouter's credits run out: asking for a shorter answer");
-    Some(Prompt { max_output_tokens: cap, ..prompt.clone() })
+    let native = own.map(|own| {
+        let mut own = own.clone();
+        for name in CAPS {
+            own.body.remove(name);
+        }
+        own.body.insert("max_tokens".to_owned(), cap.into());
+        Arc::new(own)
+    });
+    let native = native.or_else(|| prompt.native.clone());
+    Some(Prompt { max_output_tokens: cap, native, ..prompt.clone() })
 }
 
 fn bad_request(fault: &Fault) -> Option<Verdict> {

@@ -53,9 +53,11 @@ pub(super) fn broken(fault: &reqwest::Error) -> ProviderError {
     ProviderError::new(ErrorClass::FailoverProvider, code, causes(fault))
 }
 
-/// What went wrong, down to its cause.
+/// What went wrong, down to its cause, without the address, which is none of the callers' business.
 pub(super) fn causes(fault: &reqwest::Error) -> String {
-    let mut text = fault.to_string();
+    let text = fault.to_string();
+    let url = fault.url().map(|url| format!(" for url ({url})")).unwrap_or_default();
+    let mut text = if url.is_empty() { text } else { text.replace(&url, "") };
     let mut cause = fault.source();
     while let Some(under) = cause {
         // Writing to a `String` cannot fail.

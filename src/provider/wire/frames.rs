@@ -17,6 +17,10 @@ use crate::provider::{ErrorClass, ProviderError, Timeouts, codes};
 /// The longest message, in bytes.
 const LONGEST: usize = 1 << 20;
 
+/// The longest stream, in bytes as they come: many times what the answer itself has, as every few
+/// letters come in a message of their own.
+const WHOLE: usize = 256 << 20;
+
 /// How long what stands behind an answer's end is waited for, so that the connection can be used
 /// again.
 const LINGER: Duration = Duration::from_secs(1);
@@ -158,8 +162,8 @@ impl Frames {
                 return Ok(self.framer.last());
             };
             self.read += chunk.len();
-            if self.read > CAP {
-                return Err(too_large(StatusCode::OK, CAP));
+            if self.read > WHOLE {
+                return Err(too_large(StatusCode::OK, WHOLE));
             }
             self.framer.push(&chunk);
         }

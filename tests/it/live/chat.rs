@@ -41,6 +41,7 @@ async fn what_is_wrong_is_a_problem() {
         (json!({ "message": "x", "model": "nothing" }), 404, "model_not_found"),
         (json!({ "message": "x", "model": "openai-strict" }), 400, "rejected"),
         (json!({ "message": "x", "model": "openai", "max_cost_usd": 1e-12 }), 422, "over_budget"),
+        (json!({ "message": "x", "model": "openai", "max_cost_usd": 0 }), 422, "invalid_request"),
     ] {
         let response = stage.send("/chat", &body).await;
         assert_eq!(response.status(), status, "{body}");

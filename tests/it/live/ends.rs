@@ -31,6 +31,7 @@ async fn errors_are_told_in_the_dialects_words() {
         ),
         ("openai-strict", json!({}), 400, "invalid_request_error", "invalid_request_error"),
         ("anthropic-strict", json!({}), 400, "invalid_request_error", "invalid_request_error"),
+        ("gpt-4.1/../x y", json!({}), 404, "invalid_request_error", "not_found_error"),
         ("task:nothing", json!({}), 404, "invalid_request_error", "not_found_error"),
     ] {
         for stream in [false, true] {
@@ -79,6 +80,26 @@ async fn an_unknown_key_is_told_in_the_dialects_words_too() {
     }
     let response = asked("/chat").send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "application/problem+json");
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_told_in_the_dialects_words_too() {
+    let stage = Stage::start();
+    for (method, path, status, place) in [
+        (Method::GET, COMPLETIONS, 405, "/error/code"),
+        (Method::POST, "/v1/responses", 404, "/error/code"),
+        (Method::POST, "/openai/v1/embeddings", 404, "/error/code"),
+        (Method::GET, MESSAGES, 405, "/error/type"),
+        (Method::POST, "/anthropic/v1/messages/batches", 404, "/error/type"),
+        (Method::POST, "/v1/nothing", 404, "/code"),
+    ] {
+        let response = stage.spillway.request(method, path).send().await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
+        assert_eq!(response.headers().contains_key("allow"), status == 405, "{path}");
+        let error: Value = response.json().await.unwrap();
+        assert!(error.pointer(place).is_some_and(Value::is_string), "{path}: {error}");
+        assert_eq!(path.ends_with("responses"), error.to_string().contains("n8n"), "{error}");
+    }
 }
 
 #[rstest]

@@ -29,6 +29,8 @@ async fn models_are_listed_in_the_form_that_is_asked_for() {
     assert_eq!((status.as_u16(), &model["id"]), (200, &json!("task:tag")));
     let (status, model) = stage.spillway.get("/openai/v1/models/ant%2Fclaude-haiku-4-5").await;
     assert_eq!((status.as_u16(), &model["id"]), (200, &json!("ant/claude-haiku-4-5")));
+    let (status, model) = stage.spillway.get("/v1/models/ant/claude-haiku-4-5").await;
+    assert_eq!((status.as_u16(), &model["id"]), (200, &json!("ant/claude-haiku-4-5")));
     let (status, error) = stage.spillway.get("/anthropic/v1/models/nothing").await;
     assert_eq!((status.as_u16(), &error["error"]["type"]), (404, &json!("not_found_error")));
 }

@@ -81,7 +81,7 @@ async fn a_stream_without_end_is_cut_off() {
     let padded: &'static str = format!("{TEXT}: {}\n\n", "x".repeat(0x1_0000)).leak();
     let error = ending(&dripping(TEXT, padded, Duration::ZERO).await, PATIENT).await;
     assert_failover(&error, codes::TOO_LARGE);
-    assert!(error.message.contains("8388608"), "{error}");
+    assert!(error.message.contains("268435456"), "{error}");
 
     let endless: &'static str = "x".repeat(0x1_0000).leak();
     let server = dripping("data: {\"x\": \"", endless, Duration::ZERO).await;

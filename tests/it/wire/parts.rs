@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 use spillway::domain::completion::ToolCall;
 use spillway::domain::content::{Content, Image, Part, Piece};
-use spillway::domain::prompt::{CacheUse, Effort, Message, Prompt, Role, Tool, ToolChoice};
+use spillway::domain::prompt::{
+    CacheUse, Dialect, Effort, Message, Native, Prompt, Role, Tool, ToolChoice,
+};
 use spillway::provider::settings::Vendor;
 use spillway::provider::{ErrorClass, codes};
 use wiremock::matchers::{any, body_partial_json};
@@ -334,6 +336,23 @@ async fn an_answer_that_credits_do_not_suffice_for_is_asked_for_shorter_once() {
     let answer = provider(Vendor::OpenRouter, &server.uri()).complete("m", &prompt, LONG).await;
     assert_eq!(answer.unwrap().text, "Hi");
 
+    let own = MockServer::start().await;
+    Mock::given(body_partial_json(json!({ "max_tokens": 100, "x": 1 })))
+        .respond_with(ResponseTemplate::new(200).set_body_json(&good))
+        .expect(1)
+        .mount(&own)
+        .await;
+    Mock::given(body_partial_json(json!({ "x": 1 })))
+        .respond_with(ResponseTemplate::new(402).set_body_json(&refused))
+        .expect(1)
+        .mount(&own)
+        .await;
+    let Value::Object(body) = json!({ "messages": [], "x": 1 }) else { panic!() };
+    let native = Native { dialect: Dialect::OpenAi, body, headers: Vec::new() };
+    let native = Prompt { native: Some(native.into()), max_output_tokens: 100, ..question() };
+    let answer = provider(Vendor::OpenRouter, &own.uri()).complete("m", &native, LONG).await;
+    assert_eq!(answer.unwrap().text, "Hi");
+
     let poor = MockServer::start().await;
     Mock::given(any())
         .respond_with(ResponseTemplate::new(402).set_body_json(&refused))
@@ -342,5 +361,5 @@ async fn an_answer_that_credits_do_not_suffice_for_is_asked_for_shorter_once() {
         .await;
     let error = provider(Vendor::OpenRouter, &poor.uri()).complete("m", &prompt, LONG).await;
     let error = error.unwrap_err();
-    assert_eq!((error.class, error.code), (ErrorClass::AuthOrBilling, codes::INSUFFICIENT_CREDITS));
+    assert_eq!((error.class, error.code), (ErrorClass::CallerError, codes::INSUFFICIENT_CREDITS));
 }

@@ -207,6 +207,25 @@ async fn what_fails_before_the_first_piece_is_an_error_of_the_call() {
 }
 
 #[tokio::test]
+async fn what_a_provider_ends_with_an_error_is_no_answer() {
+    let broken = json!({ "candidates": [{ "finishReason": "MALFORMED_FUNCTION_CALL" }] });
+    for (vendor, messages) in [
+        (Vendor::OpenRouter, vec![finish("error"), done()]),
+        (Vendor::OpenRouter, vec![delta(json!({ "content": "Hi" })), finish("error"), done()]),
+        (Vendor::Gemini, vec![broken.clone()]),
+        (Vendor::Gemini, vec![part(json!({ "text": "Hi" })), broken]),
+    ] {
+        let error = read(vendor, &messages).await.unwrap_err();
+        let told = (error.class, error.code);
+        assert_eq!(told, (ErrorClass::FailoverProvider, codes::CUT), "{messages:?}");
+    }
+    assert_eq!(
+        refused(Vendor::OpenRouter, &events(&[finish("error"), done()])).await.code,
+        codes::CUT
+    );
+}
+
+#[tokio::test]
 async fn geminis_errors_may_stand_in_a_list_and_tell_when_to_come_back() {
     let limit = json!({ "error": { "code": 429, "message": "m", "status": "RESOURCE_EXHAUSTED",
         "details": [{ "@type": "x/google.rpc.RetryInfo", "retryDelay": "7s" }] } });

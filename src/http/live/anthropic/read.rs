@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::super::super::problem::Problem;
-use super::super::asked::{Asked, Conversation, Fields, fault, object};
+use super::super::asked::{Asked, Conversation, Fields, fault, is_empty, object};
 use super::super::openai::effort;
 use crate::domain::completion::ToolCall;
 use crate::domain::content::Content;
@@ -32,7 +32,8 @@ pub(in super::super) fn read(
         read.instruct(system);
     }
     conversation(&mut read, fields)?;
-    if let Some(own) = OWN.iter().find(|name| fields.value(name).is_some()) {
+    if let Some(own) = OWN.iter().find(|name| fields.value(name).is_some_and(|own| !is_empty(own)))
+    {
         read.bind(format!("`{own}`"));
     }
     let tools = tools(&mut read, fields)?;
@@ -283,6 +284,9 @@ mod tests {
             json!({ "mcp_servers": [{}] }),
         ] {
             assert!(asked(&own).unwrap().prompt.bound.is_some(), "{own}");
+        }
+        for nothing in [json!({ "mcp_servers": [] }), json!({ "max_tokens": 100.0 })] {
+            assert!(asked(&nothing).unwrap().prompt.bound.is_none(), "{nothing}");
         }
         assert_eq!(asked(&json!({ "metadata": { "user_id": "u" } })).unwrap().session, None);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::super::super::problem::Problem;
-use super::super::asked::{Asked, Conversation, Fields, choice, fault, object};
+use super::super::asked::{Asked, Conversation, Fields, choice, fault, is_empty, object};
 use crate::domain::completion::ToolCall;
 use crate::domain::prompt::{
     CacheUse, Dialect, Effort, Message, Native, Prompt, Role, Tool, ToolChoice,
@@ -30,7 +30,12 @@ pub(in super::super) fn read(
     }
     let mut read = Conversation::new(Dialect::OpenAi);
     conversation(&mut read, fields)?;
-    if let Some(own) = OWN.iter().find(|name| fields.value(name).is_some()) {
+    if read.messages.is_empty() {
+        // Others have no words for a conversation in which nobody has spoken.
+        read.bind("messages from the system only");
+    }
+    if let Some(own) = OWN.iter().find(|name| fields.value(name).is_some_and(|own| !is_empty(own)))
+    {
         read.bind(format!("`{own}`"));
     }
     if fields.texts("modalities")?.iter().any(|kind| kind != "text") {
@@ -81,9 +86,8 @@ pub(in super::super) fn conversation(
         let place = format!("/messages/{index}");
         message(read, Fields { object: object(given, &place)?, place: &place })?;
     }
-    if read.messages.is_empty() {
-        let detail = "needs at least one message that is not from the system";
-        return Err(fields.fault("messages", detail));
+    if read.messages.is_empty() && read.system.is_none() {
+        return Err(fields.fault("messages", "needs at least one message"));
     }
     Ok(())
 }
@@ -289,11 +293,14 @@ mod tests {
             json!({ "tools": [{ "type": "custom", "custom": { "name": "x" } }] }),
             json!({ "modalities": ["text", "audio"] }),
             json!({ "tool_choice": { "type": "allowed_tools" } }),
-            json!({ "functions": [] }),
+            json!({ "functions": [{}] }),
+            json!({ "messages": [{ "role": "system", "content": "x" }] }),
         ] {
             assert!(asked(&own).unwrap().prompt.bound.is_some(), "{own}");
         }
-        let plain = asked(&json!({ "logprobs": true, "max_tokens": null })).unwrap().prompt;
+        let plain = asked(&json!({ "logprobs": true, "max_tokens": null, "functions": [] }))
+            .unwrap()
+            .prompt;
         assert_eq!((plain.bound.is_none(), plain.max_output_tokens), (true, 4_096));
         assert!(!plain.native.unwrap().body.contains_key("max_completion_tokens"));
         let both = asked(&json!({ "max_tokens": 9, "max_completion_tokens": 7 })).unwrap();
@@ -306,7 +313,7 @@ mod tests {
             (json!({ "n": 2 }), "#/n"),
             (json!({ "model": "" }), "#/model"),
             (json!({ "messages": [] }), "#/messages"),
-            (json!({ "messages": [{ "role": "system", "content": "x" }] }), "#/messages"),
+            (json!({ "messages": [] }), "#/messages"),
             (json!({ "messages": [{ "role": "user", "content": 7 }] }), "#/messages/0/content"),
             (json!({ "messages": [{ "role": "king" }] }), "#/messages/0/role"),
             (json!({ "messages": [{ "role": "tool" }] }), "#/messages/0/tool_call_id"),

@@ -10,7 +10,7 @@ use crate::clock::SharedClock;
 use crate::domain::completion::Completion;
 use crate::domain::prompt::Prompt;
 use crate::provider::settings::AccountSettings;
-use crate::provider::stream::{Pieces, at_once};
+use crate::provider::stream::Pieces;
 use crate::provider::wire::{Answer, Opened, Reply, heard};
 use crate::provider::{Provider, ProviderError, Timeouts, flow, supports};
 
@@ -68,7 +68,7 @@ impl Provider for Responses {
                 let reader = stream::Response::new(self.0.clone(), model);
                 flow::begin(frames.with_images(), reader, false).await
             }
-            Opened::Answered(answer) => self.answered(answer, model).map(at_once),
+            Opened::Answered(answer) => self.answered(answer, model).and_then(flow::at_once),
             Opened::Refused(failure) => Err(self.0.failed(*failure)),
         }
     }
