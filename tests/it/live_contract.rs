@@ -121,7 +121,9 @@ async fn live_calls_have_a_budget_too() {
     let done = engine.call(call(&engine, "cheap", "#scripted:say hello")).await.unwrap();
     let cost = done.result.cost_usd.unwrap();
     assert!(cost > 0.0 && done.warnings.is_empty());
-    assert!((spent().await.day.spent.usd() - cost).abs() < 1e-9);
+    // The answer does not wait for that.
+    eventually("it is paid for", || async { (spent().await.day.spent.usd() - cost).abs() < 1e-9 })
+        .await;
     let (_, _, warnings) = streamed(&engine, call(&engine, "cheap", "#scripted:say hello")).await;
     assert_eq!(warnings, ["2 of 4 calls of this day are made."]);
     eventually("it is settled", || async {
