@@ -17,6 +17,10 @@ pub struct PlanSettings {
     pub usd_per_month: Option<f64>,
     /// Submitted jobs and live calls in a day (UTC). Default: as many as it likes.
     pub calls_per_day: Option<u64>,
+    /// What it may ask for: names a live call may give as its model, and `task:NAME` for tasks, of
+    /// jobs too; `*` stands for any text. Default: everything; without a key all routes and tasks
+    /// of the settings.
+    pub models: Option<Vec<String>>,
     /// The part of these at which it is warned. Default: 0.8.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub soft: Option<f64>,
@@ -39,6 +43,8 @@ pub struct CallerSettings {
     pub usd_per_month: Option<f64>,
     /// Submitted jobs and live calls in a day (UTC).
     pub calls_per_day: Option<u64>,
+    /// What it may ask for.
+    pub models: Option<Vec<String>>,
     /// The part of these at which it is warned.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub soft: Option<f64>,
@@ -57,6 +63,7 @@ impl PlanSettings {
             day: self.usd_per_day.map(Money::from_usd),
             month: self.usd_per_month.map(Money::from_usd),
             calls: self.calls_per_day,
+            models: self.models.clone(),
             soft: self.soft.unwrap_or(SOFT),
             hard: self.hard.unwrap_or(true),
         }
@@ -71,6 +78,7 @@ impl CallerSettings {
             usd_per_day: self.usd_per_day.or(plan.usd_per_day),
             usd_per_month: self.usd_per_month.or(plan.usd_per_month),
             calls_per_day: self.calls_per_day.or(plan.calls_per_day),
+            models: self.models.as_ref().or(plan.models.as_ref()).cloned(),
             soft: self.soft.or(plan.soft),
             hard: self.hard.or(plan.hard),
         }

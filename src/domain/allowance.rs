@@ -105,6 +105,8 @@ pub struct Allowance {
     pub month: Option<Money>,
     /// The most calls it may make in a day.
     pub calls: Option<u64>,
+    /// What it may ask for, as patterns of names; `None` for the ordinary.
+    pub models: Option<Vec<String>>,
     /// The part of these at which it is warned.
     pub soft: f64,
     /// Whether what exceeds them is refused; otherwise it is only warned.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 /// What an image is taken to cost, in bytes of text: about 1,500 tokens, what the larger ones take
 /// at OpenAI and Anthropic. Settled afterwards by what the provider reports.
-const IMAGE_BYTES: usize = 6_000;
+pub(super) const IMAGE_BYTES: usize = 6_000;
 
 /// Text and images, in order.
 #[derive(Clone, Debug, Default, PartialEq)]

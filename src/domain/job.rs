@@ -1,6 +1,7 @@
 //! A job, the line it waits in and the stages it passes through.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -70,6 +71,10 @@ impl Lane {
 pub struct Job {
     /// Its name.
     pub id: JobId,
+    /// What its prompt begins with, where that is worth being cached. It stands right behind the id:
+    /// the lease script on Redis reads it there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<CachedPrefix>,
     /// Who submitted it; only this caller sees it.
     pub caller: String,
     /// The declared kind of work.
@@ -113,6 +118,37 @@ pub struct Job {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<Share>,
 }
+
+/// What prompts of several jobs begin with: a provider that has answered one of them has it cached
+/// for the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CachedPrefix {
+    /// Names it, in hexadecimal: equal for jobs that begin alike.
+    digest: String,
+    /// How long it stays cached after it was used last, in ms.
+    warm_ms: u64,
+}
+
+impl CachedPrefix {
+    /// The prefix named by these parts.
+    pub fn of(parts: &[&str], warm: Duration) -> Self {
+        let warm_ms = u64::try_from(warm.as_millis()).unwrap_or(u64::MAX);
+        Self { digest: digest16(parts), warm_ms: warm_ms.clamp(1, MOST_WARM_MS) }
+    }
+
+    /// Its name.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// How long it stays cached after it was used last, in ms.
+    pub const fn warm_ms(&self) -> u64 {
+        self.warm_ms
+    }
+}
+
+/// A thousand years.
+const MOST_WARM_MS: u64 = 1_000 * 366 * 86_400_000;
 
 /// What a workflow may have of the lines its jobs wait in.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -90,6 +90,24 @@ impl PriceTable {
         )
     }
 
+    /// The most that so many tokens sent and received can cost on that day, whatever of those sent
+    /// is written to the prompt cache; `hour` when it may be for an hour.
+    pub fn most(
+        &self,
+        (provider, model): (&str, &str),
+        (input, output): (u64, u64),
+        hour: bool,
+        at: DateTime<Utc>,
+    ) -> Option<f64> {
+        let price = self.find(provider, model, input, at)?;
+        let for_an_hour = price.cache_write_1h.filter(|_| hour);
+        let dearest = [price.cache_write, for_an_hour].into_iter().flatten();
+        let dearest = dearest.fold(price.input, f64::max);
+        #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
+        let (input, output) = (input as f64, output as f64);
+        Some((input * dearest + output * price.output) / 1e6)
+    }
+
     /// What it costs more to send so many tokens anew, and have them cached, than to read them
     /// from the cache; `None` when the price is not known.
     pub fn miss(&self, names: (&str, &str), tokens: u64, at: DateTime<Utc>) -> Option<f64> {
@@ -232,6 +250,20 @@ mod tests {
         close(of("openai", "gpt-5.4", 1_000_000, 1_000_000), 5.0 + 22.5);
         close(of("gemini", "gemini-3.1-pro-preview", 200_000, 0), 0.4);
         close(of("gemini", "gemini-3.1-pro-preview", 1_000_000, 0), 4.0);
+    }
+
+    #[test]
+    fn the_most_counts_what_writing_to_the_cache_costs() {
+        let mut table = own(&[("m", 1.0)]);
+        let most = |table: &PriceTable, hour| {
+            table.most(("x", "m"), (1_000_000, 0), hour, on("2026-11-20"))
+        };
+        assert!(near(most(&table, true), 1.0));
+        for price in &mut table.own {
+            (price.cache_write, price.cache_write_1h) = (Some(1.25), Some(2.0));
+        }
+        assert!(near(most(&table, false), 1.25));
+        assert!(near(most(&table, true), 2.0));
     }
 
     #[test]

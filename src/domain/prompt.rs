@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 
 use super::completion::ToolCall;
-use super::content::Content;
+use super::content::{Content, IMAGE_BYTES};
 
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +36,12 @@ impl Message {
             tool_call_id: None,
             is_error: false,
         }
+    }
+
+    /// About how large it is, in bytes of text.
+    fn estimated_bytes(&self) -> usize {
+        let arguments = self.tool_calls.iter().map(|call| value_bytes(&call.arguments) + 16);
+        self.content.estimated_bytes() + arguments.sum::<usize>() + 16
     }
 
     /// The person or workflow says something.
@@ -186,6 +192,36 @@ pub struct Prompt {
     pub bound: Option<Bound>,
 }
 
+/// What of a caller's own request the model reads.
+const READ: [&str; 4] = ["messages", "system", "tools", "functions"];
+
+impl Native {
+    /// About how large what the model reads is, in bytes of text.
+    fn estimated_bytes(&self) -> usize {
+        READ.iter().filter_map(|name| self.body.get(*name)).map(value_bytes).sum()
+    }
+}
+
+/// About how large a value is, in bytes of text; a file in Base64 counts as an image.
+fn value_bytes(value: &Value) -> usize {
+    match value {
+        Value::String(text) if is_file(text) => IMAGE_BYTES,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(value_bytes).sum(),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| name.len() + value_bytes(value)).sum()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => 4,
+    }
+}
+
+/// Whether a text is data in Base64, which may have its kind before it.
+fn is_file(text: &str) -> bool {
+    const LEAST: usize = 4_096;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=-_:;,.".contains(&byte);
+    text.len() > LEAST && text.bytes().all(fits)
+}
+
 impl Dialect {
     /// Whose language it is.
     pub const fn as_str(self) -> &'static str {
@@ -201,18 +237,56 @@ impl Prompt {
     /// of most other text. Settled afterwards by what the provider reports.
     pub fn estimated_input_tokens(&self) -> u32 {
         let text: usize = self.system.as_ref().map_or(0, Content::estimated_bytes)
-            + self.messages.iter().map(|m| m.content.estimated_bytes() + 16).sum::<usize>();
+            + self.messages.iter().map(Message::estimated_bytes).sum::<usize>();
         let schemas: usize = self
             .tools
             .iter()
             .map(|tool| tool.parameters.to_string().len() + tool.description.len() + 32)
             .sum::<usize>()
             + self.output_schema.as_ref().map_or(0, |schema| schema.to_string().len());
-        u32::try_from((text + schemas).div_ceil(4).max(1)).unwrap_or(u32::MAX)
+        // What nothing above can hold stands in the caller's own request alone.
+        let own = self.native.as_ref().map_or(0, |native| native.estimated_bytes());
+        u32::try_from((text + schemas).max(own).div_ceil(4).max(1)).unwrap_or(u32::MAX)
     }
 
     /// The caller's own request, when it is in this language.
     pub fn native_in(&self, dialect: Dialect) -> Option<&Native> {
         self.native.as_deref().filter(|native| native.dialect == dialect)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn native(body: &Value) -> Prompt {
+        let body = body.as_object().unwrap().clone();
+        let native = Native { dialect: Dialect::Anthropic, body, headers: Vec::new() };
+        Prompt { native: Some(Arc::new(native)), ..Prompt::default() }
+    }
+
+    #[test]
+    fn what_a_tool_is_asked_for_counts() {
+        let mut message = Message::new(Role::Assistant, "");
+        let arguments = json!({ "text": "word ".repeat(800) });
+        message.tool_calls.push(ToolCall { id: "1".into(), name: "look".into(), arguments });
+        let prompt = Prompt { messages: vec![message], ..Prompt::default() };
+        assert!(prompt.estimated_input_tokens() >= 1_000);
+    }
+
+    #[test]
+    fn what_stands_in_the_callers_own_request_alone_counts() {
+        let document = |data: String| {
+            let source = json!({ "type": "text", "media_type": "text/plain", "data": data });
+            let part = json!({ "type": "document", "source": source });
+            native(&json!({ "messages": [{ "role": "user", "content": [part] }] }))
+        };
+        let text = document("word ".repeat(80_000)).estimated_input_tokens();
+        assert!((100_000..100_100).contains(&text), "{text}");
+        let file = document("QUJD".repeat(100_000)).estimated_input_tokens();
+        assert!((1_500..1_600).contains(&file), "{file}");
+        let letters = document("\u{4e2d}".repeat(40_000)).estimated_input_tokens();
+        assert!(letters >= 30_000, "{letters}");
     }
 }

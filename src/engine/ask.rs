@@ -73,7 +73,7 @@ impl Engine {
         tried: &mut Vec<String>,
         form: Form,
     ) -> Called {
-        let mut taken = Taken::new(self, &departure.ask);
+        let mut taken = departure.taken.take().unwrap_or_else(|| Taken::over(self));
         // Timers are no finer than a millisecond, which is longer than all the rest takes here.
         if !departure.wait.is_zero() {
             tokio::time::sleep(departure.wait).await;

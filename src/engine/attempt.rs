@@ -12,7 +12,9 @@ use super::ask::{Called, Form, Reply};
 use super::catalog::Target;
 use super::contract::{Judged, judge};
 use super::finish::Answer;
-use super::judge::{another_may_serve, attempt, end, falls_through, metered, refused, rejected};
+use super::judge::{
+    another_may_serve, attempt, cost_of_failure, end, falls_through, metered, refused, rejected,
+};
 use super::learned::Lesson;
 use super::money::label;
 use super::place::Departure;
@@ -83,7 +85,7 @@ impl Engine {
         };
         // The next step need not wait for this.
         taken.settle(target, ended);
-        departure.pay_later(Some(0.0));
+        departure.pay_later(cost_of_failure(&error));
         let over = work.job.deliver_by.is_some_and(|by| self.clock.now() + CUT >= by);
         if error.code == codes::TIMED_OUT && over {
             // The job's own deadline cut the call short: no fault of the step's.

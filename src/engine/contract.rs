@@ -75,13 +75,22 @@ pub(super) fn judge(work: &Work, answer: &Completion) -> Judged {
         return Judged::Unfit(Unfit { broken: true, ..unfit });
     }
     match &work.task.output {
-        Some(schema) if answer.tool_calls.is_empty() => match read(schema, answer) {
-            Ok(data) => Judged::Good(Some(data)),
-            Err(unfit) => Judged::Unfit(unfit),
-        },
+        Some(schema) if answer.tool_calls.is_empty() || !offers_tools(&work.prompt) => {
+            match read(schema, answer) {
+                Ok(data) => Judged::Good(Some(data)),
+                Err(unfit) => Judged::Unfit(unfit),
+            }
+        }
         _ if is_nothing(answer) => Judged::Unfit(Unfit::whole("The answer is empty.")),
         _ => Judged::Good(None),
     }
+}
+
+/// Whether the model may ask for tools instead of answering.
+fn offers_tools(prompt: &Prompt) -> bool {
+    let own = prompt.native.as_ref().map(|native| &native.body);
+    let offered = |name: &str| own.is_some_and(|body| body.contains_key(name));
+    !prompt.tools.is_empty() || offered("tools") || offered("functions")
 }
 
 fn is_nothing(answer: &Completion) -> bool {

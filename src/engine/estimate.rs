@@ -76,16 +76,15 @@ impl Engine {
         ends.min().unwrap_or(now) + seconds(drained)
     }
 
-    /// What a call costs at the cheapest step of known price.
-    pub(super) fn cheapest(&self, asked: &Asked<'_>) -> Option<f64> {
-        self.cheapest_of(asked, self.learned.output_tokens(asked.task))
-    }
-
-    /// The same for so many output tokens.
-    pub(super) fn cheapest_of(&self, asked: &Asked<'_>, output: u64) -> Option<f64> {
+    /// The most that a call can cost at the step, of those of known price, where that is the least.
+    pub(super) fn least_cost(&self, asked: &Asked<'_>) -> Option<f64> {
         let (input, _) = self.tokens(asked);
+        let output = u64::from(asked.task.max_output_tokens);
         let targets = self.targets_of(asked);
-        let prices = targets.iter().filter_map(|target| self.price(&target.step, input, output));
+        let prices = targets.iter().filter_map(|target| {
+            let learned = self.learned.input_tokens(&target.step.name(), input);
+            self.most_price(&target.step, (input.max(learned), output), false)
+        });
         prices.min_by(f64::total_cmp)
     }
 
@@ -191,6 +190,19 @@ impl Engine {
         let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
         let names = (step.provider.as_str(), step.model.as_str());
         self.catalog.prices().cost(names, &usage, self.clock.now())
+    }
+
+    /// The most that such a call can cost at a step, whatever of it the prompt cache takes; `hour`
+    /// when it may be written there for an hour.
+    pub(super) fn most_price(
+        &self,
+        step: &Step,
+        (input_tokens, output_tokens): (u64, u64),
+        hour: bool,
+    ) -> Option<f64> {
+        let names = (step.provider.as_str(), step.model.as_str());
+        let prices = self.catalog.prices();
+        prices.most(names, (input_tokens, output_tokens), hour, self.clock.now())
     }
 
     /// What a call of a thousand tokens either way costs at a step, to compare steps by.

@@ -3,7 +3,7 @@
 //! estimated to cost.
 
 use std::collections::HashMap;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 
 use super::Engine;
 use super::ask::{Called, Form, Plan, Reply};
-use super::judge::{attempt, end};
+use super::judge::{attempt, cost_of_failure, end};
 use super::place::{Departure, Placement};
 use super::turn::Taken;
 use super::work::Work;
@@ -81,20 +81,19 @@ impl Engine {
     ) -> Called {
         let (prompt, first_target) = (work.prompt.clone(), Arc::clone(&departure.target));
         let mut first = pin!(self.one(&first_target, &prompt, plan));
-        tokio::select! {
-            biased;
-            answer = &mut first => return Called { answer, ..called },
-            () = tokio::time::sleep(after) => {}
+        if let Some(answer) = within(after, first.as_mut()).await {
+            return Called { answer, ..called };
         }
-        let Some(second) = self.second(work, departure, tried).await else {
-            return Called { answer: first.await, ..called };
+        let mut second = match self.second(work, departure, tried, first.as_mut()).await {
+            Err(answer) => return Called { answer, ..called },
+            Ok(None) => return Called { answer: first.await, ..called },
+            Ok(Some(second)) => second,
         };
-        let mut taken = Taken::new(self, &second.ask);
-        tokio::select! {
-            biased;
-            answer = &mut first => return Called { answer, ..called },
-            () = tokio::time::sleep(second.wait) => taken.departs(),
+        let mut taken = second.taken.take().unwrap_or_else(|| Taken::over(self));
+        if let Some(answer) = within(second.wait, first.as_mut()).await {
+            return Called { answer, ..called };
         }
+        taken.departs();
         second.begin();
         let started = self.begin(work);
         self.lead(work, &second.target);
@@ -111,6 +110,7 @@ impl Engine {
                     Called { answer: Ok(answer), ..called }
                 }
                 Err(error) => {
+                    departure.pay_later(cost_of_failure(&error));
                     let won = rival.takes_over(departure, tried);
                     let Called { mut taken, started, .. } = called;
                     self.beaten(work, (&first_target, &mut taken), error, started);
@@ -127,7 +127,7 @@ impl Engine {
                 Err(error) => {
                     let Rival { departure: second, mut taken, started } = rival;
                     tried.push(second.target.step.name());
-                    second.pay_later(Some(0.0));
+                    second.pay_later(cost_of_failure(&error));
                     self.beaten(work, (&second_target, &mut taken), error, started);
                     metrics::hedged(&work.route.name, "first");
                     Called { answer: first.await, ..called }
@@ -136,38 +136,41 @@ impl Engine {
         }
     }
 
-    /// A turn at another step, when the route may hedge once more and one has room now.
+    /// A turn at another step, when the route may hedge once more and one has room now; else the
+    /// answer of the first call, when that comes meanwhile.
     async fn second(
-        &self,
+        self: &Arc<Self>,
         work: &mut Work,
-        first: &Departure,
+        departure: &Departure,
         tried: &[String],
-    ) -> Option<Departure> {
-        let step = &first.target.step;
-        let spent = match (
-            work.job.max_cost_usd,
-            self.price(step, work.input_tokens, work.output_tokens),
-        ) {
-            (None, price) => price.unwrap_or_default(),
-            (Some(_), price) => price?,
-        };
-        if !self.hedges.change(&work.route.name, -1.0) {
-            return None;
+        mut first: Pin<&mut impl Future<Output = Result<Reply, ProviderError>>>,
+    ) -> Result<Option<Departure>, Result<Reply, ProviderError>> {
+        let step = &departure.target.step;
+        let most = self.most_cost(work, step);
+        if (most.is_none() && work.job.max_cost_usd.is_some())
+            || !self.hedges.change(&work.route.name, -1.0)
+        {
+            return Ok(None);
         }
+        let spent = work.progress.cost_usd;
         let mut tried = tried.to_vec();
         tried.push(step.name());
         // The first call is not over: its turn and its cost are beside those of the second.
         let turn = format!("{}+", work.turn);
         let turn = std::mem::replace(&mut work.turn, turn);
-        work.progress.cost_usd += spent;
-        let placed = self.seek(work, &tried, Duration::ZERO).await;
-        work.progress.cost_usd -= spent;
+        work.progress.cost_usd += most.unwrap_or_default();
+        let placed = tokio::select! {
+            biased;
+            answer = &mut first => Err(answer),
+            placed = self.seek(work, &tried, Duration::ZERO) => Ok(placed),
+        };
+        work.progress.cost_usd = spent;
         work.turn = turn;
-        if let Ok(Placement::Go(departure)) = placed {
-            return Some(*departure);
+        if let Ok(Ok(Placement::Go(departure))) = placed {
+            return Ok(Some(*departure));
         }
         self.hedges.change(&work.route.name, 1.0);
-        None
+        placed.map(|_nowhere| None)
     }
 
     /// Another call was answered first: this one is cancelled.
@@ -177,7 +180,8 @@ impl Engine {
         self.paces.note(&step.name(), (Measure::Latency, took.as_secs_f64()), self.clock.now());
         let cost_usd = self.price(step, work.input_tokens, 0);
         work.charge(None, cost_usd);
-        departure.pay_later(cost_usd);
+        // Nobody tells what it made of an answer until then.
+        departure.pay_later(None);
         metrics::attempted(&step.account, &step.model, Outcome::Hedged.as_str(), took);
         let message = "Another step was asked beside this one and answered first. The cost is what \
                        the input is estimated to take.";
@@ -203,13 +207,17 @@ impl Engine {
     }
 }
 
+/// What comes within this time, if it does.
+async fn within<T>(time: Duration, coming: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    // Timers are no finer than a millisecond.
+    if time.is_zero() { None } else { tokio::time::timeout(time, coming).await.ok() }
+}
+
 impl Rival {
     /// The second call is the one that counts from now on.
     fn takes_over(self, departure: &mut Departure, tried: &mut Vec<String>) -> Called {
         let Self { departure: second, taken, started } = self;
         tried.push(departure.target.step.name());
-        // Unless it was paid for: it failed.
-        departure.pay_later(Some(0.0));
         *departure = second;
         let answer: Result<Reply, ProviderError> = Err(super::ask::cancelled());
         Called { taken, started, answer }

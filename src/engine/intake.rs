@@ -7,12 +7,14 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, value::RawValue};
 
 use super::Engine;
+use super::beginnings::Made;
 use super::estimate::{Asked, Estimate};
 use super::money::OverBudget;
 use super::order::Wish;
 use crate::callback::guard::Refusal;
 use crate::callback::http::check_headers;
 use crate::domain::job::{Callback, Group, Job, Lane, ProviderChoice};
+use crate::domain::prompt::Prompt;
 use crate::domain::schema::Violation;
 use crate::domain::task::Task;
 use crate::queue::{Batch, Dedup, Durability, Pushed, QueueError};
@@ -94,6 +96,14 @@ pub enum IntakeError {
         nearest: Option<String>,
         /// All names.
         known: Vec<String>,
+    },
+    /// The caller's plan does not have the task.
+    #[error("the caller may not use task `{task}`")]
+    NotAllowed {
+        /// The task.
+        task: String,
+        /// The tasks it may use.
+        allowed: Vec<String>,
     },
     /// The input does not fit the task's schema.
     #[error("the input does not fit the schema of task `{task}`")]
@@ -344,12 +354,8 @@ impl Engine {
         submission: Submission,
     ) -> Result<(Job, Arc<Task>), IntakeError> {
         let now = self.clock.now();
-        let task = self.catalog.task(&submission.task).ok_or_else(|| IntakeError::UnknownTask {
-            nearest: self.catalog.nearest_task(&submission.task).map(str::to_owned),
-            known: self.catalog.tasks().map(|task| task.name.clone()).collect(),
-            name: submission.task.clone(),
-        })?;
-        check_input(task, &submission.input)?;
+        let task = self.catalog.task_for(&from.caller, &submission.task)?;
+        let conversation = check_input(task, &submission.input)?;
         if let Some(callback) = &submission.callback {
             self.check_callback(callback).await?;
         }
@@ -361,6 +367,13 @@ impl Engine {
         self.check_steps(task, route, &submission)?;
         let job = Job {
             id: self.ids.job(now),
+            prefix: self.cached_prefix(&Made {
+                caller: &from.caller,
+                task,
+                session: submission.session.as_deref(),
+                input: &submission.input,
+                conversation: conversation.as_ref(),
+            }),
             caller: from.caller.clone(),
             task: submission.task,
             input: submission.input,
@@ -415,7 +428,7 @@ impl Engine {
         let Some(most) = job.max_cost_usd else {
             return Ok(());
         };
-        match self.cheapest(&asked(job, task)) {
+        match self.least_cost(&asked(job, task)) {
             Some(estimate) if estimate <= most => Ok(()),
             estimate => Err(IntakeError::OverBudget { estimate }),
         }
@@ -467,8 +480,8 @@ fn asked<'a>(job: &'a Job, task: &'a Task) -> Asked<'a> {
     }
 }
 
-/// The input fits the task's schema, and a prompt can be made of it.
-fn check_input(task: &Task, input: &RawValue) -> Result<(), IntakeError> {
+/// The input fits the task's schema, and a prompt can be made of it: that of a conversation.
+fn check_input(task: &Task, input: &RawValue) -> Result<Option<Prompt>, IntakeError> {
     let invalid = |violations| IntakeError::InvalidInput { task: task.name.clone(), violations };
     let whole = |detail: String| vec![Violation { pointer: "#/input".to_owned(), detail }];
     let value: Value =
@@ -484,7 +497,7 @@ fn check_input(task: &Task, input: &RawValue) -> Result<(), IntakeError> {
     }
     // A conversation's messages have rules that its schema cannot tell.
     if task.template.is_none() {
-        task.prompt(&value).map_err(|fault| invalid(whole(fault)))?;
+        return task.prompt(&value).map(Some).map_err(|fault| invalid(whole(fault)));
     }
-    Ok(())
+    Ok(None)
 }

@@ -85,6 +85,12 @@ fn used(answer: &Result<Completion, ProviderError>) -> Option<Cost> {
     }
 }
 
+/// What a call cost that failed; `None` when it may have been worked on unseen.
+pub(super) fn cost_of_failure(error: &ProviderError) -> Option<f64> {
+    let unseen = [codes::TIMED_OUT, codes::GARBLED, codes::CUT, codes::TOO_LARGE];
+    (!unseen.contains(&error.code)).then_some(0.0)
+}
+
 /// What a call took from its pools.
 #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
 fn cost_of(usage: &Usage) -> Cost {
@@ -196,6 +202,17 @@ fn too_long(work: &Work, window: u64) -> JobError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_call_without_an_answer_cost_is_known_only_when_nothing_was_made() {
+        let cost =
+            |code| cost_of_failure(&ProviderError::new(ErrorClass::FailoverProvider, code, "x"));
+        assert_eq!(cost(codes::TIMED_OUT), None);
+        assert_eq!(cost(codes::GARBLED), None);
+        assert_eq!(cost(codes::CUT), None);
+        assert_eq!(cost(codes::RATE_LIMITED), Some(0.0));
+        assert_eq!(cost(codes::UNREACHABLE), Some(0.0));
+    }
 
     #[test]
     fn pauses_double_up_to_a_minute() {

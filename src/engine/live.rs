@@ -12,10 +12,11 @@ use super::ask::{Called, Form};
 use super::attempt::{Next, whole};
 use super::contract::nobody;
 use super::finish::Answer;
-use super::judge::{backoff, end};
+use super::judge::{backoff, cost_of_failure, end};
 use super::money::{OverBudget, Unadmitted};
 use super::named::Named;
 use super::place::{Departure, Placement};
+use super::pump::Permit;
 use super::streamed::{Begun, Streamed};
 use super::work::{Progress, Work, turn_of};
 use crate::domain::completion::{Completion, Finish};
@@ -109,6 +110,14 @@ pub enum LiveError {
     /// The limiter's store is away, or the service is stopping.
     #[error("{0}")]
     Unavailable(String),
+    /// No turn came in time or what the caller may use up is used up, after calls were made.
+    #[error("{fault}")]
+    After {
+        /// Why it goes no further.
+        fault: Box<Self>,
+        /// What was tried.
+        receipt: Box<JobResult>,
+    },
     /// The cascade has ended without an answer; the receipt says why.
     #[error("{}", .0.error.as_ref().map_or("failed", |error| error.message.as_str()))]
     Failed(Box<JobResult>),
@@ -154,8 +163,10 @@ impl Engine {
     pub async fn call(self: &Arc<Self>, call: Call) -> Result<Done, LiveError> {
         let mut live = Live::new(self, call)?;
         live.admit().await?;
-        let _permit = live.permit().await?;
-        live.whole().await.map(|(done, _)| done)
+        match live.answered().await {
+            Ok(done) => Ok(done),
+            Err(fault) => Err(live.over(fault).await),
+        }
     }
 
     /// The answer as a stream, once its first piece is there. Until then the cascade may go on to
@@ -164,24 +175,12 @@ impl Engine {
     pub async fn call_streamed(self: &Arc<Self>, call: Call) -> Result<Streamed, LiveError> {
         let mut live = Live::new(self, call)?;
         live.admit().await?;
-        let permit = live.permit().await?;
-        if live.work.task.output.is_some() {
-            let (done, departure) = live.whole().await?;
-            let begun = Begun::whole(self, done.completion, &departure);
-            return Ok(
-                Streamed::of_whole(live.engine, live.work, begun, permit).warn(live.warnings)
-            );
-        }
-        loop {
-            let mut departure = live.departure().await?;
-            match self.attempt_streamed(&mut live.work, &mut departure, &mut live.tried).await {
-                Ok(begun) => {
-                    let streamed = Streamed::new(live.engine, live.work, begun, permit);
-                    return Ok(streamed.warn(live.warnings));
-                }
-                Err(next) => live.after(&departure, next)?,
-            }
-        }
+        let (begun, permit) = match live.begun().await {
+            Ok(begun) => begun,
+            Err(fault) => return Err(live.over(fault).await),
+        };
+        let made = if live.work.task.output.is_some() { Streamed::of_whole } else { Streamed::new };
+        Ok(made(live.engine, live.work, begun, permit).warn(live.warnings))
     }
 }
 
@@ -189,7 +188,9 @@ impl Engine {
 struct Live {
     engine: Arc<Engine>,
     work: Work,
-    begun: Instant,
+    /// How long it has waited for turns, but for the wait under way, and since when that is.
+    waited: Duration,
+    waits_since: Instant,
     max_wait: Duration,
     tried: Vec<String>,
     warnings: Vec<String>,
@@ -199,8 +200,9 @@ impl Live {
     fn new(engine: &Arc<Engine>, call: Call) -> Result<Self, LiveError> {
         let max_wait = call.max_wait;
         let work = engine.live_work(call)?;
-        let (engine, begun) = (Arc::clone(engine), Instant::now());
-        Ok(Self { engine, work, begun, max_wait, tried: Vec::new(), warnings: Vec::new() })
+        let (tried, warnings) = (Vec::new(), Vec::new());
+        let (engine, waited, waits_since) = (Arc::clone(engine), Duration::ZERO, Instant::now());
+        Ok(Self { engine, work, waited, waits_since, max_wait, tried, warnings })
     }
 
     /// Counts the call, or refuses it.
@@ -211,7 +213,48 @@ impl Live {
         Ok(())
     }
 
-    async fn permit(&self) -> Result<super::pump::Permit, LiveError> {
+    /// The whole answer.
+    async fn answered(&mut self) -> Result<Done, LiveError> {
+        let _permit = self.permit().await?;
+        self.whole().await.map(|(done, _)| done)
+    }
+
+    /// The answer up to its first piece; all of one that must fit a schema.
+    async fn begun(&mut self) -> Result<(Begun, Permit), LiveError> {
+        let permit = self.permit().await?;
+        let engine = Arc::clone(&self.engine);
+        if self.work.task.output.is_some() {
+            let (done, departure) = self.whole().await?;
+            return Ok((Begun::whole(&engine, done.completion, &departure), permit));
+        }
+        loop {
+            let mut departure = self.departure().await?;
+            match engine.attempt_streamed(&mut self.work, &mut departure, &mut self.tried).await {
+                Ok(begun) => return Ok((begun, permit)),
+                Err(next) => self.after(&departure, next)?,
+            }
+        }
+    }
+
+    /// What its end without an answer comes to: with a receipt when calls were made; one for which
+    /// there was no turn at all does not count.
+    async fn over(&self, fault: LiveError) -> LiveError {
+        let code = match &fault {
+            LiveError::Busy { .. } => "no_turn",
+            LiveError::OverBudget { .. } => "budget_exhausted",
+            LiveError::Unavailable(_) => "store_unavailable",
+            _ => return fault,
+        };
+        if self.work.progress.attempts.is_empty() {
+            self.engine.dismiss(&self.work.job.caller, 1).await;
+            return fault;
+        }
+        let (code, message) = (code.to_owned(), fault.to_string());
+        let error = JobError { code, message, retryable: true, hint: None };
+        LiveError::After { fault: Box::new(fault), receipt: Box::new(self.ended(error)) }
+    }
+
+    async fn permit(&self) -> Result<Permit, LiveError> {
         let permit = self.engine.permit(Lane::Interactive);
         match tokio::time::timeout(self.max_wait, permit).await {
             Ok(Some(permit)) => Ok(permit),
@@ -240,10 +283,24 @@ impl Live {
         }
     }
 
-    /// A turn at some step, waited for as long as may be.
+    /// A turn at some step, waited for as long as may be. What a provider took before does not
+    /// count as waiting.
     async fn departure(&mut self) -> Result<Departure, LiveError> {
+        if self.work.progress.made > 0 {
+            self.waits_since = Instant::now();
+        }
+        let found = self.turn().await;
+        self.waited = self.has_waited();
+        found
+    }
+
+    fn has_waited(&self) -> Duration {
+        self.waited + self.waits_since.elapsed()
+    }
+
+    async fn turn(&mut self) -> Result<Departure, LiveError> {
         loop {
-            let waited = self.begun.elapsed();
+            let waited = self.has_waited();
             self.work.tie.may_wait = Some(self.max_wait.saturating_sub(waited));
             let patience = self.work.route.patience(Lane::Interactive).saturating_sub(waited);
             let wait = match self.engine.place(&mut self.work, &mut self.tried, patience).await? {
@@ -275,7 +332,7 @@ impl Live {
         let failures = work.progress.failures.saturating_add(work.progress.unreachable);
         let chance = self.engine.chance.share();
         let pause = backoff(self.engine.settings.cooldown.0, failures / 2, chance);
-        if self.begun.elapsed() + pause > self.max_wait {
+        if self.has_waited() + pause > self.max_wait {
             return Err(self.failed(work.all_failed()));
         }
         self.tried.clear();
@@ -357,11 +414,11 @@ impl Engine {
                 let declined = matches!(completion.finish, Finish::Refusal | Finish::ContentFilter);
                 let said = declined.then(|| completion.clone());
                 let next = self.answered(work, target, completion, took);
-                departure.pay(work.last_cost()).await;
+                departure.pay_later(work.last_cost());
                 (next, said)
             }
             Err(error) => {
-                departure.pay_later(Some(0.0));
+                departure.pay_later(cost_of_failure(&error));
                 (self.failed(work, target, &error, (started, took)), None)
             }
         }
@@ -397,6 +454,7 @@ impl Engine {
             group: None,
             traceparent: call.traceparent,
             share: None,
+            prefix: None,
         };
         let lot = self.lot(&route, job.provider.as_ref());
         let progress = Progress { lot, ..Progress::default() };

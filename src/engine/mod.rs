@@ -22,6 +22,7 @@ use crate::queue::SharedQueue;
 pub mod allowances;
 mod ask;
 mod attempt;
+mod beginnings;
 mod breaker;
 mod cascade;
 pub mod catalog;

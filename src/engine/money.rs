@@ -8,7 +8,6 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::Engine;
 use super::allowances::ANONYMOUS;
-use super::estimate::Asked;
 use super::intake::IntakeError;
 use super::work::Work;
 use crate::budget::{Ask, BudgetError, Hold, Reserved, SharedBudget, Standing};
@@ -237,22 +236,19 @@ impl Engine {
         }
     }
 
-    /// The most that a job costs at the step where that is the least.
-    pub(super) fn least_cost(&self, asked: &Asked<'_>) -> Option<f64> {
-        self.cheapest_of(asked, u64::from(asked.task.max_output_tokens))
-    }
-
-    /// The same for work.
+    /// The most that work costs at the step where that is the least.
     pub(super) fn least_cost_of(&self, work: &Work) -> Option<f64> {
         let steps = self.steps(&work.route, &work.wish());
         steps.into_iter().filter_map(|step| self.most_cost(work, step)).min_by(f64::total_cmp)
     }
 
-    /// The most that a call can cost at a step: its input as estimated, and its whole output cap.
-    fn most_cost(&self, work: &Work, step: &Step) -> Option<f64> {
+    /// The most that a call can cost at a step: its input as estimated, at the dearest that the
+    /// prompt cache makes it, and its whole output cap.
+    pub(super) fn most_cost(&self, work: &Work, step: &Step) -> Option<f64> {
         let learned = self.learned.input_tokens(&step.name(), work.input_tokens);
         let input = work.input_tokens.max(learned);
-        self.price(step, input, u64::from(work.prompt.max_output_tokens))
+        let hour = work.prompt.is_marked_for_an_hour();
+        self.most_price(step, (input, u64::from(work.prompt.max_output_tokens)), hour)
     }
 
     /// Reserves what a call at this step can cost at the most.

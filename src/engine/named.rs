@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::allowances::ANONYMOUS;
 use super::catalog::Catalog;
+use super::intake::IntakeError;
 use crate::domain::limits::glob;
 use crate::domain::route::{Route, Rules, Step};
 use crate::domain::task::Task;
@@ -42,13 +44,49 @@ impl Catalog {
         (!steps.is_empty()).then(|| Named::Route(Arc::new(self.made_up(name, steps))))
     }
 
+    /// Whether a caller may ask for what this name stands for. Callers without a key may not name
+    /// any model there is at our expense, unless their plan says so.
+    pub fn may_use(&self, caller: &str, name: &str) -> bool {
+        match self.allowance(caller).and_then(|allowed| allowed.models.as_ref()) {
+            Some(patterns) => patterns.iter().any(|pattern| glob(pattern, name)),
+            None if caller.starts_with(ANONYMOUS) => {
+                name.starts_with("task:") || self.route(name).is_some()
+            }
+            None => true,
+        }
+    }
+
+    /// Everything a name may be that this caller may ask for.
+    pub fn names_for(&self, caller: &str) -> Vec<String> {
+        let mut names = self.names();
+        names.retain(|name| self.may_use(caller, name));
+        names
+    }
+
+    /// The task that a caller's job is for.
+    pub(super) fn task_for(&self, caller: &str, name: &str) -> Result<&Arc<Task>, IntakeError> {
+        let may = |name: &str| self.may_use(caller, &format!("task:{name}"));
+        let known = || self.tasks().map(|task| task.name.clone()).filter(|name| may(name));
+        let Some(task) = self.task(name) else {
+            return Err(IntakeError::UnknownTask {
+                nearest: self.nearest_task(name).filter(|near| may(near)).map(str::to_owned),
+                known: known().collect(),
+                name: name.to_owned(),
+            });
+        };
+        if may(name) {
+            return Ok(task);
+        }
+        Err(IntakeError::NotAllowed { task: name.to_owned(), allowed: known().collect() })
+    }
+
     /// What counts of a route are kept under.
     pub(super) fn counted_as<'a>(&self, route: &'a str) -> &'a str {
         if self.route(route).is_some() { route } else { LIVE }
     }
 
     /// Everything a name may be: tasks, routes, and the models of the routes' steps.
-    pub fn names(&self) -> Vec<String> {
+    fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.routes().map(|route| route.name.clone()).collect();
         names.extend(self.tasks().map(|task| format!("task:{}", task.name)));
         for step in self.routes().flat_map(|route| &route.steps) {

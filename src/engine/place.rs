@@ -9,11 +9,12 @@ use super::catalog::Target;
 use super::circuit::{Admission, Probe};
 use super::money::{Funds, OverBudget, Purse};
 use super::sessions::Homes;
+use super::turn::Taken;
 use super::work::Work;
 use crate::domain::limits::Cost;
 use crate::domain::result::JobError;
 use crate::domain::route::Step;
-use crate::limiter::{Ask, CONCURRENCY_PAUSE, End, LimiterError, Obstacle, Turn};
+use crate::limiter::{CONCURRENCY_PAUSE, LimiterError, Obstacle, Turn};
 
 /// Where a job goes now.
 pub(super) enum Placement {
@@ -45,8 +46,8 @@ pub(super) struct Later {
 pub(super) struct Departure {
     /// Whom to ask.
     pub(super) target: Arc<Target>,
-    /// The turn taken.
-    pub(super) ask: Ask,
+    /// The turn taken, until the call begins: one that never does gives it back.
+    pub(super) taken: Option<Taken>,
     /// How long to wait before departing.
     pub(super) wait: Duration,
     /// When the next job like it could depart from there.
@@ -108,11 +109,13 @@ impl Departure {
 impl Engine {
     /// Finds a step for a job, or for its repair turn; one that cannot be had is given up.
     pub(super) async fn place(
-        &self,
+        self: &Arc<Self>,
         work: &mut Work,
         tried: &mut Vec<String>,
         patience: Duration,
     ) -> Result<Placement, LimiterError> {
+        let now = self.clock.now();
+        work.tie.since.get_or_insert(now);
         loop {
             let placement = self.seek(work, tried, patience).await?;
             let nowhere = !matches!(placement, Placement::Go(_) | Placement::Later(_));
@@ -130,7 +133,7 @@ impl Engine {
     /// is open within it; after that it takes the first that has room. Steps in `tried` are left
     /// out.
     pub(super) async fn seek(
-        &self,
+        self: &Arc<Self>,
         work: &Work,
         tried: &[String],
         patience: Duration,
@@ -193,7 +196,7 @@ impl Engine {
 
     /// What a step has for this work now.
     async fn offer(
-        &self,
+        self: &Arc<Self>,
         work: &Work,
         step: &Step,
         homes: &Homes,
@@ -220,8 +223,8 @@ impl Engine {
                 return Ok(Offer::busy(CONCURRENCY_PAUSE, name));
             }
         };
-        let (ask, wait, next) = match self.turn(work, &target, cost, comes_back).await? {
-            (ask, Turn::Granted { wait, next }) => (ask, wait, next),
+        let (taken, wait, next) = match self.turn(work, &target, cost, comes_back).await? {
+            (taken, Turn::Granted { wait, next }) => (taken, wait, next),
             (_, Turn::NotBefore { wait, by }) => {
                 if matches!(&by, Obstacle::Gate(gate) if gate == target.step_gate()) {
                     self.circuits.found_shut(&name, self.clock.now());
@@ -230,14 +233,20 @@ impl Engine {
                 return Ok(Offer::NotBefore(wait, by, worth));
             }
         };
-        let purse = match self.funded(work, step, &ask).await? {
-            Funds::There(purse) => purse,
-            Funds::Held => return Ok(Offer::Held),
-            Funds::Spent(over) => return Ok(Offer::Spent(over)),
-            Funds::Unpriced(error) => return Ok(Offer::TooDear(error)),
+        let lacks = match self.fund(work, step).await {
+            Ok(Funds::There(purse)) => {
+                probe.iter().for_each(Probe::departs);
+                let departure = Departure { target, taken: Some(taken), wait, next, probe, purse };
+                return Ok(Offer::Go(Box::new(departure)));
+            }
+            Ok(Funds::Held) => Ok(Offer::Held),
+            Ok(Funds::Spent(over)) => Ok(Offer::Spent(over)),
+            Ok(Funds::Unpriced(error)) => Ok(Offer::TooDear(error)),
+            Err(fault) => Err(fault),
         };
-        probe.iter().for_each(Probe::departs);
-        Ok(Offer::Go(Box::new(Departure { target, ask, wait, next, probe, purse })))
+        // A turn that cannot be paid for.
+        taken.give_back().await;
+        lacks
     }
 
     /// Whether a limit as a whole is less than the call takes: only when it is sure to be.
@@ -246,15 +255,6 @@ impl Engine {
         #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
         let (input, output) = (work.input_tokens as f64, output as f64);
         target.too_small_for(&Cost { input: cost.input.min(input), output, ..*cost })
-    }
-
-    /// Money for a turn that was taken; a turn that cannot be paid for is given back.
-    async fn funded(&self, work: &Work, step: &Step, ask: &Ask) -> Result<Funds, LimiterError> {
-        let funds = self.fund(work, step).await;
-        if !matches!(funds, Ok(Funds::There(_))) {
-            self.settle_turn(ask, &End::used(Cost::default())).await;
-        }
-        funds
     }
 
     /// What a job's call is charged at a step, before it is known.
@@ -270,7 +270,7 @@ impl Engine {
     fn too_dear(&self, work: &Work, step: &Step) -> Option<JobError> {
         let most = work.job.max_cost_usd?;
         let spent = work.progress.cost_usd;
-        let message = match self.price(step, work.input_tokens, work.output_tokens) {
+        let message = match self.most_cost(work, step) {
             Some(next) if spent + next <= most => return None,
             Some(next) => format!(
                 "The next call may cost {next:.6} USD; {spent:.6} of at most {most} USD are spent."

@@ -265,7 +265,7 @@ impl Engine {
     }
 
     /// Gets a job its turn, as far as its patience goes, or ends it when no step can serve it.
-    async fn send_on(&self, run: &mut Run) -> Tried {
+    async fn send_on(self: &Arc<Self>, run: &mut Run) -> Tried {
         let age = (self.clock.now() - run.work.job.created_at).to_std().unwrap_or_default();
         let patience = run.work.route.patience(run.work.job.lane).saturating_sub(age);
         let error = match self.place(&mut run.work, &mut Vec::new(), patience).await {

@@ -27,7 +27,10 @@ use crate::memory::{Bond, Known};
 use crate::telemetry::metrics;
 
 /// No provider caches less (Anthropic and OpenAI: from 512 or 1,024 tokens on, by model).
-const LEAST_TOKENS: u64 = 1_024;
+pub(super) const LEAST_TOKENS: u64 = 1_024;
+
+/// How long a prompt is cached whose caller marks it for an hour.
+pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 
 /// The latest boundaries that are looked for: providers look back no further (Anthropic: 20).
 const LOOKED_FOR: usize = 24;
@@ -61,6 +64,7 @@ pub(super) struct Tie {
     /// Whether there is a choice between accounts.
     has_choice: bool,
     looked: Mutex<Option<(DateTime<Utc>, Arc<Known>)>>,
+    pub(super) since: Option<DateTime<Utc>>,
     /// The longest that its caller waits.
     pub(super) may_wait: Option<Duration>,
     /// What its call writes, while it is under way.
@@ -154,7 +158,7 @@ impl Engine {
             let own = if goes_on { opening.clone() } else { shared };
             prompt.cache_key = session.clone().or(own);
         }
-        let hour = prompt.is_marked_for_an_hour().then_some(Duration::from_secs(3_600));
+        let hour = prompt.is_marked_for_an_hour().then_some(HOUR);
         Tie {
             root: session.clone().or(opening).unwrap_or_default(),
             session,
@@ -345,6 +349,7 @@ impl Engine {
         }
         let saves = self.miss_costs(&target.step, tokens).unwrap_or(0.0);
         let worth = self.time_worth(work.job.lane, saves);
+        let worth = worth.saturating_sub(work.tie.waited(self.clock.now()));
         worth.min(left).min(work.tie.may_wait.unwrap_or(Duration::MAX))
     }
 

@@ -14,7 +14,7 @@ use super::ask::{Called, Form, Reply};
 use super::attempt::Next;
 use super::catalog::Target;
 use super::circuit::Probe;
-use super::judge::end;
+use super::judge::{cost_of_failure, end};
 use super::money::Purse;
 use super::place::Departure;
 use super::pump::Permit;
@@ -90,6 +90,7 @@ impl Engine {
             }
             Err(error) => error,
         };
+        departure.pay_later(cost_of_failure(&error));
         let took = self.took(started);
         let next = self.failed(work, &target, &error, (started, took));
         taken.settle(&target, end(&Err(error), waited, took));
@@ -169,6 +170,7 @@ impl Streamed {
             Err(error) => {
                 // What was sent is paid for, and nobody tells how much that was.
                 self.begun.pay(None);
+                self.work.charge(None, None);
                 let outcome = self.work.failed(&target, &error, took);
                 let failed = self.work.all_failed();
                 let result = engine.result_without(&self.work, Status::Failed, failed);

@@ -19,14 +19,14 @@ const HORIZON: Duration = Duration::from_millis(20);
 const SLACK: Duration = Duration::from_secs(5);
 
 impl Engine {
-    /// Asks for a turn at this target. The answer's `ask` must be settled once it was granted.
+    /// Asks for a turn at this target. Whoever gives up asking gives back what it may have got.
     pub(super) async fn turn(
-        &self,
+        self: &Arc<Self>,
         work: &Work,
         target: &Target,
         cost: Cost,
         comes_back: bool,
-    ) -> Result<(Ask, Turn), LimiterError> {
+    ) -> Result<(Taken, Turn), LimiterError> {
         let ask = Ask {
             id: work.turn.clone(),
             pools: target.pools.clone(),
@@ -38,18 +38,28 @@ impl Engine {
             comes_back,
             term: work.task.timeout + FARTHEST + SLACK,
         };
+        let mut taken = Taken::new(self, &ask);
         let turn = self.limiter.take(&ask).await?;
-        metrics::turn(matches!(turn, Turn::Granted { .. }));
-        Ok((ask, turn))
+        let granted = matches!(turn, Turn::Granted { .. });
+        metrics::turn(granted);
+        if !granted {
+            taken.ask = None;
+        }
+        Ok((taken, turn))
     }
 
     /// Settles a turn. A charge that cannot be settled stays as it was made, on the safe side.
     pub(super) async fn settle_turn(&self, ask: &Ask, end: &End) {
+        self.settle_quietly(ask, end).await;
+        self.freed.notify_one();
+    }
+
+    /// The same, waking up nobody.
+    async fn settle_quietly(&self, ask: &Ask, end: &End) {
         if let Err(fault) = self.limiter.settle(ask, end).await {
             metrics::store_error("settle_turn");
             tracing::warn!(%fault, "a turn could not be settled");
         }
-        self.freed.notify_one();
     }
 
     /// Corrects limits by what the provider says of them, once it has said so often enough.
@@ -110,7 +120,7 @@ impl Engine {
     }
 }
 
-/// A turn that was taken. It is settled however the call ends, also when its caller hangs up.
+/// A turn that was taken, or asked for. It is settled however the call ends, also when its caller hangs up.
 pub(super) struct Taken {
     engine: Arc<Engine>,
     ask: Option<Ask>,
@@ -120,8 +130,16 @@ pub(super) struct Taken {
 
 impl Taken {
     /// A turn that was taken for this ask.
-    pub(super) fn new(engine: &Arc<Engine>, ask: &Ask) -> Self {
+    fn new(engine: &Arc<Engine>, ask: &Ask) -> Self {
         Self { engine: Arc::clone(engine), ask: Some(ask.clone()), departed: false }
+    }
+
+    /// Gives it back at once, unused. Whoever would wake up might be who gives it back, and would
+    /// do so again.
+    pub(super) async fn give_back(mut self) {
+        let Some(ask) = self.ask.clone() else { return };
+        self.engine.settle_quietly(&ask, &End::used(Cost::default())).await;
+        self.ask = None;
     }
 
     /// The call departs.

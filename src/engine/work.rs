@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::catalog::Target;
 use super::contract::{Repair, Unfit, invalid_output};
-use super::judge::{attempt, outcome_of};
+use super::judge::{attempt, cost_of_failure, outcome_of};
 use super::sessions::Tie;
 use crate::domain::completion::Usage;
 use crate::domain::job::Job;
@@ -42,8 +43,11 @@ pub(super) struct Work {
 /// What a job has been through. Kept with it when it goes back into its line.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Progress {
-    /// Every call so far.
+    /// Every call so far, but for what is dropped of very many.
     pub(super) attempts: Vec<Attempt>,
+    /// How many calls were made.
+    #[serde(default)]
+    pub(super) made: usize,
     /// What they used together.
     pub(super) usage: Option<Usage>,
     /// What they cost together, as far as known.
@@ -90,13 +94,21 @@ const UNREACHABLE_MORE: u32 = 5;
 /// Names the turn a job asks for next. The same whoever asks for it and however often, so that a
 /// job waits at the limiter once.
 pub(super) fn turn_of(job: &Job, progress: &Progress) -> String {
-    format!("{}/{}", job.id, progress.attempts.len())
+    format!("{}/{}", job.id, progress.made.max(progress.attempts.len()))
+}
+
+impl Tie {
+    /// How long it has waited for its turn.
+    pub(super) fn waited(&self, now: DateTime<Utc>) -> Duration {
+        self.since.and_then(|since| (now - since).to_std().ok()).unwrap_or_default()
+    }
 }
 
 impl Work {
     /// Names the turn asked for after one more attempt.
     pub(super) fn next_turn(&mut self) {
         self.turn = turn_of(&self.job, &self.progress);
+        self.tie.since = None;
     }
 
     /// Failed too often?
@@ -164,6 +176,9 @@ impl Work {
     ) -> Outcome {
         let (step, outcome) = (&target.step, outcome_of(error));
         self.tie.lead = None;
+        if cost_of_failure(error).is_none() {
+            self.charge(None, None);
+        }
         metrics::attempted(&step.account, &step.model, outcome.as_str(), took);
         tracing::info!(
             job.id = %self.job.id, account = step.account, model = step.model,
@@ -181,6 +196,7 @@ impl Work {
     }
 
     pub(super) fn note(&mut self, attempt: Attempt) {
+        self.progress.made = self.progress.made.max(self.progress.attempts.len()) + 1;
         self.progress.attempts.push(attempt);
         while self.progress.attempts.len() > KEPT_ATTEMPTS {
             let limited = |attempt: &Attempt| attempt.outcome == Outcome::RateLimited;

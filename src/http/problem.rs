@@ -66,6 +66,7 @@ kinds! {
     TooLarge, PAYLOAD_TOO_LARGE, "too_large", "The body is too large";
     MediaType, UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body's type is not supported";
     UnknownTask, UNPROCESSABLE_ENTITY, "unknown_task", "No such task";
+    NotAllowed, FORBIDDEN, "not_allowed", "The caller's plan does not have it";
     InvalidInput, UNPROCESSABLE_ENTITY, "invalid_input", "The input does not fit the task's schema";
     InvalidCallback, UNPROCESSABLE_ENTITY, "invalid_callback", "The callback is refused";
     PastDeadline, UNPROCESSABLE_ENTITY, "deliver_by_past", "The deadline has passed";
@@ -205,6 +206,7 @@ impl From<IntakeError> for Problem {
             IntakeError::UnknownTask { name, nearest, known } => {
                 unknown_task(&name, nearest.as_deref(), &known)
             }
+            IntakeError::NotAllowed { task, allowed } => not_allowed(&task, &allowed),
             IntakeError::InvalidInput { task, violations } => invalid_input(&task, violations),
             IntakeError::Callback(refusal) => Self::new(Kind::InvalidCallback, refusal.to_string()),
             IntakeError::CallbackHeaders(why) => Self::new(Kind::InvalidCallback, why),
@@ -272,6 +274,15 @@ fn over_budget(estimate: Option<f64>) -> Problem {
             .to_owned(),
     };
     Problem::new(Kind::OverBudget, detail)
+}
+
+fn not_allowed(task: &str, allowed: &[String]) -> Problem {
+    let allowed = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
+    let detail = format!(
+        "Your plan does not have the task `{task}`. Tasks it has: {allowed}. `models` in [plans] says \
+         which."
+    );
+    Problem::new(Kind::NotAllowed, detail)
 }
 
 fn invalid_input(task: &str, violations: Vec<Violation>) -> Problem {

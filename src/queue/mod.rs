@@ -11,6 +11,10 @@
 //! `deliver_by` is nearer than [`NEAR`] is pulled forward, the earliest first, but never twice in a
 //! row, and its flow pays for the turn: it may be ahead by [`MOST_AHEAD`] turns of its own and then
 //! waits for them like any other.
+//!
+//! Within a flow the oldest job leaves first, but for those whose prompts begin as that of the one
+//! that was answered last ([`Job::prefix`]): while that is cached they go before, so that they leave
+//! together, [`MOST_ALIKE`] in a row at most. Whose turn it is among flows is not touched by that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -454,6 +458,10 @@ pub const NEAR: Duration = Duration::from_secs(120);
 /// How many turns of its own a flow may be ahead by jobs that were pulled forward: enough for the
 /// odd job in a hurry, and no way to get more than one's share by calling all jobs urgent.
 pub const MOST_AHEAD: u32 = 16;
+
+/// How many jobs of a flow may leave in a row before older ones for what they begin with: enough for nearly
+/// all of them to find it cached, and few enough that nobody waits long.
+pub const MOST_ALIKE: u32 = 16;
 
 /// How many delivery attempts are kept.
 pub const KEPT_ATTEMPTS: usize = 20;

@@ -225,6 +225,42 @@ async fn callers_without_a_key_have_a_plan_for_each_address() {
 }
 
 #[tokio::test]
+async fn a_plan_names_what_may_be_asked_for() {
+    let more = format!(
+        "{SCRIPTED}[plans.visitor]\ncalls_per_day = 9\n[plans.default]\n\
+         models = [\"task:t*\", \"other-*\"]\n"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(&embedded(folder.path()), &more)
+        .replace("[auth]", "[auth]\nanonymous = \"visitor\"");
+    let spillway = Spillway::start(&settings);
+    assert_eq!(spillway.post("/v1/jobs", &job()).await.0, 202);
+    let other = json!({ "task": "classify", "input": "x" });
+    let (status, problem) = spillway.post("/v1/jobs", &other).await;
+    assert_eq!((status.as_u16(), &problem["code"]), (403, &json!("not_allowed")), "{problem}");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("tag") && !detail.contains("summarize"), "{detail}");
+    let chat =
+        |model: &str| json!({ "model": model, "messages": [{ "role": "user", "content": "x" }] });
+    let (status, problem) = spillway.post("/v1/chat/completions", &chat("cheap")).await;
+    assert_eq!((status.as_u16(), &problem["error"]["code"]), (404, &json!("model_not_found")));
+    let (_, models) = spillway.get("/v1/models").await;
+    let named =
+        |models: &Value, name| models["data"].as_array().unwrap().iter().any(|m| m["id"] == name);
+    assert!(named(&models, "task:tag") && !named(&models, "cheap"), "{models}");
+
+    // Without a key routes and tasks may be named, and no other model.
+    let client = crate::support::http_client();
+    let ask = |model: &'static str| {
+        let request = client.post(format!("{}/v1/chat/completions", spillway.base()));
+        answer(request.json(&chat(model)))
+    };
+    assert_eq!(ask("gpt-5").await.0, 404);
+    assert_eq!(ask("scripted/any").await.0, 404);
+    assert_eq!(ask("cheap").await.0, 200);
+}
+
+#[tokio::test]
 async fn without_the_setting_nobody_is_let_in_without_a_key() {
     let (spillway, _folder) = start(Store::Embedded, SCRIPTED);
     let request = crate::support::http_client().get(format!("{}/v1/me", spillway.base()));

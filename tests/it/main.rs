@@ -44,6 +44,7 @@ mod sessions_compared;
 mod simulate;
 mod support;
 mod task_contract;
+mod together;
 mod trouble;
 mod walking;
 mod walking_live;

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use redb::{ReadableDatabase, ReadableTableMetadata};
 use serde_json::value::RawValue;
 use spillway::clock::{Clock, SharedClock, SystemClock};
 use spillway::domain::id::{IdSource, JobId};
-use spillway::domain::job::{Flow, Job, Lane, Line, Share, Stage};
+use spillway::domain::job::{CachedPrefix, Flow, Job, Lane, Line, Share, Stage};
 use spillway::domain::result::{JobResult, Status};
 use spillway::queue::embedded::EmbeddedQueue;
 use spillway::queue::{
@@ -64,6 +65,7 @@ fn jobs(count: usize) -> Vec<Job> {
         group: None,
         traceparent: None,
         share: None,
+        prefix: None,
     };
     (0..count).map(job).collect()
 }
@@ -172,6 +174,53 @@ async fn a_workflow_that_ran_all_it_may_when_the_process_ended_runs_again() {
     let queue = open(folder.path());
     take(&queue, &line()).await;
     assert!(queue.lease(&line(), 1, LONG).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_begins_alike_nothing_is_left_however_it_left_its_line() {
+    type Alike = redb::TableDefinition<
+        'static,
+        (&'static str, &'static str, &'static str, &'static str),
+        (),
+    >;
+    type Warm =
+        redb::TableDefinition<'static, (&'static str, &'static str), (&'static str, u64, u32)>;
+    let folder = tempfile::tempdir().unwrap();
+    let left = |queue: EmbeddedQueue| {
+        drop(queue);
+        let database = redb::Database::open(folder.path().join("queue.redb")).unwrap();
+        let read = database.begin_read().unwrap();
+        let alike = read.open_table(Alike::new("alike")).unwrap().len().unwrap();
+        (alike, read.open_table(Warm::new("warm")).unwrap().len().unwrap())
+    };
+    let prefix = Some(CachedPrefix::of(&["x"], LONG));
+    let jobs: Vec<Job> =
+        jobs(5).into_iter().map(|job| Job { prefix: prefix.clone(), ..job }).collect();
+    let queue = open(folder.path());
+    for job in &jobs {
+        add(&queue, job).await;
+    }
+    queue.end(&jobs[4].id, ending(&jobs[4])).await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(take(&queue, &line()).await);
+    }
+    queue.settle(&held[0].token, Verdict::back(Duration::ZERO)).await.unwrap();
+    queue.settle(&held[1].token, Verdict::back(LONG)).await.unwrap();
+    assert_eq!(left(queue), (2, 0), "one put back and one that waits");
+
+    // The third is freed at the start.
+    let queue = open(folder.path());
+    assert_eq!(left(queue), (3, 0));
+    let queue = open(folder.path());
+    queue.settle(&held[2].token, Verdict::Finish(ending(&jobs[2]))).await.unwrap();
+    take(&queue, &line()).await;
+    assert_eq!(left(queue), (1, 1), "one was answered, one is held and one waits");
+    let queue = open(folder.path());
+    for job in &jobs {
+        queue.end(&job.id, ending(job)).await.unwrap();
+    }
+    assert_eq!(left(queue), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use rstest::rstest;
 use serde_json::value::RawValue;
 use spillway::clock::{Clock, SystemClock};
 use spillway::domain::id::IdSource;
-use spillway::domain::job::{Flow, Job, Lane, Line, Share, Stage};
+use spillway::domain::job::{CachedPrefix, Flow, Job, Lane, Line, Share, Stage};
 use spillway::domain::result::{DeliveryAttempt, JobResult, Status};
 use spillway::keyspace::{Keyspace, KeyspaceError, Timeouts};
 use spillway::lifecycle::Lifecycle;
@@ -24,6 +24,8 @@ use crate::support::redis::{RedisServer, unique_prefix};
 use crate::support::spillway::signal;
 
 const LONG: Duration = Duration::from_secs(600);
+
+const SHORT: Duration = Duration::from_millis(50);
 
 static IDS: LazyLock<IdSource> = LazyLock::new(IdSource::default);
 
@@ -146,6 +148,7 @@ pub(crate) fn job(input: &str, workflow: &str) -> Job {
         group: None,
         traceparent: None,
         share: None,
+        prefix: None,
     }
 }
 
@@ -281,6 +284,59 @@ async fn of_workflows_at_their_cap_nothing_is_left_when_all_is_over_or_gone() {
         let left: &[&str] = if flushed { &[] } else { &["n"] };
         assert_eq!(store.keys().await, left.iter().map(|&name| name.to_owned()).collect());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_begins_alike_nothing_is_left_however_it_left_its_line() {
+    let server = RedisServer::start(&[]);
+    let store = open(&server).await;
+    let alike = |warm| Some(CachedPrefix::of(&["x"], warm));
+    let jobs: Vec<Job> = (0..6).map(|_| Job { prefix: alike(SHORT), ..job("a", "w") }).collect();
+    let beside = async || {
+        let keys = store.keys().await;
+        let (of, kept): (Vec<_>, Vec<_>) = keys
+            .into_iter()
+            .filter(|key| key.starts_with("b:") || key.starts_with("c:"))
+            .partition(|key| key.starts_with("b:"));
+        let count = match of.first() {
+            Some(key) => store.command(&["ZCARD", &store.keyspace.key(key)]).await,
+            None => 0_u64,
+        };
+        (count, kept.len())
+    };
+    for job in &jobs {
+        store.add(job).await;
+    }
+    assert_eq!(beside().await, (6, 0));
+    // Never leased and ended; leased, lost from there and freed; put back for now and for later.
+    store.queue.end(&jobs[5].id, ending_of(&jobs[5], None)).await.unwrap();
+    assert_eq!(beside().await, (5, 0));
+    let held = store.take(&line(), 4).await;
+    assert_eq!((held.len(), beside().await.0), (4, 1));
+    for (lease, after) in held.iter().zip([Duration::ZERO, LONG]) {
+        store.queue.settle(&lease.token, Verdict::back(after)).await.unwrap();
+    }
+    assert_eq!(beside().await.0, 2);
+    store.queue.renew(&[held[2].token.clone()], Duration::from_millis(1)).await.unwrap();
+    eventually("it is freed", || async { store.queue.sweep(10).await.unwrap().freed == 1 }).await;
+    assert_eq!(beside().await.0, 3);
+    // A settle that comes late, and what Redis lost the text of.
+    let late = Verdict::Finish(ending(&held[2], None));
+    assert_eq!(store.queue.settle(&held[2].token, late).await.unwrap(), Settled::Done);
+    let text = store.keyspace.key(&format!("j:{}", held[0].token.id));
+    let () = store.command(&["DEL", &text]).await;
+    assert_eq!(beside().await.0, 2);
+    assert_eq!(store.take(&line(), 10).await.len(), 1);
+    for job in &jobs[1..5] {
+        store.queue.end(&job.id, ending_of(job, None)).await.unwrap();
+    }
+    eventually("nothing is warm any more", || async { beside().await == (0, 0) }).await;
+    let plain = job("a", "w");
+    store.add(&plain).await;
+    store.take(&line(), 1).await;
+    assert_eq!(beside().await, (0, 0), "an ordinary job has none of that");
+    let shares: u64 = store.command(&["HLEN", &store.keyspace.key("shares")]).await;
+    assert_eq!(shares, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

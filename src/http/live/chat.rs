@@ -36,7 +36,7 @@ pub(in super::super) async fn chat(
     let body = body::object(&request, payload, &state.settings).await?;
     let fields = Fields::of(&body);
     let asked = read(fields, state.engine.live().max_output_tokens)?;
-    let named = named(&state, &asked.name)?;
+    let named = named(&state, &caller.name, &asked.name)?;
     let (workflow, max_cost_usd, metadata) = (
         fields.text("workflow")?.map(str::to_owned),
         steer::most_cost(fields.number("max_cost_usd")?, "max_cost_usd")?,

@@ -43,7 +43,7 @@ async fn count(
     payload: Payload,
 ) -> Result<HttpResponse, Failure> {
     let (caller, asked) = receive(Dialect::Anthropic, state, request, payload, true).await?;
-    let named = named(state, &asked.name)?;
+    let named = named(state, &caller, &asked.name)?;
     let input_tokens = state.engine.count_tokens(&caller, &named, &asked.prompt).await;
     Ok(HttpResponse::Ok().json(Count { input_tokens }))
 }

@@ -130,7 +130,7 @@ async fn serve(
     payload: Payload,
 ) -> Result<HttpResponse, Failure> {
     let (caller, asked) = receive(dialect, state, request, payload, false).await?;
-    let named = named(state, &asked.name)?;
+    let named = named(state, &caller, &asked.name)?;
     let (stream, tell_usage) = (asked.stream, asked.tell_usage);
     // What is held to a schema is checked before any of it is sent.
     let checked = matches!(&named, Named::Task(task) if task.output.is_some());
@@ -238,16 +238,18 @@ async fn receive(
     Ok((caller.name, asked?))
 }
 
-/// What a name stands for.
-fn named(state: &State, name: &str) -> Result<Named, Problem> {
-    state.engine.catalog().named(name).ok_or_else(|| unknown_model(name))
+/// What a name stands for, if its caller may ask for that.
+fn named(state: &State, caller: &str, name: &str) -> Result<Named, Problem> {
+    let catalog = state.engine.catalog();
+    let may = catalog.may_use(caller, name);
+    catalog.named(name).filter(|_| may).ok_or_else(|| unknown_model(name))
 }
 
 fn unknown_model(name: &str) -> Problem {
     let shown: String = name.chars().take(64).collect();
     let detail = format!(
-        "There is no model, route or task `{shown}` here; GET /v1/models lists what there is. A task \
-         is written `task:NAME`."
+        "There is no model, route or task `{shown}` here, or your plan does not have it; GET \
+         /v1/models lists what there is. A task is written `task:NAME`."
     );
     Problem::new(Kind::UnknownModel, detail)
 }

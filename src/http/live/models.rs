@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::State;
 use super::super::openapi::Operation;
 use super::super::problem::Problem;
-use super::{refused, unknown_model};
+use super::{named, refused};
 use crate::domain::prompt::Dialect;
 
 /// Names have no date of their own.
@@ -93,10 +93,11 @@ fn dialect_of(request: &HttpRequest) -> Dialect {
 }
 
 async fn list(dialect: Dialect, state: &State, request: &HttpRequest) -> HttpResponse {
-    if let Err(problem) = state.auth.caller(request).await {
-        return refused(dialect, &problem.into());
-    }
-    let names = state.engine.catalog().names();
+    let caller = match state.auth.caller(request).await {
+        Ok(caller) => caller,
+        Err(problem) => return refused(dialect, &problem.into()),
+    };
+    let names = state.engine.catalog().names_for(&caller.name);
     let data: Vec<Value> = names.iter().map(|name| entry(dialect, name)).collect();
     HttpResponse::Ok().json(match dialect {
         Dialect::OpenAi => json!({ "object": "list", "data": data }),
@@ -109,8 +110,8 @@ async fn list(dialect: Dialect, state: &State, request: &HttpRequest) -> HttpRes
 
 async fn one(dialect: Dialect, state: &State, request: &HttpRequest, id: &str) -> HttpResponse {
     let known = async {
-        state.auth.caller(request).await?;
-        state.engine.catalog().named(id).ok_or_else(|| unknown_model(id))
+        let caller = state.auth.caller(request).await?;
+        named(state, &caller.name, id)
     };
     match known.await {
         Ok(_named) => HttpResponse::Ok().json(entry(dialect, id)),

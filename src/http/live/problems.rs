@@ -57,6 +57,9 @@ impl From<LiveError> for Failure {
             LiveError::Unavailable(why) => {
                 Problem::new(Kind::StoreUnavailable, why).retry_after(Duration::from_secs(2))
             }
+            LiveError::After { fault, receipt } => {
+                return Self { receipt: Some(receipt), ..Self::from(*fault) };
+            }
             LiveError::Declined(done) => return Self::of(done.result),
             LiveError::Failed(result) => return Self::of(*result),
         };

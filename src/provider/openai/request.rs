@@ -68,7 +68,7 @@ pub(super) fn asked(
 ) -> Result<Asked, ProviderError> {
     let own = prompt.native_in(prompt::Dialect::OpenAi);
     let mut body = match own {
-        Some(own) => native::body(own, model, streamed),
+        Some(own) => capped(native::body(own, model, streamed), dialect, prompt),
         None => body(dialect, model, prompt)?,
     };
     let had_usage = streamed && with_usage(&mut body);
@@ -95,6 +95,24 @@ fn with_usage(body: &mut Map<String, Value>) -> bool {
     options.insert("include_usage".to_owned(), true.into()) == Some(true.into())
 }
 
+/// What the longest answer is called. OpenAI's reasoning models refuse the old name; many others
+/// know only that.
+const fn cap(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::OpenAi | Dialect::Groq | Dialect::Cerebras => "max_completion_tokens",
+        Dialect::OpenRouter | Dialect::Plain => "max_tokens",
+    }
+}
+
+/// The caller's own request with the longest answer that is reckoned with, when it names none.
+fn capped(mut body: Map<String, Value>, dialect: Dialect, prompt: &Prompt) -> Map<String, Value> {
+    let names = |name: &&str| body.get(*name).is_some_and(|value| !value.is_null());
+    if !["max_completion_tokens", "max_tokens"].iter().any(names) {
+        body.insert(cap(dialect).to_owned(), prompt.max_output_tokens.into());
+    }
+    body
+}
+
 /// The body of a request.
 pub(super) fn body(
     dialect: Dialect,
@@ -106,12 +124,7 @@ pub(super) fn body(
     let (system, response_format) = answer_form(dialect, model, prompt);
     let messages = Reader { dialect, model }.messages(system.as_ref(), &prompt.messages)?;
     body.insert("messages".to_owned(), messages);
-    // OpenAI's reasoning models refuse the old name; many others know only that.
-    let cap = match dialect {
-        Dialect::OpenAi | Dialect::Groq | Dialect::Cerebras => "max_completion_tokens",
-        Dialect::OpenRouter | Dialect::Plain => "max_tokens",
-    };
-    body.insert(cap.to_owned(), prompt.max_output_tokens.into());
+    body.insert(cap(dialect).to_owned(), prompt.max_output_tokens.into());
     sampling(&mut body, dialect, model, prompt)?;
     if !prompt.tools.is_empty() {
         put_tools(&mut body, dialect, model, prompt);

@@ -7,7 +7,7 @@ use super::fault::Fault;
 use super::place::{micros, running};
 use super::tables::{Change, Entry, Kind, Place, Tables};
 use crate::domain::job::{Group, Job, Stage};
-use crate::domain::result::JobResult;
+use crate::domain::result::{JobResult, Status};
 use crate::queue::{Item, Lease, LeaseToken, Settled, Verdict};
 
 /// A lease whose item is still in the form it is stored in.
@@ -58,10 +58,13 @@ impl Tables<'_> {
             let mut entry = self.named(&id)?;
             entry.place = Place::Nowhere;
             entry.epoch += 1;
-            if let Some(deadline) = self.deadline_of(&id, &entry)?
-                && let Some((line, flow)) = entry.line_and_flow()
-            {
-                self.shed(&line, flow.as_str(), (deadline, &id))?;
+            if let Some((line, flow)) = entry.line_and_flow() {
+                if let Some(deadline) = self.deadline_of(&id, &entry)? {
+                    self.shed(&line, flow.as_str(), (deadline, &id))?;
+                }
+                if let Some(prefix) = entry.prefix() {
+                    self.scatter(&line, flow.as_str(), (prefix, &id))?;
+                }
             }
             if entry.stage == Stage::Queued {
                 entry.stage = Stage::Running;
@@ -132,7 +135,12 @@ impl Tables<'_> {
             self.changed(Change::Lasting);
         }
         match verdict {
-            Verdict::Finish(ending) => self.finish(id, entry, ending)?,
+            Verdict::Finish(ending) => {
+                if ending.status == Status::Succeeded {
+                    self.warmed(&entry)?;
+                }
+                self.finish(id, entry, ending)?;
+            }
             Verdict::Delivered { .. } => self.close(id, entry, Stage::Done)?,
             Verdict::Undeliverable { .. } => self.close(id, entry, Stage::Dead)?,
             Verdict::Back { after, progress } => {

@@ -7,6 +7,8 @@
 //!
 //! Every second time at most, the job whose deadline is nearest is taken instead when it is near.
 //! Its flow pays for it as for any other, and may be ahead of the others by so much and no more.
+//!
+//! Of a flow whose turn it is, those that begin as the one before did go first (see `together`).
 
 use redb::ReadableTable;
 
@@ -135,7 +137,8 @@ impl Tables<'_> {
         Ok(tag.saturating_sub(stands) > step.saturating_mul(MOST_AHEAD.into()))
     }
 
-    /// Takes out a flow's oldest item, or the one whose deadline is nearest.
+    /// Takes out a flow's oldest item, one that begins as the one before did, or the one whose
+    /// deadline is nearest.
     fn serve_flow(&mut self, line: &str, next: &Next, step: u64) -> Result<String, Fault> {
         let (flow, tag) = (next.flow.as_str(), next.tag);
         let missing = || Fault::Odd(format!("flow {flow} is active in {line} and has nothing"));
@@ -144,7 +147,7 @@ impl Tables<'_> {
             let since = self.ready.get((line, flow, id.as_str()))?.map(|since| since.value());
             (id, since.ok_or_else(missing)?)
         } else {
-            self.first_of(line, flow)?.ok_or_else(missing)?
+            self.next_of(line, flow)?.ok_or_else(missing)?
         };
         self.remove(line, flow, &id, since)?;
         let was_pulled = pulled_in(line);
@@ -175,7 +178,7 @@ impl Tables<'_> {
     }
 
     /// The oldest item of a flow, and since when it waits.
-    fn first_of(&self, line: &str, flow: &str) -> Result<Option<(String, u64)>, Fault> {
+    pub(super) fn first_of(&self, line: &str, flow: &str) -> Result<Option<(String, u64)>, Fault> {
         let mut range = self.ready.range((line, flow, "")..=(line, flow, LAST))?;
         let first = range.next().transpose()?;
         Ok(first.map(|(key, since)| (key.value().2.to_owned(), since.value())))

@@ -16,6 +16,8 @@
 //! | `aside` | (workflow, line) it waits aside of because it runs all it may |
 //! | `hurried`, `hurried_of` | (line, `deliver_by`, id) and (line, workflow, `deliver_by`, id) of ready jobs |
 //! | `pressing`, `pressed` | the nearest of these of each workflow that takes part in a line |
+//! | `alike` | (line, workflow, prefix, id) of ready jobs whose prompts have one |
+//! | `warm` | (workflow, line): the prefix that was answered last, until when it is cached, how many went before the oldest in a row |
 //! | `waiting`, `delayed`, `held`, `over`, `deadlines` | (moment, id): ready since, due at, leased until, kept until, wanted by |
 //! | `lost` | jobs lost so often that they are to be ended |
 //! | `keys`, `key_ends` | idempotency keys, and when they are forgotten |
@@ -36,6 +38,7 @@ mod share;
 mod store;
 mod sweep;
 mod tables;
+mod together;
 mod writer;
 
 use std::path::Path;

@@ -22,6 +22,9 @@ impl Tables<'_> {
                     return Err(Fault::Odd(format!("{id} has no line at its stage")));
                 };
                 self.line_up(&line, flow.as_str(), id, since)?;
+                if let Some(prefix) = entry.prefix() {
+                    self.gather(&line, flow.as_str(), (prefix, id))?;
+                }
                 if let Some(deadline) = self.deadline_of(id, entry)? {
                     self.hurry(&line, flow.as_str(), (deadline, id))?;
                 }
@@ -42,6 +45,9 @@ impl Tables<'_> {
             Place::Ready(since) => {
                 if let Some((line, flow)) = entry.line_and_flow() {
                     self.withdraw(&line, flow.as_str(), id, since)?;
+                    if let Some(prefix) = entry.prefix() {
+                        self.scatter(&line, flow.as_str(), (prefix, id))?;
+                    }
                     if let Some(deadline) = self.deadline_of(id, entry)? {
                         self.shed(&line, flow.as_str(), (deadline, id))?;
                     }

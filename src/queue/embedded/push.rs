@@ -36,7 +36,7 @@ impl Parcel {
         });
         let jobs = batch.jobs.iter().map(|job| {
             let awaited = batch.group.is_some() && job.group.is_some();
-            let entry = Entry::new(Kind::Job(part_of(job, awaited)));
+            let entry = Entry::new(Kind::Job(Box::new(part_of(job, awaited))));
             Ok(Item { id: job.id.to_string(), bytes: serde_json::to_vec(job)?, entry })
         });
         Ok(Self {
@@ -64,6 +64,7 @@ fn part_of(job: &Job, awaited: bool) -> JobPart {
         group: job.group.clone(),
         awaited,
         share: job.share,
+        prefix: job.prefix.clone(),
     }
 }
 

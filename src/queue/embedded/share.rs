@@ -76,6 +76,7 @@ impl Tables<'_> {
             return self.save_flow(flow, &state);
         }
         self.flows.remove(flow)?;
+        self.forget_warm(flow)?;
         self.unpark(flow)
     }
 
@@ -189,4 +190,4 @@ impl Tables<'_> {
 }
 
 /// Sorts after every line's name, in which a route's name may have any letters.
-const LAST_LINE: &str = "s";
+pub(super) const LAST_LINE: &str = "s";

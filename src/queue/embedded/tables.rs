@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
 use crate::domain::id::GroupId;
-use crate::domain::job::{Flow, Line, Share, Stage};
+use crate::domain::job::{CachedPrefix, Flow, Line, Share, Stage};
 use crate::domain::result::{DeliveryAttempt, Status};
 use crate::queue::KEPT_ATTEMPTS;
 
@@ -45,6 +45,8 @@ const HURRIED_OF: TableDefinition<'_, (&str, &str, u64, &str), ()> =
     TableDefinition::new("hurried_of");
 const PRESSING: Tagged = TableDefinition::new("pressing");
 const PRESSED: TableDefinition<'_, (&str, &str), u64> = TableDefinition::new("pressed");
+const ALIKE: TableDefinition<'_, (&str, &str, &str, &str), ()> = TableDefinition::new("alike");
+const WARM: TableDefinition<'_, (&str, &str), (&str, u64, u32)> = TableDefinition::new("warm");
 const KEYS: TableDefinition<'_, &str, (&str, &str, u64)> = TableDefinition::new("keys");
 const KEY_ENDS: Timed = TableDefinition::new("key_ends");
 
@@ -105,7 +107,7 @@ pub(super) enum Place {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Kind {
     /// A job.
-    Job(JobPart),
+    Job(Box<JobPart>),
     /// A group.
     Group {
         /// How many of its jobs have not ended.
@@ -128,6 +130,8 @@ pub(super) struct JobPart {
     pub(super) awaited: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) share: Option<Share>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) prefix: Option<CachedPrefix>,
 }
 
 impl Entry {
@@ -212,6 +216,8 @@ pub(super) struct Tables<'t> {
     pub(super) hurried_of: Table<'t, (&'static str, &'static str, u64, &'static str), ()>,
     pub(super) pressing: Table<'t, (&'static str, u64, &'static str), ()>,
     pub(super) pressed: Table<'t, (&'static str, &'static str), u64>,
+    pub(super) alike: Table<'t, (&'static str, &'static str, &'static str, &'static str), ()>,
+    pub(super) warm: Table<'t, (&'static str, &'static str), (&'static str, u64, u32)>,
     pub(super) keys: Table<'t, &'static str, (&'static str, &'static str, u64)>,
     pub(super) key_ends: TimedTable<'t>,
 }
@@ -248,6 +254,8 @@ impl<'t> Tables<'t> {
             hurried_of: transaction.open_table(HURRIED_OF)?,
             pressing: transaction.open_table(PRESSING)?,
             pressed: transaction.open_table(PRESSED)?,
+            alike: transaction.open_table(ALIKE)?,
+            warm: transaction.open_table(WARM)?,
             keys: transaction.open_table(KEYS)?,
             key_ends: transaction.open_table(KEY_ENDS)?,
         })

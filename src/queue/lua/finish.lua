@@ -3,17 +3,18 @@
 -- ARGV[3] its line and ARGV[4] flow, where it waits if it was never leased
 -- ARGV[5] result   ARGV[6] ms to keep it   ARGV[7] flow of its callback or ''   ARGV[8] ms before it
 -- ARGV[9] group or ''   ARGV[10] flow of the group's callback or ''   ARGV[11] ms before it
+-- ARGV[12] its prefix or '', if it was never leased   ARGV[13] 1 if it was answered
 -- Returns 1 ended, 0 stale or ended before, -1 not known
-assert(#ARGV == 11, 'finish: 11 arguments')
+assert(#ARGV == 13, 'finish: 13 arguments')
 local id, epoch, keep, group = ARGV[1], ARGV[2], ARGV[6], ARGV[9]
 local meta = cell .. 'm:' .. id
-local was = call('HMGET', meta, 's', 'e', 'n', 'f')
+local was = call('HMGET', meta, 's', 'e', 'n', 'f', 'b')
 local stage = was[1]
 if epoch ~= '' then
   if (stage ~= 'running' and stage ~= 'queued') or was[2] ~= epoch then return 0 end
 elseif call('EXISTS', cell .. 'j:' .. id) == 0 then
   -- Redis lost it.
-  if was[3] then withdraw(id, was[3], was[4]) end
+  if was[3] then withdraw(id, was[3], was[4], was[5]) end
   call('ZREM', cell .. 'deadlines', id)
   return -1
 elseif stage and stage ~= 'running' and stage ~= 'queued' then
@@ -35,9 +36,15 @@ local function follow(item, flow, after)
 end
 
 local flow = was[4] or ARGV[4]
-withdraw(id, was[3] or ARGV[3], flow)
+withdraw(id, was[3] or ARGV[3], flow, was[5] or ARGV[12])
 call('ZREM', cell .. 'deadlines', id)
 call('SET', cell .. 'r:' .. id, ARGV[5])
+if epoch ~= '' and was[5] and ARGV[13] == '1' then
+  -- What it begins with is cached from now on. Others of its flow may go before the oldest.
+  local last, digest, ms = cell .. 'c:' .. was[3] .. ':' .. flow, was[5]:match('^(%x+):(%d+)$')
+  local row = call('HSETNX', cell .. 'shares', flow .. 'p', 1) == 0 and call('GET', last)
+  call('SET', last, digest .. ':' .. (row and row:match('%d+$') or 0), 'PX', ms)
+end
 ended(flow)
 follow(id, ARGV[7], ARGV[8])
 if group ~= '' then

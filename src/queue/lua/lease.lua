@@ -1,11 +1,13 @@
--- Hands out items of a line, in fair order: the oldest of the flow with the smallest tag, or, every
--- second time at most, the job whose deadline is nearest when it is near.
+-- Hands out items of a line, in fair order: the oldest of the flow with the smallest tag, or one with
+-- the prefix that is warm there, or, every second time at most, the job whose deadline is nearest
+-- when it is near.
 -- ARGV[1] line   ARGV[2] the most items   ARGV[3] ms they are held
 -- ARGV[4] ms within which a deadline is near   ARGV[5] own turns a flow may be ahead by such jobs
+-- ARGV[6] the most items of a flow in a row that go before the oldest for what they begin with
 -- Returns for each {id, epoch, losses, tries, replays, progress, text, result or nil}
-assert(#ARGV == 5, 'lease: 5 arguments')
+assert(#ARGV == 6, 'lease: 6 arguments')
 local line, most, term = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local near, debt = now() + tonumber(ARGV[4]), tonumber(ARGV[5])
+local near, debt, in_a_row = now() + tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local flows, expires, delivery = cell .. 'f:' .. line, now() + term, line == 'deliver'
 local hurried, pressing = cell .. 'h:' .. line, cell .. 'u:' .. line
 -- The smallest scores of the line's deadlines tell whether there are any, and its member '' that
@@ -15,12 +17,39 @@ local pulled = first[1] == ''
 local pulled_before, has_deadlines = pulled, (pulled and first[2] or first[1]) ~= nil
 local out, served = {}, false
 
+-- What a job's text tells of its prompt's prefix, right behind the id.
+local BEGINS = '^{"id":"[%w_]+","prefix":{"digest":"(%x+)","warm_ms":(%d+)}'
+
+-- Takes the oldest of a flow's items that begin as the one that was answered last, while that is
+-- warm, unless enough of them went before the oldest of all. Notes how many did in a row.
+local function take_alike(ready, flow)
+  local last = cell .. 'c:' .. line .. ':' .. flow
+  local digest, row = (call('GET', last) or ''):match('^(%x+):(%d+)$')
+  if not digest then return nil end
+  row = tonumber(row)
+  local set, oldest, id = cell .. 'b:' .. line .. ':' .. flow .. ':' .. digest, nil, nil
+  if row < in_a_row then
+    oldest, id = call('ZRANGE', ready, 0, 0)[1], call('ZRANGE', set, 0, 0)[1]
+    if id and call('ZREM', ready, id) == 0 then
+      -- Redis lost where it was ready.
+      call('ZREM', set, id)
+      id = nil
+    end
+  end
+  local next_row = id and id ~= oldest and row + 1 or 0
+  if next_row ~= row then call('SET', last, digest .. ':' .. next_row, 'KEEPTTL') end
+  return id
+end
+
+-- Leases an item that was taken. Whether it can be handed out.
 local function hold(id, flow)
   local group = id:sub(1, 4) == 'grp_'
   local text = call('GET', cell .. (group and 'g:' or 'j:') .. id)
   local result = delivery and not group and call('GET', cell .. 'r:' .. id)
   if not text or (delivery and not group and not result) then
     -- Redis lost what belongs to it: nothing can be done with it any more.
+    local beside = alike(line, flow, call('HGET', cell .. 'm:' .. id, 'b'))
+    if beside then call('ZREM', beside, id) end
     call('ZREM', cell .. 'deadlines', id)
     call('UNLINK', cell .. 'm:' .. id)
     if not delivery then ended(flow) end
@@ -32,6 +61,13 @@ local function hold(id, flow)
   call('HSET', meta, 'e', epoch, 's', delivery and 'delivering' or 'running',
     'n', line, 'f', flow)
   call('ZADD', cell .. 'lease', expires, id)
+  local digest, ms
+  if not delivery then digest, ms = text:match(BEGINS) end
+  local prefix = digest and digest .. ':' .. ms
+  if prefix then
+    call('HSET', meta, 'b', prefix)
+    call('ZREM', alike(line, flow, prefix), id)
+  end
   out[#out + 1] = {id, epoch, tonumber(was[2] or 0), tonumber(was[3] or 0),
     tonumber(was[4] or 0), was[5] or '', text, result}
   return true
@@ -49,10 +85,11 @@ local function next_flow()
   return smallest[1], tonumber(smallest[2]), false
 end
 
--- Takes a flow's oldest item, or the one whose deadline is nearest.
+-- Takes a flow's oldest item, one that begins as the one before did, or the one whose deadline is
+-- nearest.
 local function take(flow, tag, by_deadline)
-  local weight, cap, running = 1, nil, 0
-  if not delivery then weight, cap = share(flow) end
+  local weight, cap, running, has_warm = 1, nil, 0, false
+  if not delivery then weight, cap, has_warm = share(flow) end
   if cap then running = tonumber(call('HGET', cell .. 'o', flow .. 'r') or 0) end
   if cap and running >= cap then return park(line, flow, tag, tag) end
   if by_deadline then
@@ -66,7 +103,7 @@ local function take(flow, tag, by_deadline)
     if not id then return press(line, flow) end
     if call('ZREM', ready, id) == 0 then return shed(id, line, flow) end
   else
-    id = call('ZPOPMIN', ready)[1]
+    id = has_warm and take_alike(ready, flow) or call('ZPOPMIN', ready)[1]
   end
   local rest, next_tag = call('HINCRBY', cell .. 'n', line, id and -1 or 0), tag + 1 / weight
   if id then

@@ -25,12 +25,19 @@ local function park(line, flow, tag, next_tag)
   end
 end
 
--- A flow's weight, and how many of its jobs may run at once if that is limited.
+-- A flow's weight, how many of its jobs may run at once if that is limited, and whether it may have
+-- something warm.
 local function share(flow)
-  local told = call('HGET', cell .. 'shares', flow)
-  if not told then return 1 end
-  local weight, cap = told:match('^([^:]*):(%d*)$')
-  return tonumber(weight), tonumber(cap)
+  local told = call('HMGET', cell .. 'shares', flow, flow .. 'p')
+  if not told[1] then return 1, nil, told[2] end
+  local weight, cap = told[1]:match('^([^:]*):(%d*)$')
+  return tonumber(weight), tonumber(cap), told[2]
+end
+
+-- Where a flow's ready jobs with a prefix (`digest:ms`) are; nil without one.
+local function alike(line, flow, prefix)
+  local digest = prefix and line ~= 'deliver' and prefix:match('^%x+')
+  return digest and cell .. 'b:' .. line .. ':' .. flow .. ':' .. digest
 end
 
 -- A lease on a flow's job ended: it may run another.
@@ -46,7 +53,7 @@ local function ended(flow)
   call('HINCRBY', cell .. 'n', 'open', -1)
   if call('HINCRBY', cell .. 'o', flow, -1) > 0 then return end
   call('HDEL', cell .. 'o', flow, flow .. 'r')
-  if call('HDEL', cell .. 'shares', flow) == 1 then unpark(flow) end
+  if call('HDEL', cell .. 'shares', flow, flow .. 'p') > 0 then unpark(flow) end
 end
 
 -- A ready item's deadline counts no longer. Whether it had one.
@@ -57,8 +64,10 @@ local function shed(id, line, flow)
   return true
 end
 
-local function enter(id, line, flow)
+local function enter(id, line, flow, prefix)
   if call('ZADD', cell .. 'q:' .. line .. ':' .. flow, 0, id) == 0 then return end
+  local beside = alike(line, flow, prefix)
+  if beside then call('ZADD', beside, 0, id) end
   call('HSET', cell .. 'm:' .. id, 'd', now())
   -- One that waits aside goes on waiting.
   if not call('ZSCORE', cell .. 'f:' .. line, flow)
@@ -74,9 +83,10 @@ local function enter(id, line, flow)
   end
 end
 
-local function leave(id, line, flow)
-  local ready = cell .. 'q:' .. line .. ':' .. flow
+local function leave(id, line, flow, prefix)
+  local ready, beside = cell .. 'q:' .. line .. ':' .. flow, alike(line, flow, prefix)
   if call('ZREM', ready, id) == 0 then return end
+  if beside then call('ZREM', beside, id) end
   shed(id, line, flow)
   local rest = call('HINCRBY', cell .. 'n', line, -1)
   if call('EXISTS', ready) == 0 then
@@ -92,20 +102,20 @@ local function leave(id, line, flow)
 end
 
 -- Puts an item into its line, now or later.
-local function place(id, line, flow, after)
+local function place(id, line, flow, after, prefix)
   if after > 0 then
     call('ZADD', cell .. 'due', now() + after, id)
   else
-    enter(id, line, flow)
+    enter(id, line, flow, prefix)
   end
 end
 
 -- Takes an item from wherever it is: in somebody's hands, delayed, lost or ready. The first write
 -- needs no memory; a Redis before 7 lets the others follow it even when it is full.
-local function withdraw(id, line, flow)
+local function withdraw(id, line, flow, prefix)
   if call('ZREM', cell .. 'lease', id) == 1 then return released(line, flow) end
   for _, place in ipairs({'due', 'lost'}) do
     if call('ZREM', cell .. place, id) == 1 then return end
   end
-  leave(id, line, flow)
+  leave(id, line, flow, prefix)
 end

@@ -4,7 +4,7 @@
 -- ARGV for each batch: how many jobs it has, idempotency key or '', fingerprint, ms to recognise
 -- it, group or '', its text; then for each job: id, text, line, flow, caller's digest, and what it
 -- asks beyond that or '': its deadline in ms, `/`, its flow's share as
--- `max_queued/weight:max_running`; what is not said is left empty
+-- `max_queued/weight:max_running`, `/`, its prefix's digest; what is not said is left empty
 -- Returns for each batch {1, how many are ready in the first job's line before it, how many of them
 -- are its flow's, how many flows have something ready there}, {0, the id given before}, {-1} for
 -- another request under the same key, or {-2, which job (from 0) is one too many, how many jobs of
@@ -67,13 +67,14 @@ end
 
 -- Keeps what a job asks beyond being run.
 local function ask(id, queue, line, flow, asked)
-  local deadline, share = asked:match('^(%d*)/%d*/(.*)$')
+  local deadline, share, prefix = asked:match('^(%d*)/%d*/([^/]*)/(%x*)$')
   if deadline ~= '' then
     add('deadlines', deadline, id)
     add('h:' .. line, deadline, id)
     add('d:' .. line .. ':' .. flow, deadline, id)
     hurried[queue] = {line, flow}
   end
+  if prefix ~= '' then add('b:' .. line .. ':' .. flow .. ':' .. prefix, 0, id) end
   shares[flow] = share ~= '' and share or nil
 end
 

@@ -2,9 +2,9 @@
 -- ARGV[1] item   ARGV[2] run or post   ARGV[3] line   ARGV[4] flow, or '' for that of its callback
 -- before   ARGV[5] ms before it is ready
 -- ARGV[6] the job's deadline in ms or ''   ARGV[7] the job's group or ''
--- ARGV[8] its flow's share as `weight:max_running`, or ''
+-- ARGV[8] its flow's share as `weight:max_running`, or ''   ARGV[9] its prefix as `digest:ms` or ''
 -- Returns 1 under way, 0 not ended or never had a callback
-assert(#ARGV == 8, 'replay: 8 arguments')
+assert(#ARGV == 9, 'replay: 9 arguments')
 local id, run, line, flow = ARGV[1], ARGV[2] == 'run', ARGV[3], ARGV[4]
 local meta = cell .. 'm:' .. id
 local was = call('HMGET', meta, 's', 'n', 'f')
@@ -23,6 +23,7 @@ call('HINCRBY', meta, 'e', 1)
 call('HSET', meta, 's', run and 'queued' or 'delivering', 'n', line, 'f', flow)
 if run then
   call('HINCRBY', meta, 'r', 1)
+  if ARGV[9] ~= '' then call('HSET', meta, 'b', ARGV[9]) end
   call('DEL', cell .. 'r:' .. id, cell .. 'a:' .. id)
   call('HINCRBY', cell .. 'n', 'open', 1)
   -- What a push said since counts more than what the job's own said.
@@ -37,5 +38,5 @@ if run then
   local left = cell .. 'gl:' .. ARGV[7]
   if ARGV[7] ~= '' and call('EXISTS', left) == 1 then call('INCR', left) end
 end
-place(id, line, flow, tonumber(ARGV[5]))
+place(id, line, flow, tonumber(ARGV[5]), ARGV[9])
 return 1

@@ -6,12 +6,12 @@
 assert(#ARGV == 7, 'settle: 7 arguments')
 local id, epoch, verdict, after = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local meta = cell .. 'm:' .. id
-local was = call('HMGET', meta, 's', 'e', 'n', 'f', 'k')
-local stage, line, flow, keep = was[1], was[3], was[4], was[5]
+local was = call('HMGET', meta, 's', 'e', 'n', 'f', 'k', 'b')
+local stage, line, flow, keep, prefix = was[1], was[3], was[4], was[5], was[6]
 if was[2] ~= epoch then return 0 end
 if verdict ~= 'back' and stage ~= 'delivering' then return 0 end
 
-withdraw(id, line, flow)
+withdraw(id, line, flow, prefix)
 call('HINCRBY', meta, 'e', 1)
 if ARGV[5] ~= '' then
   call('RPUSH', cell .. 'a:' .. id, ARGV[5])
@@ -21,7 +21,7 @@ if verdict == 'back' or verdict == 'redeliver' then
   if stage == 'running' then call('HSET', meta, 's', 'queued') end
   if ARGV[7] ~= '' then call('HSET', meta, 'p', ARGV[7]) end
   if verdict == 'redeliver' then call('HINCRBY', meta, 't', 1) end
-  place(id, line, flow, after)
+  place(id, line, flow, after, prefix)
   return 1
 end
 local time = now()

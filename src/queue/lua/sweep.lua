@@ -12,15 +12,15 @@ end
 local due, freed = 0, 0
 for _, id in ipairs(passed('due')) do
   call('ZREM', cell .. 'due', id)
-  local was = call('HMGET', cell .. 'm:' .. id, 'n', 'f')
+  local was = call('HMGET', cell .. 'm:' .. id, 'n', 'f', 'b')
   if was[1] then
-    enter(id, was[1], was[2])
+    enter(id, was[1], was[2], was[3])
     due = due + 1
   end
 end
 for _, id in ipairs(passed('lease')) do
   local meta = cell .. 'm:' .. id
-  local was = call('HMGET', meta, 's', 'l', 'n', 'f')
+  local was = call('HMGET', meta, 's', 'l', 'n', 'f', 'b')
   local running, count = was[1] == 'running', (was[2] or 0) + 1
   call('ZREM', cell .. 'lease', id)
   if was[1] then released(was[3], was[4]) end
@@ -29,7 +29,7 @@ for _, id in ipairs(passed('lease')) do
     call('ZADD', cell .. 'lost', time, id)
   elseif was[1] then
     call('HSET', meta, 'l', count, 's', running and 'queued' or was[1])
-    enter(id, was[3], was[4])
+    enter(id, was[3], was[4], was[5])
     freed = freed + 1
   end
 end

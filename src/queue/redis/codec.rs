@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::super::{Item, Lease, LeaseToken, QueueError};
 use crate::domain::id::digest16;
-use crate::domain::job::{Group, Job, Share};
+use crate::domain::job::{CachedPrefix, Group, Job, Share};
 
 /// What the lease script tells of one item: id, epoch, losses, tries, replays, progress, text
 /// and result.
@@ -47,15 +47,22 @@ pub(super) fn index(caller: &str) -> String {
 /// What a job asks beyond being run, as the push script takes it.
 pub(super) fn asked(job: &Job) -> String {
     let most = job.share.and_then(|share| share.max_queued).map(|most| most.to_string());
-    match (job.deliver_by, job.share) {
-        (None, None) => String::new(),
-        (by, of) => format!(
-            "{}/{}/{}",
+    match (job.deliver_by, job.share, &job.prefix) {
+        (None, None, None) => String::new(),
+        (by, of, prefix) => format!(
+            "{}/{}/{}/{}",
             by.map(|by| by.timestamp_millis().max(0).to_string()).unwrap_or_default(),
             most.unwrap_or_default(),
-            of.map(|of| share(&of)).unwrap_or_default()
+            of.map(|of| share(&of)).unwrap_or_default(),
+            prefix.as_ref().map_or("", CachedPrefix::digest)
         ),
     }
+}
+
+/// What a job's prompt begins with, as it is kept: `digest:ms`.
+pub(super) fn prefix(job: &Job) -> String {
+    let prefix = job.prefix.as_ref();
+    prefix.map(|at| format!("{}:{}", at.digest(), at.warm_ms())).unwrap_or_default()
 }
 
 /// A flow's share of a line as it is kept: `weight:max_running`.

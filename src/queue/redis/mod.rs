@@ -15,8 +15,8 @@
 //! | `a:<id>` | list | the latest delivery attempts as JSON |
 //!
 //! The fields of `m:` are `s` stage, `n` line and `f` flow it belongs to now, `d` since when it has
-//! been ready there, `e` epoch, `l` losses, `t` tries, `r` replays, `k` how long it is kept once
-//! nothing is left to do and, once it has ended, `g` its group. The epoch grows whenever the item
+//! been ready there, `e` epoch, `l` losses, `t` tries, `r` replays, `b` what it begins with
+//! (`digest:ms`), `k` how long it is kept once nothing is left to do and, once it has ended, `g` its group. The epoch grows whenever the item
 //! is leased, settled, ended or replayed, but not when a sweep frees it: its last holder may still
 //! settle.
 //!
@@ -25,11 +25,13 @@
 //! | key | type | holds |
 //! |---|---|---|
 //! | `q:<line>:<flow>` | sorted set | ready items, all with score 0: they sort by id, so by age, and one put back returns to its place |
+//! | `b:<line>:<flow>:<digest>` | sorted set | those of them whose prompts have this prefix, in the same order |
+//! | `c:<line>:<flow>` | string | `<digest>:<row>`: the prefix that was answered last, and how many went before the oldest in a row; expires when it is cold |
 //! | `f:<line>` | sorted set | flows that take part (they have ready items and may run them), by start tag |
 //! | `p:<line>` | sorted set | flows that take part no longer, by the tag they stopped at; an empty name: where the line stood when all of them waited aside |
 //! | `w:<flow>` | set | lines a flow waits aside of: it has ready items there and runs all it may |
 //! | `o` | hash | open jobs of each flow; with an `r` behind its name, those of them that run |
-//! | `shares` | hash | `weight:max_running` of flows with open jobs that said so |
+//! | `shares` | hash | `weight:max_running` of flows with open jobs that said so; with a `p` behind its name: something of it was cached, so that `c:` is worth a look |
 //! | `h:<line>` | sorted set | ready jobs with a `deliver_by`, by it; an empty name: the one leased last was pulled forward |
 //! | `d:<line>:<flow>` | sorted set | the same for each flow |
 //! | `u:<line>` | sorted set | flows that take part and have such jobs, by the nearest `deliver_by` |
@@ -41,7 +43,7 @@
 //! | `gc` | sorted set | jobs and groups with nothing left to do, by when they are purged |
 //! | `dead` | sorted set | those whose callback was given up, by when |
 //! | `x:<caller>` | sorted set | a caller's jobs, all with score 0, for pages |
-//! | `i:<key>` | string | `<fingerprint>:<id>` of an idempotency key; the one kind of key that expires |
+//! | `i:<key>` | string | `<fingerprint>:<id>` of an idempotency key; expires when it is forgotten |
 //! | `sync` | string | what a [`fence`] writes |
 //! | `hints` | channel | names of lines that were empty and are no longer; the scripts tell all replicas |
 //!

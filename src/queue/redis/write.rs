@@ -6,14 +6,14 @@ use std::time::Duration;
 use redis::{FromRedisValue, ScriptInvocation};
 
 use super::super::{
-    Ahead, Batch, Delivery, Ended, Ending, Lease, LeaseToken, MOST_AHEAD, MOST_LOSSES, NEAR,
-    Pushed, Queue, QueueError, Replay, Replayed, Settled, Swept, Verdict,
+    Ahead, Batch, Delivery, Ended, Ending, Lease, LeaseToken, MOST_AHEAD, MOST_ALIKE, MOST_LOSSES,
+    NEAR, Pushed, Queue, QueueError, Replay, Replayed, Settled, Swept, Verdict,
 };
 use super::scripts::call;
 use super::{RedisQueue, codec};
 use crate::domain::id::{GroupId, JobId};
 use crate::domain::job::{Flow, Job, Line, Share};
-use crate::domain::result::DeliveryAttempt;
+use crate::domain::result::{DeliveryAttempt, Status};
 use crate::queue::KEPT_ATTEMPTS;
 
 /// The most items one run of a script touches: Redis does nothing else meanwhile.
@@ -77,7 +77,7 @@ impl RedisQueue {
         }
         let mut lease = call(&self.scripts.lease, &self.keyspace);
         lease.arg(line.name()).arg(max.min(MOST_AT_ONCE)).arg(codec::millis(term));
-        lease.arg(codec::millis(NEAR)).arg(MOST_AHEAD);
+        lease.arg(codec::millis(NEAR)).arg(MOST_AHEAD).arg(MOST_ALIKE);
         let held: Vec<codec::Held> = self.keyspace.run(&lease).await?;
         // One that cannot be read is left to its lease: the others are none the worse for it.
         let readable = held.into_iter().filter_map(|held| {
@@ -136,7 +136,7 @@ impl RedisQueue {
 
     pub(super) async fn finish(&self, id: &JobId, ending: &Ending) -> Result<Ended, QueueError> {
         let job = self.job(id).await?;
-        let waits = job.map(|job| (job.line(), job.flow()));
+        let waits = job.map(|job| (job.line(), job.flow(), codec::prefix(&job)));
         let code = self.ended(id.as_str(), &Held { epoch: None, waits }, ending).await?;
         Ok(match code {
             1 => Ended::Now,
@@ -150,13 +150,15 @@ impl RedisQueue {
         let mut finish = call(&self.scripts.finish, &self.keyspace);
         finish.arg(id).arg(held.epoch.map(|epoch| epoch.to_string()).unwrap_or_default());
         match &held.waits {
-            Some((line, flow)) => finish.arg(line.name()).arg(flow.as_str()),
+            Some((line, flow, _)) => finish.arg(line.name()).arg(flow.as_str()),
             None => finish.arg("").arg(""),
         };
         finish.arg(&ending.result[..]).arg(codec::millis(ending.keep));
         add_delivery(&mut finish, ending.delivery.as_ref());
         finish.arg(ending.group.as_ref().map_or("", |group| group.id.as_str()));
         add_delivery(&mut finish, ending.group.as_ref().and_then(|group| group.delivery.as_ref()));
+        finish.arg(held.waits.as_ref().map_or("", |(_, _, prefix)| prefix));
+        finish.arg(u8::from(ending.status == Status::Succeeded));
         Ok(self.keyspace.run(&finish).await?)
     }
 
@@ -182,6 +184,7 @@ impl RedisQueue {
         replay.arg(job.deliver_by.map(|by| by.timestamp_millis().to_string()).unwrap_or_default());
         replay.arg(job.group.as_ref().map_or("", GroupId::as_str));
         replay.arg(job.share.map(|share| codec::share(&share)).unwrap_or_default());
+        replay.arg(codec::prefix(&job));
         let code: i64 = self.keyspace.run(&replay).await?;
         Ok(if code == 1 { Replayed::Done } else { Replayed::NotEnded })
     }
@@ -189,7 +192,7 @@ impl RedisQueue {
     pub(super) async fn bring_group_back(&self, id: &GroupId) -> Result<bool, QueueError> {
         let mut replay = call(&self.scripts.replay, &self.keyspace);
         replay.arg(id.as_str()).arg("post").arg(Line::Deliver.name());
-        replay.arg("").arg(0).arg("").arg("").arg("");
+        replay.arg("").arg(0).arg("").arg("").arg("").arg("");
         let code: i64 = self.keyspace.run(&replay).await?;
         Ok(code == 1)
     }
@@ -238,7 +241,7 @@ fn too_many(
 /// Who ends a job: the holder of a lease, or somebody who knows where it waits.
 struct Held {
     epoch: Option<u64>,
-    waits: Option<(Line, Flow)>,
+    waits: Option<(Line, Flow, String)>,
 }
 
 fn add_delivery(call: &mut ScriptInvocation<'_>, delivery: Option<&Delivery>) {

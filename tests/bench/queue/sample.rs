@@ -111,6 +111,7 @@ impl Backlog {
             group: None,
             traceparent: None,
             share: None,
+            prefix: None,
         }
     }
 }

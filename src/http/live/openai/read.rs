@@ -44,10 +44,8 @@ pub(in super::super) fn read(
     let tools = tools(&mut read, fields)?;
     let tool_choice = tool_choice(&mut read, fields)?;
     let (json, output_schema) = format(fields)?;
-    let max = match fields.tokens("max_completion_tokens")? {
-        None => fields.tokens("max_tokens")?,
-        some => some,
-    };
+    // Which of the two counts is for the provider to say.
+    let max = fields.tokens("max_completion_tokens")?.max(fields.tokens("max_tokens")?);
     let cache_key = fields.text("prompt_cache_key")?.map(str::to_owned);
     let options = fields.value("stream_options").and_then(|options| options.get("include_usage"));
     let asked = Asked {
@@ -305,6 +303,8 @@ mod tests {
             .prompt;
         assert_eq!((plain.bound.is_none(), plain.max_output_tokens), (true, 4_096));
         assert!(!plain.native.unwrap().body.contains_key("max_completion_tokens"));
+        let both = asked(&json!({ "max_tokens": 9, "max_completion_tokens": 7 })).unwrap();
+        assert_eq!(both.prompt.max_output_tokens, 9);
     }
 
     #[test]

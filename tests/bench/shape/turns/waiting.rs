@@ -141,6 +141,7 @@ fn job(ids: &IdSource, workflow: usize) -> Result<Job> {
         created_at: now,
         workflow: Some(format!("workflow-{workflow:05}")),
         share: None,
+        prefix: None,
         session: None,
         callback: None,
         deliver_by: None,

@@ -14,4 +14,5 @@ mod replaying;
 mod shares;
 mod store;
 mod sweeping;
+mod together;
 mod values;

@@ -8,10 +8,10 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use rstest::rstest;
 use spillway::clock::{Clock, SystemClock};
-use spillway::domain::job::{Flow, Job, Line, Share, Stage};
+use spillway::domain::job::{CachedPrefix, Flow, Job, Line, Share, Stage};
 use spillway::domain::result::Status;
 use spillway::queue::{
-    Ahead, Ended, LeaseToken, MOST_LOSSES, Pushed, Replay, Replayed, Settled, Verdict,
+    Ahead, Ended, LeaseToken, MOST_ALIKE, MOST_LOSSES, Pushed, Replay, Replayed, Settled, Verdict,
 };
 
 use super::store::{
@@ -21,7 +21,7 @@ use super::store::{
 /// A step. Numbers pick one of what there is, modulo how many there are.
 #[derive(Clone, Debug)]
 enum Step {
-    Push { flow: usize, deadline: Deadline },
+    Push { flow: usize, deadline: Deadline, prefix: usize },
     Lease { deliver: bool, max: usize },
     Lose { lease: usize },
     Settle { lease: usize, how: How },
@@ -44,6 +44,9 @@ const SHARES: [(&str, Option<Share>); 3] = [
     ("b", Some(Share { weight: 2.0, max_queued: None, max_running: Some(2) })),
     ("c", Some(Share { weight: 0.5, max_queued: Some(3), max_running: Some(1) })),
 ];
+
+/// What their prompts begin with.
+const PREFIXES: [Option<&str>; 3] = [None, Some("x"), Some("y")];
 
 /// How a lease ends.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +76,8 @@ fn step() -> impl Strategy<Value = Step> {
     let lease = 0_usize..1000;
     let job = 0_usize..1000;
     prop_oneof![
-        5 => (0_usize..3, deadline()).prop_map(|(flow, deadline)| Step::Push { flow, deadline }),
+        5 => (0_usize..3, deadline(), 0_usize..3)
+            .prop_map(|(flow, deadline, prefix)| Step::Push { flow, deadline, prefix }),
         6 => (any::<bool>(), 1_usize..3).prop_map(|(deliver, max)| Step::Lease { deliver, max }),
         3 => lease.clone().prop_map(|lease| Step::Lose { lease }),
         6 => (lease, how()).prop_map(|(lease, how)| Step::Settle { lease, how }),
@@ -113,6 +117,8 @@ struct Model {
     leases: Vec<(usize, LeaseToken)>,
     /// Whether the job leased last was pulled forward.
     pulled: bool,
+    /// By flow, the prefix that was answered last, and how many went before the oldest in a row.
+    warm: BTreeMap<Flow, (CachedPrefix, u32)>,
 }
 
 impl Known {
@@ -172,7 +178,9 @@ impl Known {
 impl Model {
     async fn take(&mut self, store: &Store, step: Step) {
         match step {
-            Step::Push { flow, deadline } => self.push(store, flow, deadline).await,
+            Step::Push { flow, deadline, prefix } => {
+                self.push(store, (flow, prefix), deadline).await;
+            }
             Step::Lease { deliver: true, max } => self.lease(store, &Line::Deliver, max).await,
             Step::Lease { deliver: false, max } => self.lease(store, &line(), max).await,
             Step::Lose { lease } if !self.leases.is_empty() => {
@@ -184,6 +192,7 @@ impl Model {
             Step::End { job, callback } if !self.jobs.is_empty() => {
                 let index = job % self.jobs.len();
                 end(store, &mut self.jobs[index], callback).await;
+                self.forget_what_ended();
             }
             Step::Replay { job, run } if !self.jobs.is_empty() => {
                 let index = job % self.jobs.len();
@@ -193,7 +202,7 @@ impl Model {
         }
     }
 
-    async fn push(&mut self, store: &Store, flow: usize, deadline: Deadline) {
+    async fn push(&mut self, store: &Store, (flow, prefix): (usize, usize), deadline: Deadline) {
         let (workflow, share) = SHARES[flow];
         // Later ones are wanted later, and all of them only after the test.
         let by = |minutes: i64| {
@@ -205,7 +214,8 @@ impl Model {
             Deadline::Near => by(1),
             Deadline::Far => by(30),
         };
-        let job = Job { share, deliver_by, ..job_of(workflow) };
+        let prefix = PREFIXES[prefix].map(|prefix| CachedPrefix::of(&[prefix], LONG));
+        let job = Job { share, deliver_by, prefix, ..job_of(workflow) };
         let of_flow = |known: &&Known| known.job.flow() == job.flow();
         let count = |holds: &dyn Fn(&&Known) -> bool| -> u64 {
             self.jobs.iter().filter(holds).count().try_into().unwrap()
@@ -281,8 +291,8 @@ impl Model {
         }
     }
 
-    /// Which job is to be leased: the one whose near deadline is the earliest, unless the one before
-    /// was such a one; else the oldest of the flow that was chosen.
+    /// Which job is to be leased: the one whose near deadline is the earliest, unless the one
+    /// before was such a one; else the oldest of its flow, those with its warm prefix first.
     fn expected(&mut self, from: &Line, chosen: &str) -> usize {
         let ready = |known: &&(usize, &Known)| known.1.is_ready_in(from);
         let chosen = self.jobs.iter().find(|known| known.job.id.as_str() == chosen).unwrap();
@@ -295,9 +305,23 @@ impl Model {
         let earliest = near.min_by_key(|known| known.1.job.deliver_by).filter(|_| !self.pulled);
         let peer = |known: &&(usize, &Known)| known.1.job.flow() == chosen.job.flow();
         let oldest = all.iter().filter(ready).find(peer);
-        let index = earliest.or(oldest).unwrap().0;
+        let warm = self.warm.get(&chosen.job.flow()).filter(|warm| warm.1 < MOST_ALIKE);
+        let mut ready = all.iter().filter(ready).filter(peer);
+        let alike = warm.and_then(|warm| ready.find(|k| k.1.job.prefix.as_ref() == Some(&warm.0)));
+        let index = earliest.or(alike).or(oldest).unwrap().0;
         self.pulled = earliest.is_some();
+        let goes_before = alike.is_some() && alike.map(|k| k.0) != oldest.map(|k| k.0);
+        let flow = self.jobs[index].job.flow();
+        if let Some(warm) = self.warm.get_mut(&flow).filter(|_| !self.pulled) {
+            warm.1 = if goes_before { warm.1 + 1 } else { 0 };
+        }
         index
+    }
+
+    fn forget_what_ended(&mut self) {
+        let open = self.jobs.iter().filter(|known| !known.stage.has_ended());
+        let open: BTreeSet<Flow> = open.map(|known| known.job.flow()).collect();
+        self.warm.retain(|flow, _| open.contains(flow));
     }
 
     /// An empty line begins anew.
@@ -367,8 +391,14 @@ impl Model {
             How::Undeliverable => Verdict::Undeliverable { log },
         };
         let settled = store.settle(&token, verdict).await.unwrap();
+        let runs = known.stage != Stage::Delivering && known.lease == Some(lease);
+        if let (How::Finish { .. }, Some(prefix), true) = (how, &known.job.prefix, runs) {
+            let warm = self.warm.entry(known.job.flow()).or_insert_with(|| (prefix.clone(), 0));
+            warm.0 = prefix.clone();
+        }
         let expected = if known.lease == Some(lease) { known.settle(how) } else { Settled::Stale };
         assert_eq!(settled, expected);
+        self.forget_what_ended();
     }
 
     /// Compares all that can be seen.

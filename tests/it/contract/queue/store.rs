@@ -176,6 +176,7 @@ pub(super) fn job() -> Job {
         group: None,
         traceparent: None,
         share: None,
+        prefix: None,
     }
 }
 
