@@ -134,21 +134,6 @@ mod tests {
                 AuthOrBilling,
                 "insufficient_quota",
             ),
-            // Names of unknown fields are the caller's own words.
-            (
-                400,
-                "invalid_request_error",
-                "You have reached your specified API usage limits: Extra inputs are not permitted",
-                CallerError,
-                "invalid_request",
-            ),
-            (
-                400,
-                "invalid_request_error",
-                "x.Your credit balance is too low: Extra inputs are not permitted",
-                CallerError,
-                "invalid_request",
-            ),
             (401, "authentication_error", "invalid x-api-key", AuthOrBilling, "bad_key"),
             (402, "billing_error", "", AuthOrBilling, "insufficient_quota"),
             (403, "permission_error", "", AuthOrBilling, "model_forbidden"),
@@ -170,6 +155,18 @@ mod tests {
             (599, "brand_new_error", "", RetrySameKey, "server_error"),
         ] {
             assert_eq!(judged(status, kind, message), (class, code), "{status} {kind} {message}");
+        }
+    }
+
+    /// Names of unknown fields are the caller's own words.
+    #[test]
+    fn a_callers_words_take_out_no_account() {
+        for message in [
+            "You have reached your specified API usage limits: Extra inputs are not permitted",
+            "x.Your credit balance is too low: Extra inputs are not permitted",
+        ] {
+            let expected = (ErrorClass::CallerError, "invalid_request");
+            assert_eq!(judged(400, "invalid_request_error", message), expected, "{message}");
         }
     }
 
