@@ -120,3 +120,21 @@ impl Engine {
         })
     }
 }
+
+/// How much of a step's bursts and places is free, in tenths.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of ten, and a cast keeps to what fits"
+)]
+pub(super) fn free_tenths(target: &Target, outlook: &Outlook) -> u64 {
+    let of_pool = |pool: &Arc<Pool>| {
+        let Some(level) = outlook.level(pool) else { return 1.0 };
+        let buckets =
+            level.buckets.iter().map(|bucket| 1.0 - bucket.units / bucket.burst.max(1e-9));
+        let running = f64::from(level.running);
+        let places = pool.concurrency.map(|places| 1.0 - running / f64::from(places.max(1)));
+        buckets.chain(places).fold(1.0, f64::min)
+    };
+    (target.pools.iter().map(of_pool).fold(1.0, f64::min).max(0.0) * 10.0) as u64
+}

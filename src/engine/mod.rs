@@ -48,6 +48,7 @@ mod pace;
 mod passing;
 mod place;
 mod pump;
+mod refusal;
 mod sessions;
 pub mod settings;
 pub mod streamed;

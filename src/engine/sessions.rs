@@ -10,14 +10,13 @@ use chrono::{DateTime, Utc};
 
 use super::Engine;
 use super::catalog::Target;
-use super::load::Outlook;
+use super::load::{Outlook, free_tenths};
 use super::warm::{Lead, Leader, Seen};
 use super::work::Work;
 use crate::domain::choice::ProviderChoice;
 use crate::domain::completion::Usage;
 use crate::domain::id::digest16;
 use crate::domain::job::{Job, Lane};
-use crate::domain::limits::Pool;
 use crate::domain::prefix::Prefix;
 use crate::domain::prompt::{CacheUse, Prompt, Role};
 use crate::domain::route::{Route, Step};
@@ -481,22 +480,4 @@ pub(super) fn alike(a: &Step, b: &Step) -> bool {
 /// Whether it is left to us which account comes first.
 fn decides(route: &Route, choice: Option<&ProviderChoice>) -> bool {
     choice.is_none_or(|choice| choice.order.is_empty()) && !walk::by_chance(route, choice)
-}
-
-/// How much of a step's bursts and places is free, in tenths.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a share of ten, and a cast keeps to what fits"
-)]
-fn free_tenths(target: &Target, outlook: &Outlook) -> u64 {
-    let of_pool = |pool: &Arc<Pool>| {
-        let Some(level) = outlook.level(pool) else { return 1.0 };
-        let buckets =
-            level.buckets.iter().map(|bucket| 1.0 - bucket.units / bucket.burst.max(1e-9));
-        let running = f64::from(level.running);
-        let places = pool.concurrency.map(|places| 1.0 - running / f64::from(places.max(1)));
-        buckets.chain(places).fold(1.0, f64::min)
-    };
-    (target.pools.iter().map(of_pool).fold(1.0, f64::min).max(0.0) * 10.0) as u64
 }
