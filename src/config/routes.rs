@@ -208,7 +208,7 @@ impl Default for LanePatience {
 }
 
 impl Patience {
-    /// In the order of [`Lane::ALL`].
+    /// In the order of [`crate::domain::job::Lane::ALL`].
     pub const fn by_lane(self) -> [Span; 3] {
         match self {
             Self::All(span) => [span; 3],
