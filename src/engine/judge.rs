@@ -19,6 +19,8 @@ pub(super) fn outcome_of(error: &ProviderError) -> Outcome {
         codes::UNREACHABLE => return Outcome::Unreachable,
         codes::GARBLED | codes::TOO_LARGE | codes::CUT => return Outcome::Garbled,
         codes::MODEL_OUTPUT_INVALID => return Outcome::InvalidOutput,
+        // A shorter answer could still be paid for: that is no reason to shut the account.
+        codes::INSUFFICIENT_CREDITS => return Outcome::Rejected,
         _ => {}
     }
     match error.class {

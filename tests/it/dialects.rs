@@ -65,7 +65,9 @@ async fn every_adapter_reads_the_same_answer() {
         let cut = provider.complete("m", &cut, LONG).await.unwrap();
         assert_eq!(cut.finish, Finish::Length, "{vendor:?}");
         // Whether a model has a knob for a schema or is told in words.
-        for model in ["m", "claude-sonnet-5", "gemini-3.5-flash", "openai/gpt-oss-20b"] {
+        let models = ["m", "claude-sonnet-5", "gemini-3.5-flash", "openai/gpt-oss-20b"];
+        // Gemini's names are a part of the path.
+        for model in models.iter().filter(|m| vendor != Vendor::Gemini || !m.contains('/')) {
             let prompt = Prompt { output_schema: Some(schema.clone()), ..asking("The invoice.") };
             let answer = provider.complete(model, &prompt, LONG).await.unwrap();
             let data: Value = serde_json::from_str(&answer.text).unwrap();

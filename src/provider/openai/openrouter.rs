@@ -17,8 +17,7 @@ pub(super) fn judge(failure: &Failure) -> Option<Verdict> {
     match failure.status {
         400 => bad_request(fault),
         402 if fault.says(&["can only afford", "fewer max_tokens"]) => {
-            // A shorter answer may still be paid for: that is no reason to shut the account.
-            Some(Verdict::caller(codes::INSUFFICIENT_CREDITS))
+            Some(Verdict::account(codes::INSUFFICIENT_CREDITS))
         }
         402 if fault.is_any(&["in_flight_budget_exhausted"]) => {
             Some(Verdict::new(CooldownKey, codes::INSUFFICIENT_QUOTA))

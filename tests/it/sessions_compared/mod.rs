@@ -175,10 +175,14 @@ async fn answered(engine: &SharedEngine, way: Way, turn: usize, day: &mut Day) {
         };
         match engine.call(call).await {
             Ok(_) => return,
-            Err(LiveError::Busy { retry_after, .. }) => {
+            Err(fault) => {
+                let fault = match fault {
+                    LiveError::After { fault, .. } => *fault,
+                    fault => fault,
+                };
+                let LiveError::Busy { retry_after, .. } = fault else { panic!("{fault}") };
                 tokio::time::sleep(retry_after + day.late()).await;
             }
-            Err(fault) => panic!("{fault}"),
         }
     }
 }

@@ -337,7 +337,7 @@ async fn an_answer_that_credits_do_not_suffice_for_is_asked_for_shorter_once() {
     assert_eq!(answer.unwrap().text, "Hi");
 
     let own = MockServer::start().await;
-    Mock::given(body_partial_json(json!({ "max_tokens": 100, "x": 1 })))
+    Mock::given(body_partial_json(json!({ "max_tokens": 25_975, "x": 1 })))
         .respond_with(ResponseTemplate::new(200).set_body_json(&good))
         .expect(1)
         .mount(&own)
@@ -349,7 +349,7 @@ async fn an_answer_that_credits_do_not_suffice_for_is_asked_for_shorter_once() {
         .await;
     let Value::Object(body) = json!({ "messages": [], "x": 1 }) else { panic!() };
     let native = Native { dialect: Dialect::OpenAi, body, headers: Vec::new() };
-    let native = Prompt { native: Some(native.into()), max_output_tokens: 100, ..question() };
+    let native = Prompt { native: Some(native.into()), max_output_tokens: 32_000, ..question() };
     let answer = provider(Vendor::OpenRouter, &own.uri()).complete("m", &native, LONG).await;
     assert_eq!(answer.unwrap().text, "Hi");
 
@@ -361,5 +361,5 @@ async fn an_answer_that_credits_do_not_suffice_for_is_asked_for_shorter_once() {
         .await;
     let error = provider(Vendor::OpenRouter, &poor.uri()).complete("m", &prompt, LONG).await;
     let error = error.unwrap_err();
-    assert_eq!((error.class, error.code), (ErrorClass::CallerError, codes::INSUFFICIENT_CREDITS));
+    assert_eq!((error.class, error.code), (ErrorClass::AuthOrBilling, codes::INSUFFICIENT_CREDITS));
 }
