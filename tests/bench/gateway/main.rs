@@ -159,7 +159,7 @@ impl Bench {
         let redis = RedisServer::start(Fsync::Everysec, self.folder.path())?;
         let upstream = tokens::Upstream::start()?;
         let mut found = Vec::new();
-        for kind in [Kind::Direct, Kind::Local, Kind::Redis, Kind::Litellm, Kind::Portkey] {
+        for kind in [Kind::Direct, Kind::Local, Kind::Redis, Kind::Litellm] {
             if !self.servers.kinds().contains(&kind) {
                 continue;
             }
