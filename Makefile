@@ -1,7 +1,7 @@
 # A fresh Debian has no make: apt-get install make. `make test ARGS="contract::queue"` passes
 # arguments on, as the other targets do.
 
-.PHONY: demo test lint bench bench-accept bench-fallthrough bench-gateway bench-shape clean compiler redis nginx sdk
+.PHONY: demo test lint bench bench-accept bench-fallthrough bench-gateway bench-shape clean compiler redis nginx sdk node
 
 demo: compiler
 	cargo run --release --quiet -- demo $(ARGS)
@@ -73,4 +73,21 @@ target/sdk/node/done: tests/sdk/node/package-lock.json
 	@command -v node >/dev/null && command -v npm >/dev/null || $(call install,nodejs npm)
 	@rm -rf $(@D) && mkdir -p $(@D) && cp tests/sdk/node/*.json $(@D)
 	@cd $(@D) && npm ci --silent --no-audit --no-fund --ignore-scripts
+	@touch $@
+
+# A Node and npm of our own below `target`, whatever the system has: n8n and Zapier's tools want a
+# newer one than Debian's. The registry's package also has the headers that native modules need.
+NODE_VERSION = 24.21.0
+NPM_VERSION = 11.19.1
+NODE_BIN = $(CURDIR)/target/node/bin
+
+node: target/node/done
+
+target/node/done: Makefile
+	@command -v npm >/dev/null || $(call install,nodejs npm)
+	@rm -rf $(@D) && mkdir -p $(NODE_BIN)
+	@arch=$$(uname -m | sed 's/x86_64/x64/; s/aarch64/arm64/') && npm install --silent --no-audit \
+	  --no-fund --prefix $(@D) node-linux-$$arch@$(NODE_VERSION) npm@$(NPM_VERSION) && \
+	ln -s ../node_modules/node-linux-$$arch/bin/node $(NODE_BIN)/node
+	@for tool in npm npx; do ln -s ../node_modules/npm/bin/$$tool-cli.js $(NODE_BIN)/$$tool; done
 	@touch $@
