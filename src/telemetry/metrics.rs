@@ -241,9 +241,9 @@ pub fn hedged(route: &str, answered: &'static str) {
         .increment(1);
 }
 
-/// A callback was attempted.
-pub fn delivered(outcome: &'static str) {
-    counter!("spillway_deliveries_total", "outcome" => outcome).increment(1);
+/// A callback, or a subscription's event, was attempted.
+pub fn delivered(kind: &'static str, outcome: &'static str) {
+    counter!("spillway_deliveries_total", "kind" => kind, "outcome" => outcome).increment(1);
 }
 
 /// Leases whose worker vanished.
