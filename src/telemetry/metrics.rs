@@ -62,7 +62,7 @@ fn describe() {
         "Calls beside which a second step was asked, by who answered"
     );
     gauge!("spillway_limit_learned_ratio", "Limits told by providers, by those configured");
-    counter!("spillway_deliveries_total", "Callback attempts, by outcome");
+    counter!("spillway_deliveries_total", "Attempts to post callbacks and events, by outcome");
     gauge!("spillway_line_ready", "Items waiting in a line");
     gauge!("spillway_jobs_running", "Jobs a worker holds");
     gauge!("spillway_jobs_delayed", "Items waiting for their time to come");
