@@ -1,7 +1,7 @@
 //! A durable store of jobs. Every method is one atomic step.
 //!
 //! Work waits in *lines* (one for each lane and route, one for callbacks). Within a line every
-//! *flow* (a caller's workflow; a callback's host) gets its share by start-time fair queueing,
+//! *flow* (a caller's workflow; a callback's host; a subscription) gets its share by start-time fair queueing,
 //! whatever it has queued. An item leaves a line under a *lease*, and a lease ends by
 //! [`Queue::settle`] or, when its holder vanished, in [`Queue::sweep`].
 //!
@@ -25,15 +25,17 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use crate::domain::id::{GroupId, JobId};
-use crate::domain::job::{Flow, Group, Job, Line, Share};
-use crate::domain::result::{DeliveryAttempt, JobResult, Status};
+use crate::domain::job::{Group, Job, Line, Share};
+use crate::domain::result::{DeliveryAttempt, JobResult};
 
 pub mod embedded;
+mod ending;
 mod hints;
 pub mod redis;
 pub mod settings;
 mod view;
 
+pub use self::ending::{Delivery, Ending, Event, EventDelivery, GroupDelivery};
 pub use self::view::{Filter, GroupRecord, PAGE_BYTES, Page, Record};
 
 /// A durable store of jobs.
@@ -256,6 +258,8 @@ pub enum Item {
     Job(Box<Job>, Option<Box<JobResult>>),
     /// A group whose jobs have all ended: its callback is due.
     Group(Box<Group>),
+    /// An event that a subscription is to be told, with the result of the job that ended.
+    Event(Box<Event>, Box<JobResult>),
 }
 
 /// How a lease ends. Zero for a pause means at once, without a sweep in between.
@@ -295,40 +299,6 @@ impl Verdict {
     pub const fn back(after: Duration) -> Self {
         Self::Back { after, progress: None }
     }
-}
-
-/// A job's end: its result, and the callback that follows in the same step.
-#[derive(Clone, Debug)]
-pub struct Ending {
-    /// The result, as it will be told; kept byte for byte.
-    pub result: Bytes,
-    /// Its status.
-    pub status: Status,
-    /// The callback that follows, if any.
-    pub delivery: Option<Delivery>,
-    /// The callback of the job's group, in case this job is the last of it to end.
-    pub group: Option<GroupDelivery>,
-    /// How long the job is kept once nothing is left to do, its callback taken or given up; for
-    /// the last job of a group, also the group.
-    pub keep: Duration,
-}
-
-/// A callback to be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// Its host's share of the line.
-    pub flow: Flow,
-    /// Not before this long from now.
-    pub after: Duration,
-}
-
-/// What follows when the last job of a group has ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupDelivery {
-    /// The group.
-    pub id: GroupId,
-    /// Its callback; `None` when its caller polls.
-    pub delivery: Option<Delivery>,
 }
 
 /// What came of a settle.

@@ -6,8 +6,8 @@
 //! |---|---|
 //! | `facts` | the layout's number; how many jobs are open, how many callbacks dead; of each line how many flows have something ready, and whether the item leased last was pulled forward |
 //! | `jobs`, `groups`, `results` | by id, the bytes as they came |
-//! | `entries` | by id, where a job or group stands: its stage, place, epoch, counts |
-//! | `attempts` | by id, the last attempts to post its result |
+//! | `entries` | by id, where a job, group or event stands: its stage, place, epoch, counts |
+//! | `attempts` | by id, the last attempts to post its result; by `<job>/events`, those to post its events |
 //! | `index` | (caller, id) for pages |
 //! | `lines` | by line, its virtual time and how many are ready |
 //! | `ready`, `counts` | (line, flow, id), since when; (line, flow), how many |
@@ -28,6 +28,7 @@
 //! forgetting them repeats work and loses none.
 
 mod end;
+mod event;
 mod fault;
 mod hold;
 mod line;

@@ -66,6 +66,7 @@ impl Tables<'_> {
         }
         match &entry.kind {
             Kind::Group { .. } => drop(self.groups.remove(id)?),
+            Kind::Event { .. } => {}
             Kind::Job(job) => {
                 self.index.remove((job.caller.as_str(), id))?;
                 self.jobs.remove(id)?;

@@ -159,6 +159,10 @@ impl RedisQueue {
         add_delivery(&mut finish, ending.group.as_ref().and_then(|group| group.delivery.as_ref()));
         finish.arg(held.waits.as_ref().map_or("", |(_, _, prefix)| prefix));
         finish.arg(u8::from(ending.status == Status::Succeeded));
+        for event in &ending.events {
+            finish.arg(event.id.as_str()).arg(event.subscription.as_str());
+            add_delivery(&mut finish, Some(&event.delivery));
+        }
         Ok(self.keyspace.run(&finish).await?)
     }
 
