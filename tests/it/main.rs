@@ -42,6 +42,7 @@ mod scripted;
 mod sessions;
 mod sessions_compared;
 mod simulate;
+mod subscriptions;
 mod support;
 mod task_contract;
 mod together;
