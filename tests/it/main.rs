@@ -14,6 +14,7 @@ mod bad_input;
 mod budgets;
 mod callbacks;
 mod callbacks_http;
+mod callbacks_n8n;
 mod cascade;
 mod config;
 mod connections;
