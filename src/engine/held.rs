@@ -150,7 +150,9 @@ async fn renew(engine: &Engine) -> bool {
         match engine.queue.renew(leases, engine.settings.lease.0).await {
             Ok(lost) => {
                 engine.held.keep(leases);
-                lost.iter().for_each(|lease| engine.held.lose(lease));
+                for lease in &lost {
+                    engine.held.lose(lease);
+                }
             }
             Err(fault) => {
                 reached = false;

@@ -1,7 +1,6 @@
 //! Subscriptions: every end of a caller's jobs that matches is posted, signed, to each that asked.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Duration;
 
 use reqwest::Method;
 use rstest::rstest;
@@ -357,75 +356,123 @@ async fn a_restart_keeps_subscriptions_and_events() {
     assert!(is_signed_with(&receiver.all()[0], made["secret"].as_str().unwrap()));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_a_thousand_jobs_on_two_replicas_each_subscription_is_told_exactly_its_own() {
-    let redis = RedisServer::start(&[]);
-    let settings = settings(
-        &format!("url = \"{}\"", redis.url()),
-        &format!("{SCRIPTED}\n[engine]\nlease = \"2s\""),
-    );
-    let replicas = [Spillway::start(&settings), Spillway::start(&settings)];
-    let receiver = Receiver::of_subscriptions(|_, _| (200, String::new()));
-    let url = |target: &str| receiver.url(target);
-    subscribe(&replicas[0], &json!({ "url": url("/all") })).await;
-    subscribe(&replicas[1], &json!({ "url": url("/odd"), "workflows": ["odd"] })).await;
-    subscribe(
-        &replicas[0],
-        &json!({ "url": url("/plan"), "tasks": ["plan"], "statuses": ["succeeded"] }),
-    )
-    .await;
-    // What one was told the other knows a moment later: a job of each workflow tells when.
-    let mut sent = BTreeMap::new();
-    let mut probes = 0;
-    for replica in replicas.iter().cycle() {
-        let body = json!({ "task": "plan", "input": "x", "workflow": "odd" });
-        let id = replica.run(&body).await["id"].as_str().unwrap().to_owned();
-        sent.insert(id, (true, true));
-        tokio::time::sleep(Duration::from_millis(600)).await;
-        probes += 1;
-        if probes == 4 {
-            break;
-        }
+/// Three subscriptions, and whom each is told of: jobs by whether their workflow is `odd` and their task
+/// `plan`.
+type Fits = fn((bool, bool)) -> bool;
+const THREE: [(&str, Fits); 3] =
+    [("/all", |_| true), ("/odd", |(odd, _)| odd), ("/plan", |(_, plan)| plan)];
+
+async fn subscribe_three(spillway: &Spillway, receiver: &Receiver) {
+    let filters = [
+        json!({}),
+        json!({ "workflows": ["odd"] }),
+        json!({ "tasks": ["plan"], "statuses": ["succeeded"] }),
+    ];
+    for ((target, _), mut body) in THREE.into_iter().zip(filters) {
+        body["url"] = json!(receiver.url(target));
+        subscribe(spillway, &body).await;
     }
-    let early: BTreeSet<String> = sent.keys().cloned().collect();
-    let groups = futures::future::join_all((0..10).map(|number| {
-        let replica = &replicas[number % 2];
+}
+
+/// Submits so many groups of a hundred jobs; every job's id, and what it is.
+async fn submit_groups(spillway: &Spillway, count: usize) -> HashMap<String, (bool, bool)> {
+    let mut groups = Vec::new();
+    for number in 0..count {
         let (odd, plan) = (number % 2 == 1, number % 3 == 0);
         let jobs: Vec<_> = (0..100).map(|n| json!({ "input": format!("{n}") })).collect();
-        let body = json!({
-            "task": if plan { "plan" } else { "tag" }, "workflow": if odd { "odd" } else { "even" }, "jobs": jobs,
-        });
-        async move {
-            let (status, group) = replica.post("/v1/groups", &body).await;
-            assert_eq!(status, 202, "{group}");
-            let path = format!("/v1/groups/{}", group["id"].as_str().unwrap());
-            eventually("the group ends", || async { replica.get(&path).await.1["status"] == "finished" }).await;
-            let results = replica.get(&path).await.1["results"].clone();
-            let id = |result: &Value| (result["id"].as_str().unwrap().to_owned(), (odd, plan));
-            results.as_array().unwrap().iter().map(id).collect::<HashMap<_, _>>()
-        }
-    }))
-    .await;
-    sent.extend(groups.into_iter().flatten());
-    assert_eq!(sent.len(), 1_004);
-    for (target, fits) in [
-        ("/all", (|_| true) as fn((bool, bool)) -> bool),
-        ("/odd", |(odd, _)| odd),
-        ("/plan", |(_, plan)| plan),
-    ] {
+        let (task, workflow) =
+            (if plan { "plan" } else { "tag" }, if odd { "odd" } else { "even" });
+        let body = json!({ "task": task, "workflow": workflow, "jobs": jobs });
+        let (status, group) = spillway.post("/v1/groups", &body).await;
+        assert_eq!(status, 202, "{group}");
+        groups.push((format!("/v1/groups/{}", group["id"].as_str().unwrap()), (odd, plan)));
+    }
+    let mut sent = HashMap::new();
+    for (path, of) in groups {
+        let results = spillway.get(&path).await.1["results"].clone();
+        let ids =
+            results.as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned());
+        sent.extend(ids.map(|id| (id, of)));
+    }
+    sent
+}
+
+/// Each subscription is told of each of its jobs by one event, and of no other.
+async fn each_is_told_its_own(receiver: &Receiver, sent: &HashMap<String, (bool, bool)>) {
+    for (target, fits) in THREE {
         let expected: BTreeSet<_> =
             sent.iter().filter(|(_, of)| fits(**of)).map(|(id, _)| id.clone()).collect();
-        eventually("all are told", || async {
-            let jobs: BTreeSet<_> = told(&receiver, target).into_keys().collect();
-            expected.difference(&jobs).all(|id| early.contains(id))
-        })
-        .await;
-        let told = told(&receiver, target);
-        assert!(told.keys().all(|id| expected.contains(id)), "others are told at {target}");
-        assert!(told.values().all(|ids| ids.len() == 1), "one event for each job");
+        eventually("all are told", || async { told(receiver, target).len() >= expected.len() })
+            .await;
+        let told = told(receiver, target);
+        assert_eq!(told.keys().cloned().collect::<BTreeSet<_>>(), expected, "{target}");
+        assert!(told.values().all(|ids| ids.len() == 1), "one event for each job at {target}");
     }
     let all = receiver.all();
-    let events: BTreeSet<_> = all.iter().map(|one| &one.id).collect();
-    println!("{} posts of {} events", all.len(), events.len());
-    assert_eq!(all.len(), events.len(), "nobody was killed: no repeats");
+    let events: BTreeSet<_> = all.iter().map(|one| (&one.id, &one.target)).collect();
+    println!("{} events in {} posts", events.len(), all.len());
+    assert_eq!(events.iter().map(|(id, _)| id).collect::<BTreeSet<_>>().len(), events.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_thousand_jobs_each_subscription_is_told_exactly_its_own_though_a_replica_is_killed() {
+    let redis = RedisServer::start(&[]);
+    let more = format!("{SCRIPTED}\n[engine]\nlease = \"2s\"");
+    let settings = settings(&format!("url = \"{}\"", redis.url()), &more);
+    let survivor = Spillway::start(&settings);
+    let receiver = Receiver::of_subscriptions(|_, _| (200, String::new()));
+    subscribe_three(&survivor, &receiver).await;
+    // It reads what there is before it takes part.
+    let mut killed = Spillway::start(&settings);
+    let sent = submit_groups(&survivor, 10).await;
+    eventually("some are told", || async { receiver.taken().len() > 200 }).await;
+    killed.kill();
+    assert_eq!(sent.len(), 1_000);
+    each_is_told_its_own(&receiver, &sent).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_killed_under_load_tells_each_its_own_once_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(&embedded(folder.path()), SCRIPTED);
+    let mut spillway = Spillway::start(&settings);
+    let receiver = Receiver::of_subscriptions(|_, _| (200, String::new()));
+    subscribe_three(&spillway, &receiver).await;
+    let sent = submit_groups(&spillway, 4).await;
+    eventually("some are told", || async { receiver.taken().len() > 50 }).await;
+    spillway.kill();
+    let _back = Spillway::start(&settings);
+    each_is_told_its_own(&receiver, &sent).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_replica_is_told_counts_on_the_other_a_moment_later() {
+    let redis = RedisServer::start(&[]);
+    let settings = settings(&format!("url = \"{}\"", redis.url()), SCRIPTED);
+    let (one, other) = (Spillway::start(&settings), Spillway::start(&settings));
+    let receiver = Receiver::of_subscriptions(|_, _| (200, String::new()));
+    let made = subscribe(&one, &json!({ "url": receiver.url("/") })).await;
+    let ended_by_the_other = |id: &String| {
+        other.log().lines().any(|line| line.contains("job ended") && line.contains(id.as_str()))
+    };
+    let submit = async || {
+        let id = one.submit(&json!({ "task": "tag", "input": "x" })).await;
+        one.finished(&id).await;
+        id
+    };
+    eventually("it is told of what the other ends", || async {
+        let id = submit().await;
+        ended_by_the_other(&id) && told(&receiver, "/").contains_key(&id)
+    })
+    .await;
+    // Ended at the other, it is told no more of what the first ends either.
+    let path = format!("/v1/subscriptions/{}", made["id"].as_str().unwrap());
+    let (status, _) = answer(other.request(Method::DELETE, &path)).await;
+    assert_eq!(status, 204);
+    eventually("it is told of nothing more", || async {
+        let (before, id) = (receiver.all().len(), submit().await);
+        !ended_by_the_other(&id) && receiver.all().len() == before
+    })
+    .await;
+    assert_eq!(one.get(&path).await.0, 404);
 }
