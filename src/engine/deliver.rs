@@ -168,7 +168,8 @@ impl Engine {
     }
 
     async fn send(&self, post: Post, ask: &Ask) {
-        let own = post.subscriber.as_ref().map(|one| self.poster.signing_with(Arc::clone(&one.secrets)));
+        let own =
+            post.subscriber.as_ref().map(|one| self.poster.signing_with(Arc::clone(&one.secrets)));
         let poster = own.as_ref().unwrap_or(&self.poster);
         let reply = tokio::select! {
             reply = poster.post(&post.callback, &post.id, post.tries + 1, post.body.clone()) => {
@@ -211,7 +212,8 @@ impl Engine {
                 let (status, error) = (log.status, log.error.as_deref());
                 let Some(after) = pause else {
                     metrics::delivered(kind, "dead");
-                    let kept = if kind == "event" { "given up" } else { "given up, kept for replay" };
+                    let kept =
+                        if kind == "event" { "given up" } else { "given up, kept for replay" };
                     tracing::warn!(id, url, status, error, "{kept}");
                     return Verdict::Undeliverable { log };
                 };

@@ -220,7 +220,11 @@ impl Engine {
                 subscription: one.subscription.id.clone(),
                 delivery: Delivery {
                     flow: one.flow.clone(),
-                    after: one.subscription.callback.min_delay.map_or(Duration::ZERO, |pause| pause.0),
+                    after: one
+                        .subscription
+                        .callback
+                        .min_delay
+                        .map_or(Duration::ZERO, |pause| pause.0),
                 },
             })
             .collect()

@@ -56,12 +56,7 @@ pub(crate) struct Endpoint {
 }
 
 /// A row of the table.
-fn row(
-    method: Method,
-    path: &'static str,
-    route: Route,
-    doc: openapi::Operation,
-) -> Endpoint {
+fn row(method: Method, path: &'static str, route: Route, doc: openapi::Operation) -> Endpoint {
     let route = match method {
         // actix leaves out the body of what answers HEAD.
         Method::GET => route.guard(guard::Any(guard::Get()).or(guard::Head())),
@@ -113,12 +108,7 @@ fn subscribing() -> Vec<Endpoint> {
     let all = "/v1/subscriptions";
     let one = "/v1/subscriptions/{id}";
     vec![
-        row(
-            Method::POST,
-            all,
-            to().to(subscriptions::subscribe),
-            subscriptions::subscribe_doc(),
-        ),
+        row(Method::POST, all, to().to(subscriptions::subscribe), subscriptions::subscribe_doc()),
         row(Method::GET, all, to().to(subscriptions::list), subscriptions::list_doc()),
         row(Method::GET, one, to().to(subscriptions::get), subscriptions::get_doc()),
         row(

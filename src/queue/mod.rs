@@ -85,7 +85,8 @@ pub trait Queue: Send + Sync + 'static {
     async fn replay_group(&self, id: &GroupId) -> Result<bool, QueueError>;
 
     /// Does what the passing of time asks for, up to `max` items of each kind: makes due what
-    /// has come due, frees what its holder has lost, purges what is kept no longer. Jobs of a
+    /// has come due, frees what its holder has lost (but not at once after nobody was answered for
+    /// longer than [`AWAY`]), purges what is kept no longer. Jobs of a
     /// group are kept until the group is over, too, and then for their whole time.
     async fn sweep(&self, max: usize) -> Result<Swept, QueueError>;
 
@@ -419,6 +420,14 @@ impl Durability {
 /// How often a job's worker may vanish before the job is given up. A delivery is not given up
 /// for it.
 pub const MOST_LOSSES: u32 = 3;
+
+/// How long without a sweep means that nobody was answered: the store or all of us were away, or the
+/// machine slept. Sweeps come 20 times a second.
+pub const AWAY: Duration = Duration::from_secs(3);
+
+/// How long leases that ran out meanwhile are left to their holders, who could neither renew nor settle
+/// them: a callback that was posted must not be posted again because that could not be written down.
+pub const GRACE: Duration = Duration::from_secs(10);
 
 /// How near a job's `deliver_by` must be to be pulled forward: what the usual call's timeout (30 to
 /// 60 s) lets go by, twice, so that another step can still answer in time. Much sooner, jobs in no

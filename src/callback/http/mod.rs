@@ -91,7 +91,8 @@ impl Poster {
             Err(fault) => Err(fault),
         };
         let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let log = DeliveryAttempt { at, status: None, ms, error: None, response: None, event: None };
+        let log =
+            DeliveryAttempt { at, status: None, ms, error: None, response: None, event: None };
         match outcome {
             Err(fault) => {
                 let log = DeliveryAttempt { error: Some(fault), ..log };

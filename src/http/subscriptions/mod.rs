@@ -98,8 +98,7 @@ pub(super) async fn list(
 ) -> Result<HttpResponse, Problem> {
     let caller = known(&state, &request).await?;
     let all = state.engine.subscriptions(&caller.name).await?;
-    Ok(HttpResponse::Ok()
-        .json(List { object: "list", data: all.into_iter().map(shown).collect() }))
+    Ok(HttpResponse::Ok().json(List { object: "list", data: all.into_iter().map(shown).collect() }))
 }
 
 pub(super) fn get_doc() -> Operation {
@@ -153,7 +152,9 @@ fn shown(subscription: Subscription) -> Shown {
     Shown {
         id: subscription.id.to_string(),
         object: "subscription",
-        url: url.split_once('?').map_or_else(|| url.clone(), |(url, _)| format!("{url}?[redacted]")),
+        url: url
+            .split_once('?')
+            .map_or_else(|| url.clone(), |(url, _)| format!("{url}?[redacted]")),
         name: subscription.name,
         statuses: subscription.filter.statuses,
         tasks: subscription.filter.tasks,

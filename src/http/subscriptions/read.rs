@@ -66,7 +66,8 @@ pub(super) fn asked(fields: Fields, strict: bool) -> Result<(Asked, Vec<String>)
 
 impl Reader {
     fn callback(&mut self) -> Callback {
-        let url = ["url", "callback_url", "target_url"].into_iter().find_map(|name| self.word(name));
+        let url =
+            ["url", "callback_url", "target_url"].into_iter().find_map(|name| self.word(name));
         if url.is_none() {
             self.fault("url", "is missing: where are events to be posted?");
         }
@@ -75,7 +76,8 @@ impl Reader {
             self.fault("callback", &format!("`min_delay` may be {LONGEST_DELAY} at the most"));
         }
         let statuses = &more.success_statuses;
-        if statuses.len() > MOST_STATUSES || statuses.iter().any(|code| !(100..600).contains(code)) {
+        if statuses.len() > MOST_STATUSES || statuses.iter().any(|code| !(100..600).contains(code))
+        {
             self.fault("callback", "`success_statuses` is a short list of HTTP statuses");
         }
         Callback {
@@ -237,7 +239,8 @@ mod tests {
         for name in ["url", "name", "statuses", "tasks", "workflows", "callback"] {
             assert!(told.contains(&format!("#/{name}")), "{name}: {told}");
         }
-        let strict = asked(serde_json::from_str(r#"{"url":"https://a.example","x":1}"#).unwrap(), true);
+        let strict =
+            asked(serde_json::from_str(r#"{"url":"https://a.example","x":1}"#).unwrap(), true);
         assert!(strict.is_err());
     }
 }

@@ -56,7 +56,12 @@ impl Tables<'_> {
     }
 
     /// Puts an item in the line of callbacks.
-    pub(super) fn deliver(&mut self, id: &str, mut entry: Entry, delivery: &Delivery) -> Result<(), Fault> {
+    pub(super) fn deliver(
+        &mut self,
+        id: &str,
+        mut entry: Entry,
+        delivery: &Delivery,
+    ) -> Result<(), Fault> {
         self.leave(id, &mut entry)?;
         entry.stage = Stage::Delivering;
         entry.host = Some(delivery.flow.clone());

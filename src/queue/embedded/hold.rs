@@ -158,10 +158,10 @@ impl Tables<'_> {
                 self.finish(id, entry, ending)?;
             }
             Verdict::Delivered { .. } | Verdict::Undeliverable { .. } => {
-                let taken = matches!(verdict, Verdict::Delivered { .. });
+                let dead = matches!(verdict, Verdict::Undeliverable { .. });
                 match job {
                     Some(job) => self.told(id, entry, &job)?,
-                    None => self.close(id, entry, if taken { Stage::Done } else { Stage::Dead })?,
+                    None => self.close(id, entry, if dead { Stage::Dead } else { Stage::Done })?,
                 }
             }
             Verdict::Back { after, progress } => {

@@ -45,7 +45,7 @@ end
 -- result. Nothing when something of that is not there.
 local function read(id)
   local kind, job, text = id:sub(1, 4), id, nil
-  if kind == 'grp_' then return call('GET', cell .. 'g:' .. id) end
+  if kind == 'grp_' then return call('GET', cell .. 'g:' .. id), false end
   if kind == 'evt_' then
     local of = call('HMGET', cell .. 'm:' .. id, 'j', 'u')
     job, text = of[1], of[2] and of[1] .. '/' .. of[2]

@@ -47,6 +47,7 @@
 //! | `dead` | sorted set | those whose callback was given up, by when |
 //! | `x:<caller>` | sorted set | a caller's jobs, all with score 0, for pages |
 //! | `i:<key>` | string | `<fingerprint>:<id>` of an idempotency key; expires when it is forgotten |
+//! | `swept` | string | `<ms>:<ms>`: the last sweep but for half a second, and until when leases that ran out are left to their holders |
 //! | `sync` | string | what a [`fence`] writes |
 //! | `hints` | channel | names of lines that were empty and are no longer; the scripts tell all replicas |
 //!
