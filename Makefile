@@ -91,3 +91,14 @@ target/node/done: Makefile
 	ln -s ../node_modules/node-linux-$$arch/bin/node $(NODE_BIN)/node
 	@for tool in npm npx; do ln -s ../node_modules/npm/bin/$$tool-cli.js $(NODE_BIN)/$$tool; done
 	@touch $@
+
+# The Make app: its files, functions and scenarios, and its requests against the built service.
+.PHONY: test-make
+test-make: compiler node target/make-app/done
+	@test -n "$$SPILLWAY_BINARY" || cargo build --locked --quiet
+	$(NODE_BIN)/node --test $(ARGS) tests/make/*.test.ts
+
+target/make-app/done: tests/make/package-lock.json target/node/done
+	@rm -rf $(@D) && mkdir -p $(@D) && cp tests/make/package*.json $(@D)
+	@cd $(@D) && PATH="$(NODE_BIN):$$PATH" npm ci --silent --no-audit --no-fund --ignore-scripts
+	@touch $@
