@@ -7,10 +7,6 @@ import vm from "node:vm";
 import { BUILT_IN, type Functions, render, type Scope } from "./iml.ts";
 import { ROOT } from "../platforms/service.ts";
 
-// The service takes every SPILLWAY_* for a setting and refuses one it does not know; `service.ts` has
-// read this one.
-delete process.env.SPILLWAY_BINARY;
-
 export const APP = join(ROOT, "make-app");
 export type Component = { label?: string; codeFiles: Record<string, string>; [key: string]: any };
 type Kind = "connection" | "webhook" | "module" | "rpc" | "function" | "endpoint";
