@@ -1,4 +1,4 @@
-import { baseUrl, whoAmI } from "./lib/api.js";
+import { whoAmI } from "./lib/api.js";
 
 export default {
   type: "custom",
@@ -20,5 +20,6 @@ export default {
     },
   ],
   test: whoAmI,
-  connectionLabel: (z, bundle) => `${bundle.inputData.caller} at ${new URL(baseUrl(z, bundle)).host}`,
+  // Of what the test answers.
+  connectionLabel: "{{caller}} at {{host}}",
 };

@@ -14,7 +14,7 @@ export default {
     description: "Withdraws a job that has not ended yet. Nothing more is spent on it.",
   },
   operation: {
-    inputFields: [{ key: "job_id", label: "Job ID", type: "string", required: true, search: "find_job.id" }],
+    inputFields: [{ key: "job_id", label: "Job ID", type: "string", required: true }],
     perform,
     sample: { ...JOB_SAMPLE, status: "cancelled", ok: false, text: null, data: null, provider: null, model: null },
     outputFields: JOB_FIELDS,

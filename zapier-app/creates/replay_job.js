@@ -17,7 +17,7 @@ export default {
   },
   operation: {
     inputFields: [
-      { key: "job_id", label: "Job ID", type: "string", required: true, search: "find_job.id" },
+      { key: "job_id", label: "Job ID", type: "string", required: true },
       {
         key: "what",
         label: "What to Do",

@@ -1,13 +1,28 @@
 // Every request to Spillway, and what its answers mean to Zapier.
 
-/** Seconds. Zapier stops a step after 30, our own code included. */
+/** Seconds, as all here. Zapier stops a step after 30, our own code included. */
+const STEP = 28;
+/** What Spillway answers at once it answers within this. */
 const QUICK = 8;
 /** How long the editor's test step waits for a result. */
-export const WAIT = 25;
+const WAIT = 25;
 /** A budget that is back tomorrow is nothing to wait for; a queue that is full is. */
 const LONGEST_HOLD = 3600;
 /** What is tried again when nothing better is told. */
 const PAUSE = 30;
+
+/** When each step began. */
+const begun = new WeakMap();
+
+function secondsLeft(bundle) {
+  if (!begun.has(bundle)) begun.set(bundle, Date.now());
+  return STEP - (Date.now() - begun.get(bundle)) / 1000;
+}
+
+/** How long a request of this step may wait for a result, and still arrive. */
+export function patience(bundle) {
+  return Math.max(1, Math.min(WAIT, Math.floor(secondsLeft(bundle) - 2.5)));
+}
 
 /** The address of the service as a person types it: without `/v1` and slashes at its end. */
 export function baseUrl(z, bundle) {
@@ -42,18 +57,19 @@ async function ask(z, bundle, { method = "GET", path, params, body, headers, saf
     params,
     body,
     headers: { ...headers, Authorization: `Bearer ${bundle.authData.apiKey}`, Accept: "application/json" },
-    timeout: timeout * 1000,
     redirect: "manual",
     skipThrowForStatus: true,
     // Core would throw away what Spillway says to do.
     throwForThrottlingEarly: false,
   };
-  for (let left = safe ? 2 : 0; ; left -= 1) {
+  for (let again = safe ? 2 : 0; ; again -= 1) {
     try {
-      return await z.request(request);
+      const most = Math.max(1, Math.min(timeout, secondsLeft(bundle)));
+      return await z.request({ ...request, timeout: Math.round(most * 1000) });
     } catch (error) {
       if (error.name !== "FetchError") throw error;
-      if (left === 0 || error.code === "ENOTFOUND") throw unreachable(z, bundle, error);
+      const over = again === 0 || secondsLeft(bundle) < 2;
+      if (over || error.code === "ENOTFOUND") throw unreachable(z, bundle, error);
     }
   }
 }
@@ -112,7 +128,7 @@ export async function call(z, bundle, request, but = []) {
   return response;
 }
 
-/** Who the key belongs to: tells a wrong address from a wrong key. */
+/** Who the key belongs to, and where: tells a wrong address from a wrong key. */
 export async function whoAmI(z, bundle) {
   const watched = { ...bundle, meta: { ...bundle.meta, isTestingAuth: true } };
   const response = await call(z, watched, { path: "/v1/me" }, [401, 404]);
@@ -127,7 +143,7 @@ export async function whoAmI(z, bundle) {
       "The API key is not valid at this Spillway. It begins with sw_; `spillway keys create zapier` makes one.";
     throw new z.errors.Error(detail, "AuthenticationError", 401);
   }
-  return response.data;
+  return { ...response.data, host: new URL(baseUrl(z, bundle)).host };
 }
 
 /** The tasks this key may use. */

@@ -2,7 +2,7 @@
 
 import { createHash, randomUUID } from "node:crypto";
 
-import { call, findTask, WAIT } from "./api.js";
+import { call, findTask, patience } from "./api.js";
 import { ANY_INPUT, inputFields } from "./fields.js";
 import { readInput } from "./input.js";
 
@@ -117,19 +117,13 @@ function keyOf(bundle, body) {
 
 /** Submits. Answers the receipt, or the result when `wait` is set and it came in time. */
 export async function submit(z, bundle, body, { wait = false } = {}) {
-  const response = await call(
-    z,
-    bundle,
-    {
-      method: "POST",
-      path: "/v1/jobs",
-      body,
-      headers: { "Idempotency-Key": keyOf(bundle, body), ...(wait ? { Prefer: `wait=${WAIT}` } : {}) },
-      // The whole step has 30 seconds: a request that waits cannot be repeated within them.
-      ...(wait ? { timeout: WAIT + 3 } : { safe: true }),
-    },
-    [422],
-  );
+  const time = patience(bundle);
+  const headers = { "Idempotency-Key": keyOf(bundle, body) };
+  // A request that waits for a result uses up the step's time: it is not repeated.
+  const how = wait
+    ? { headers: { ...headers, Prefer: `wait=${time}` }, timeout: time + 2 }
+    : { headers, safe: true };
+  const response = await call(z, bundle, { method: "POST", path: "/v1/jobs", body, ...how }, [422]);
   if (response.status !== 422) {
     return { job: response.data, repeated: response.getHeader("idempotency-replayed") === "true" };
   }

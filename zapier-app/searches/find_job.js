@@ -1,4 +1,4 @@
-import { call, WAIT } from "../lib/api.js";
+import { call, patience } from "../lib/api.js";
 import { fitting, JOB_FIELDS, JOB_SAMPLE, taskOutputs } from "../lib/result.js";
 
 async function perform(z, bundle) {
@@ -10,11 +10,9 @@ async function perform(z, bundle) {
 }
 
 async function byId(z, bundle, id, wait) {
-  const request = {
-    path: `/v1/jobs/${encodeURIComponent(id)}`,
-    ...(wait ? { params: { wait: WAIT }, timeout: WAIT + 3, safe: false } : {}),
-  };
-  const response = await call(z, bundle, request, [404]);
+  const time = patience(bundle);
+  const waiting = wait ? { params: { wait: time }, timeout: time + 2, safe: false } : {};
+  const response = await call(z, bundle, { path: `/v1/jobs/${encodeURIComponent(id)}`, ...waiting }, [404]);
   if (response.data?.object === "job") return response.data;
   if (response.data?.code === "not_found") return undefined;
   throw new z.errors.Error("What answers at the Spillway URL is not Spillway.", "NotSpillway", 404);
@@ -47,7 +45,7 @@ export default {
         key: "wait",
         label: "Wait for Its End",
         type: "boolean",
-        helpText: `Waits up to ${WAIT} seconds for a job that has not ended. Run Task waits longer.`,
+        helpText: "Waits up to 25 seconds for a job that has not ended. Run Task waits longer.",
       },
     ].map((field) => ({ required: false, ...field })),
     perform,

@@ -4,7 +4,7 @@ import { after, before, test } from "node:test";
 
 import { KEY, type Running, startService } from "../../tests/platforms/service.ts";
 import App from "../index.js";
-import { address, errorOf, listening, run } from "./zapier.ts";
+import { address, errorOf, listening, run, serve } from "./zapier.ts";
 
 let service: Running;
 before(async () => {
@@ -17,8 +17,7 @@ const connect = (baseUrl: string, apiKey = KEY) => run(App.authentication.test a
 test("a right key connects, and the connection says whose it is and where", async () => {
   const me = (await connect(service.url)) as any;
   assert.equal(me.caller, "default");
-  const authData = { baseUrl: service.url, apiKey: KEY };
-  const label = await run(App.authentication.connectionLabel as any, { authData, inputData: me });
+  const label = App.authentication.connectionLabel.replace(/{{(\w+)}}/g, (_, name) => me[name]);
   assert.equal(label, `default at ${new URL(service.url).host}`);
 });
 
@@ -48,32 +47,28 @@ test("an address that is none, or unsafe, is told before anything is sent", asyn
   }
 });
 
-test("somebody else's server is not taken for Spillway", async () => {
+test("somebody else's server is not taken for Spillway", async (t) => {
   for (const [status, type, body] of [
     [200, "text/html", "<html>Welcome</html>"],
     [200, "application/json", '{"hello":"world"}'],
     [401, "application/json", '{"error":"unauthorized"}'],
     [404, "text/html", "<html>not found</html>"],
   ] as const) {
-    const other = createServer((_, response) => response.writeHead(status, { "content-type": type }).end(body));
-    await listening(other);
-    const error = await errorOf(connect(address(other)));
+    const other = await serve(t, (_, response) => response.writeHead(status, { "content-type": type }).end(body));
+    const error = await errorOf(connect(other));
     assert.match(error.message, /is not Spillway/, `${status} ${body}`);
-    other.close();
   }
 });
 
-test("a redirect is not followed: the key goes nowhere else", async () => {
+test("a redirect is not followed: the key goes nowhere else", async (t) => {
   let keys = 0;
-  const other = createServer((request, response) => {
+  const other = await serve(t, (request, response) => {
     if (request.url === "/moved") keys += request.headers.authorization ? 1 : 0;
     response.writeHead(302, { location: "/moved" }).end();
   });
-  await listening(other);
-  const error = await errorOf(connect(address(other)));
+  const error = await errorOf(connect(other));
   assert.match(error.message, /redirects to .*moved/);
   assert.equal(keys, 0);
-  other.close();
 });
 
 test("an address nobody answers at is told, with what is likely wrong", async () => {

@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
-import { createServer } from "node:http";
 import { test } from "node:test";
 
 import { KEY, ROUTES, startService, until } from "../../tests/platforms/service.ts";
-import { address, bundleOf, errorOf, listening, runLive } from "./zapier.ts";
+import { bundleOf, errorOf, runLive, serve } from "./zapier.ts";
 
 const SUBMIT = "creates.submit_task.operation.perform";
 const ACCOUNT = `[accounts.main]\nprovider = "scripted"\nscripted = { latency = "5ms" }\n${ROUTES}`;
@@ -47,15 +46,13 @@ test("a budget that is used up for today is an error and no endless wait", async
   assert.match(error.message, /calls/);
 });
 
-test("a proxy whose Spillway is away holds the run", async () => {
-  const proxy = createServer((_, response) => response.writeHead(502, { "content-type": "text/html" }).end("<html>"));
-  await listening(proxy);
-  const bundle = { authData: { baseUrl: address(proxy), apiKey: KEY }, inputData: SLOW, meta: {} };
+test("a proxy whose Spillway is away holds the run", async (t) => {
+  const proxy = await serve(t, (_, response) => response.writeHead(502, { "content-type": "text/html" }).end("<html>"));
+  const bundle = { authData: { baseUrl: proxy, apiKey: KEY }, inputData: SLOW, meta: {} };
   const error = await errorOf(runLive(SUBMIT, bundle, ""));
   assert.deepEqual([error.name, error.delay], ["ThrottledError", 30]);
-  proxy.close();
-  proxy.closeAllConnections();
-  const gone = await errorOf(runLive(SUBMIT, bundle, ""));
+  const away = { ...bundle, authData: { ...bundle.authData, baseUrl: "http://127.0.0.1:1" } };
+  const gone = await errorOf(runLive(SUBMIT, away, ""));
   assert.equal(gone.name, "ThrottledError", "so does one that is away itself");
 });
 
@@ -67,4 +64,15 @@ test("a key that is revoked disconnects, so that runs are held and not lost", as
   const error = await errorOf(runLive(SUBMIT, bundle, ""));
   assert.equal(error.name, "ExpiredAuthError");
   assert.match(error.message, /spillway keys create/);
+});
+
+test("a Spillway that takes the request and never answers is given up before Zapier's 30 seconds", async (t) => {
+  const silent = await serve(t, () => {});
+  const bundle = { authData: { baseUrl: silent, apiKey: KEY }, inputData: SLOW, meta: {} };
+  const began = Date.now();
+  const error = await errorOf(runLive(SUBMIT, bundle, ""));
+  const seconds = (Date.now() - began) / 1000;
+  assert.equal(error.name, "ThrottledError");
+  assert.match(error.message, /did not answer in time/);
+  assert.ok(seconds < 29, `${seconds} s`);
 });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { connect, createServer } from "node:net";
 import { after, before, test } from "node:test";
 
-import { call, ROUTES, type Running, startService, until } from "../../tests/platforms/service.ts";
+import { call, type Running, startService, until } from "../../tests/platforms/service.ts";
 import App from "../index.js";
 import { address, bundleOf, errorOf, listening, Receiver, run, runLive } from "./zapier.ts";
 
@@ -113,6 +113,12 @@ test("the editor's test gives the real result at once and no callback", async ()
   assert.equal((await errorOf(run(App.creates.run_task.operation.perform as any, fails))).name, "AppError");
 });
 
+test("where Zapier gives no callback URL, as in `invoke`, the step waits by itself", async () => {
+  const bundle = bundleOf(service, { task: "tag", input: '#scripted:say {"tags": ["invoked"]}' });
+  const { results } = await runLive(PERFORM, bundle, "");
+  assert.equal(results.text, "invoked");
+});
+
 test("a test that lasts too long shows every field and says why", async () => {
   const inputData = { task: "chat", message: "#scripted:slow 20s" };
   const bundle = bundleOf(service, inputData, { meta: { isLoadingSample: true } });
@@ -120,7 +126,7 @@ test("a test that lasts too long shows every field and says why", async () => {
   assert.equal(status, "SUCCESS");
   assert.deepEqual([results.ok, results.task], [false, "chat"]);
   assert.match(results.text, /still waiting/);
-  assert.ok("usage" in results && "timing" in results && "cost_usd" in results);
+  assert.deepEqual([results.finished_at, results.usage, results.model], [null, null, null], "nothing is made up");
   assert.equal((await call(service, "DELETE", `/v1/jobs/${results.id}`)).status, 200);
 });
 
@@ -141,12 +147,13 @@ test("the same run twice is one job, and its result is posted again", async () =
   assert.notEqual(other.results.id, first.results.id, "another run with the same input is another job");
 });
 
-test("an answer lost on the way is no second job", async () => {
+test("an answer lost on the way is no second job", async (t) => {
   let lost = 0;
   const lossy = createServer((client) => {
     const upstream = connect(Number(new URL(service.url).port), "127.0.0.1");
     client.on("error", () => upstream.destroy());
     upstream.on("error", () => client.destroy());
+    t.after(() => client.destroy());
     let submits = false;
     client.on("data", (data) => {
       submits ||= data.includes("POST /v1/jobs");
@@ -158,6 +165,7 @@ test("an answer lost on the way is no second job", async () => {
       else client.destroy(), (lost += 1);
     });
   });
+  t.after(() => lossy.close());
   await listening(lossy);
   const workflow = "lossy";
   const bundle = bundleOf(service, { task: "tag", input: "x", workflow });
@@ -166,7 +174,6 @@ test("an answer lost on the way is no second job", async () => {
   assert.equal(lost, 1);
   const { body } = await call(service, "GET", `/v1/jobs?workflow=${workflow}`);
   assert.deepEqual(body.data.map((job: any) => job.id), [results.id]);
-  lossy.close();
 });
 
 test("only once for the same record, within one workflow", async () => {

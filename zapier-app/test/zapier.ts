@@ -1,8 +1,9 @@
 // Zapier's side: its own core runs the app, a local server stands for its callback and hook URLs.
 
-import { createServer, type IncomingHttpHeaders, type Server } from "node:http";
+import { createServer, type IncomingHttpHeaders, type RequestListener, type Server } from "node:http";
 import { createRequire } from "node:module";
 import type { AddressInfo } from "node:net";
+import type { TestContext } from "node:test";
 
 import zapier from "zapier-platform-core";
 
@@ -93,6 +94,17 @@ function zapierHeaders(headers: IncomingHttpHeaders): Record<string, string> {
     return [name.startsWith("content-") ? camel : `Http-${camel}`, String(value)];
   });
   return Object.fromEntries(entries);
+}
+
+/** Somebody else's server, for as long as the test runs. Answers its address. */
+export async function serve(t: TestContext, handler: RequestListener): Promise<string> {
+  const server = createServer(handler);
+  t.after(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  await listening(server);
+  return address(server);
 }
 
 /** Listens on a free port of the loopback. */
