@@ -113,6 +113,6 @@ test-zapier: target/zapier/done
 target/zapier/done: zapier-app/package-lock.json | target/node/done
 	@rm -rf $(@D) && mkdir -p $(ZAPIER) $(@D)/push && ln -s ../../tests $(@D)/tests
 	@for part in zapier-app push; do cp zapier-app/package*.json $(@D)/$$part; done
-	@export PATH=$(NODE_BIN):$$PATH && options="--silent --no-audit --no-fund --ignore-scripts" && \
+	@export PATH=$(NODE_BIN):$$PATH && options="--loglevel=error --no-audit --no-fund --ignore-scripts" && \
 	npm ci --prefix $(ZAPIER) $$options && npm ci --prefix $(@D)/push --omit=dev $$options
 	@touch $@

@@ -91,7 +91,7 @@ export function fitting(z, job) {
 export function settled(z, job, ifFailed) {
   if (job.ok || ifFailed === "continue") return fitting(z, job);
   const { message, hint, code } = job.error ?? {};
-  const what = message ?? `The job ${job.status}.`;
+  const what = message ?? `The job ended as ${job.status}.`;
   const detail = [what, hint, `(${job.id})`].filter(Boolean).join(" ");
   if (ifFailed === "halt") throw new z.errors.HaltedError(detail);
   throw new z.errors.Error(detail, code ?? job.status, 422);

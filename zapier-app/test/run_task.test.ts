@@ -84,6 +84,15 @@ test("a failed job stops the Zap, stops it quietly, or lets it go on, with the j
   assert.equal(results.error.message, job.error.message);
 });
 
+test("a job that somebody cancels wakes the Zap, too", async () => {
+  const slow = { task: "chat", message: "#scripted:slow 30s" };
+  const ran = await runLive(PERFORM, bundleOf(service, slow), zapierServer.url("cancel"));
+  assert.equal((await call(service, "DELETE", `/v1/jobs/${ran.results.id}`)).status, 200);
+  const post = await posted(ran.results.id);
+  const resumed = runLive(RESUME, bundleOf(service, {}, { ...post, outputData: ran.results }), "");
+  assert.match((await errorOf(resumed)).message, /cancelled.*job_/i);
+});
+
 test("a callback about another job resumes nothing", async () => {
   const { ran, post } = await runAndResume({ task: "tag", input: "x" }, "other");
   const wrong = { ...ran.results, id: "job_0_another" };
