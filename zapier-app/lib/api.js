@@ -69,12 +69,13 @@ async function ask(z, bundle, { method = "GET", path, params, body, headers, saf
     } catch (error) {
       if (error.name !== "FetchError") throw error;
       const over = again === 0 || secondsLeft(bundle) < 2;
-      if (over || error.code === "ENOTFOUND") throw unreachable(z, bundle, error);
+      if (over || error.code === "ENOTFOUND") throw unreachable(z, bundle, error, safe || method === "GET");
     }
   }
 }
 
-function unreachable(z, bundle, error) {
+/** `safe` says whether Zapier may ask again what may have been done already. */
+function unreachable(z, bundle, error, safe) {
   const host = new URL(baseUrl(z, bundle)).host;
   const timedOut = error.type === "request-timeout" || error.code === "ETIMEDOUT";
   const why =
@@ -84,7 +85,7 @@ function unreachable(z, bundle, error) {
         ? `${host} did not answer in time.`
         : `${host} cannot be reached (${error.code ?? "no connection"}).`;
   const detail = `${why} Zapier's servers must be able to reach Spillway from the internet.`;
-  const passes = timedOut || ["ECONNREFUSED", "ECONNRESET", "EAI_AGAIN"].includes(error.code);
+  const passes = ["ECONNREFUSED", "EAI_AGAIN"].includes(error.code) || (safe && (timedOut || error.code === "ECONNRESET"));
   return passes ? later(z, bundle, detail, PAUSE) : new z.errors.Error(detail, "Unreachable", 503);
 }
 

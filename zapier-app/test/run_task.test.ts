@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, createServer } from "node:net";
-import { after, before, test } from "node:test";
+import { after, before, test, type TestContext } from "node:test";
 
 import { call, type Running, startService, until } from "../../tests/platforms/service.ts";
 import App from "../index.js";
@@ -156,33 +156,50 @@ test("the same run twice is one job, and its result is posted again", async () =
   assert.notEqual(other.results.id, first.results.id, "another run with the same input is another job");
 });
 
-test("an answer lost on the way is no second job", async (t) => {
-  let lost = 0;
-  const lossy = createServer((client) => {
+/** Passes everything on, but lets the first answers to what begins so never arrive. */
+async function losing(t: TestContext, beginning: string, answers: number) {
+  const seen = { asked: 0, url: "" };
+  const proxy = createServer((client) => {
+    t.after(() => client.destroy());
     const upstream = connect(Number(new URL(service.url).port), "127.0.0.1");
     client.on("error", () => upstream.destroy());
     upstream.on("error", () => client.destroy());
-    t.after(() => client.destroy());
-    let submits = false;
+    let lost = false;
     client.on("data", (data) => {
-      submits ||= data.includes("POST /v1/jobs");
+      if (data.includes(beginning)) {
+        seen.asked += 1;
+        lost = seen.asked <= answers;
+      }
       upstream.write(data);
     });
-    upstream.on("data", (data) => {
-      // The first submit's answer never arrives; Spillway has taken the job by then.
-      if (!submits || lost > 0) client.write(data);
-      else client.destroy(), (lost += 1);
-    });
+    // By the time it answers, Spillway has done what it was asked.
+    upstream.on("data", (data) => (lost ? client.destroy() : client.write(data)));
   });
-  t.after(() => lossy.close());
-  await listening(lossy);
+  t.after(() => proxy.close());
+  await listening(proxy);
+  seen.url = address(proxy);
+  return seen;
+}
+
+test("an answer lost on the way is no second job", async (t) => {
+  const proxy = await losing(t, "POST /v1/jobs", 1);
   const workflow = "lossy";
   const bundle = bundleOf(service, { task: "tag", input: "x", workflow });
-  bundle.authData.baseUrl = address(lossy);
+  bundle.authData.baseUrl = proxy.url;
   const { results } = await runLive(SUBMIT, bundle, "");
-  assert.equal(lost, 1);
+  assert.equal(proxy.asked, 2);
   const { body } = await call(service, "GET", `/v1/jobs?workflow=${workflow}`);
   assert.deepEqual(body.data.map((job: any) => job.id), [results.id]);
+});
+
+test("what cannot be repeated safely is neither by us nor by Zapier", async (t) => {
+  const { results } = await runLive(SUBMIT, bundleOf(service, { task: "tag", input: "x" }), "");
+  await call(service, "GET", `/v1/jobs/${results.id}?wait=30`);
+  const proxy = await losing(t, "/replay?what=run", 9);
+  const bundle = bundleOf(service, { job_id: results.id, what: "run" });
+  bundle.authData.baseUrl = proxy.url;
+  const error = await errorOf(run(App.creates.replay_job.operation.perform as any, bundle));
+  assert.deepEqual([error.name, proxy.asked], ["AppError", 1]);
 });
 
 test("only once for the same record, within one workflow", async () => {
