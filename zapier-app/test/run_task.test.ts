@@ -223,9 +223,9 @@ test("Spillway's own words reach the person who built the Zap", async () => {
   assert.match((await perform({ task: "tag" })).message, /input is empty/);
   assert.match((await perform({ task: "summarize", input__text: "x", input__max_words: "many" })).message, /max_words/);
   const late = await perform({ task: "tag", input: "x", deliver_by: "2020-01-01T00:00:00Z" });
-  assert.match(late.message, /deliver_by|deadline|passed/i);
+  assert.match(late.message, /deliver_by must be a moment in the future/);
   const huge = await perform({ task: "tag", input: "x".repeat(2 * 1024 * 1024) });
-  assert.match(huge.message, /1 MiB|1048576|large|most/i);
+  assert.match(huge.message, /may have 1048576 bytes at the most/);
 });
 
 test("what comes after a submit: find, replay, cancel", async () => {
@@ -242,7 +242,7 @@ test("what comes after a submit: find, replay, cancel", async () => {
   const again = (await run(replay, bundleOf(service, { job_id: id, what: "run" }))) as any;
   assert.equal(again.id, id);
   const nowhere = errorOf(run(replay, bundleOf(service, { job_id: id, what: "post" })));
-  assert.match((await nowhere).message, /no callback|has ended/);
+  assert.match((await nowhere).message, /no callback to post to/);
   const slow = await runLive(SUBMIT, bundleOf(service, { task: "chat", message: "#scripted:slow 20s" }), "");
   const cancel = App.creates.cancel_job.operation.perform as any;
   const cancelled = (await run(cancel, bundleOf(service, { job_id: slow.results.id }))) as any;
