@@ -101,4 +101,28 @@ test-make: compiler node target/make-app/done
 target/make-app/done: tests/make/package-lock.json target/node/done
 	@rm -rf $(@D) && mkdir -p $(@D) && cp tests/make/package*.json $(@D)
 	@cd $(@D) && PATH="$(NODE_BIN):$$PATH" npm ci --silent --no-audit --no-fund --ignore-scripts
+
+# The Zapier app: tests against the real service, then what Zapier's own tool checks without a login.
+# A copy below `target` has its modules; SPILLWAY_BINARY names a binary that is built already.
+ZAPIER = $(CURDIR)/target/zapier/zapier-app
+ZAPIER_CLI = $(ZAPIER)/node_modules/.bin/zapier-platform
+
+.PHONY: test-zapier
+test-zapier: target/zapier/done
+	@test -n "$(SPILLWAY_BINARY)" || $(MAKE) --no-print-directory compiler
+	@test -n "$(SPILLWAY_BINARY)" || cargo build --locked --quiet --bin spillway
+	@find $(ZAPIER) -mindepth 1 -maxdepth 1 ! -name node_modules -exec rm -rf {} +
+	@cp -R zapier-app/. $(ZAPIER)
+	cd $(ZAPIER) && PATH=$(NODE_BIN):$$PATH npm test --silent
+	@export PATH=$(NODE_BIN):$$PATH DISABLE_ZAPIER_ANALYTICS=1 && cd $(ZAPIER) && \
+	$(ZAPIER_CLI) validate --without-style && cd ../push && rm -rf build && cp -R $(ZAPIER)/*.js $(ZAPIER)/.gitignore \
+	  $(ZAPIER)/lib $(ZAPIER)/creates $(ZAPIER)/searches $(ZAPIER)/triggers . && \
+	$(ZAPIER_CLI) build --disable-dependency-detection --skip-npm-install --skip-validation
+
+# `push` is what goes to Zapier: the same without the tools.
+target/zapier/done: zapier-app/package-lock.json | target/node/done
+	@rm -rf $(@D) && mkdir -p $(ZAPIER) $(@D)/push && ln -s ../../tests $(@D)/tests
+	@for part in zapier-app push; do cp zapier-app/package*.json $(@D)/$$part; done
+	@export PATH=$(NODE_BIN):$$PATH && options="--loglevel=error --no-audit --no-fund --ignore-scripts" && \
+	npm ci --prefix $(ZAPIER) $$options && npm ci --prefix $(@D)/push --omit=dev $$options
 	@touch $@
