@@ -25,7 +25,7 @@ enum Step {
     Lease { deliver: bool, max: usize },
     Lose { lease: usize },
     Settle { lease: usize, how: How },
-    End { job: usize, callback: bool },
+    End { job: usize, callback: bool, events: usize },
     Replay { job: usize, run: bool },
 }
 
@@ -51,7 +51,7 @@ const PREFIXES: [Option<&str>; 3] = [None, Some("x"), Some("y")];
 /// How a lease ends.
 #[derive(Clone, Copy, Debug)]
 enum How {
-    Finish { callback: bool },
+    Finish { callback: bool, events: usize },
     Back,
     Delivered,
     Redeliver,
@@ -60,7 +60,8 @@ enum How {
 
 fn how() -> impl Strategy<Value = How> {
     prop_oneof![
-        4 => any::<bool>().prop_map(|callback| How::Finish { callback }),
+        4 => (any::<bool>(), 0_usize..3)
+            .prop_map(|(callback, events)| How::Finish { callback, events }),
         2 => Just(How::Back),
         2 => Just(How::Delivered),
         2 => Just(How::Redeliver),
@@ -81,7 +82,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (any::<bool>(), 1_usize..3).prop_map(|(deliver, max)| Step::Lease { deliver, max }),
         3 => lease.clone().prop_map(|lease| Step::Lose { lease }),
         6 => (lease, how()).prop_map(|(lease, how)| Step::Settle { lease, how }),
-        1 => (job.clone(), any::<bool>()).prop_map(|(job, callback)| Step::End { job, callback }),
+        1 => (job.clone(), any::<bool>(), 0_usize..3)
+            .prop_map(|(job, callback, events)| Step::End { job, callback, events }),
         2 => (job, any::<bool>()).prop_map(|(job, run)| Step::Replay { job, run }),
     ]
 }
