@@ -25,7 +25,7 @@ enum Step {
     Lease { deliver: bool, max: usize },
     Lose { lease: usize },
     Settle { lease: usize, how: How },
-    End { job: usize, callback: bool, events: usize },
+    End { job: usize, callback: bool },
     Replay { job: usize, run: bool },
 }
 
@@ -51,7 +51,7 @@ const PREFIXES: [Option<&str>; 3] = [None, Some("x"), Some("y")];
 /// How a lease ends.
 #[derive(Clone, Copy, Debug)]
 enum How {
-    Finish { callback: bool, events: usize },
+    Finish { callback: bool },
     Back,
     Delivered,
     Redeliver,
@@ -60,8 +60,7 @@ enum How {
 
 fn how() -> impl Strategy<Value = How> {
     prop_oneof![
-        4 => (any::<bool>(), 0_usize..3)
-            .prop_map(|(callback, events)| How::Finish { callback, events }),
+        4 => any::<bool>().prop_map(|callback| How::Finish { callback }),
         2 => Just(How::Back),
         2 => Just(How::Delivered),
         2 => Just(How::Redeliver),
@@ -82,8 +81,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (any::<bool>(), 1_usize..3).prop_map(|(deliver, max)| Step::Lease { deliver, max }),
         3 => lease.clone().prop_map(|lease| Step::Lose { lease }),
         6 => (lease, how()).prop_map(|(lease, how)| Step::Settle { lease, how }),
-        1 => (job.clone(), any::<bool>(), 0_usize..3)
-            .prop_map(|(job, callback, events)| Step::End { job, callback, events }),
+        1 => (job.clone(), any::<bool>()).prop_map(|(job, callback)| Step::End { job, callback }),
         2 => (job, any::<bool>()).prop_map(|(job, run)| Step::Replay { job, run }),
     ]
 }
