@@ -88,12 +88,16 @@ where
         self.on_thread(|inner| inner.change(change)).await
     }
 
-    /// Files block: they are used on a thread that may.
+    /// Files block: they are used on a thread that may. Without one nothing waits for a thread, so that
+    /// virtual time can go on.
     async fn on_thread<R: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner<T>) -> Result<R, FileError> + Send + 'static,
     ) -> Result<R, FileError> {
         let inner = Arc::clone(&self.0);
+        if inner.place.is_none() {
+            return work(&inner);
+        }
         tokio::task::spawn_blocking(move || work(&inner))
             .await
             .map_err(|fault| FileError::Unavailable(fault.to_string()))?

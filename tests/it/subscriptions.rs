@@ -11,7 +11,7 @@ use crate::jobs::{Store, start};
 use crate::support::eventually;
 use crate::support::receiver::{Received, Receiver};
 use crate::support::redis::RedisServer;
-use crate::support::spillway::{SCRIPTED, Spillway, answer, embedded, settings};
+use crate::support::spillway::{KEY, SCRIPTED, Spillway, answer, embedded, settings};
 
 /// Another caller's key.
 const OTHER: &str = "sw_otherkey_0123456789abcdefghijABCDEFGHIJ";
@@ -354,6 +354,31 @@ async fn a_restart_keeps_subscriptions_and_events() {
     let ids: BTreeSet<_> = receiver.all().into_iter().map(|one| one.id).collect();
     assert_eq!(ids.len(), 1, "the same event");
     assert!(is_signed_with(&receiver.all()[0], made["secret"].as_str().unwrap()));
+}
+
+/// The README's lines as they stand, with our address for theirs, a key and a subscription to end.
+#[tokio::test]
+async fn the_readmes_curl_works_as_it_stands() {
+    let (spillway, _folder) = start(Store::Embedded, SCRIPTED);
+    let target = json!({ "url": "https://hooks.example.com/other" });
+    let ended = subscribe(&spillway, &target).await["id"].as_str().unwrap().to_owned();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let section = readme.split("\n### Subscriptions\n").nth(1).unwrap();
+    let block = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let mut command = std::process::Command::new("sh");
+    command.arg("-ec").arg(block.replace("http://127.0.0.1:8080", spillway.base()));
+    command.env("SPILLWAY_KEY", KEY).env("SUBSCRIPTION", &ended);
+    let run = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let told = [run.stdout, run.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(run.status.success(), "{told:?}");
+    let (_, list) = spillway.get("/v1/subscriptions").await;
+    let [made] = &list["data"].as_array().unwrap()[..] else { panic!("one is left: {list}") };
+    assert_eq!(
+        (&made["name"], &made["statuses"]),
+        (&json!("to the CRM"), &json!(["failed", "expired"]))
+    );
+    assert_eq!((&made["tasks"], &made["workflows"]), (&json!(["tag"]), &json!([])));
 }
 
 /// Three subscriptions, and whom each is told of: jobs by whether their workflow is `odd` and their task

@@ -52,8 +52,10 @@ pub enum Refusal {
     Port(u16),
     /// The address itself is not a public one.
     #[error(
-        "{address} is {what}; add it to callbacks.allow_networks to let callbacks reach it \
-         (or let n8n tell its public address: N8N_WEBHOOK_URL)"
+        "callbacks do not go to {address}, which is {what}. If that is your n8n, set its \
+         N8N_WEBHOOK_URL to an address Spillway can reach, or allow this one in Spillway's settings: \
+         callbacks.allow_networks = [\"{address}/{}\"]",
+        if address.is_ipv4() { 32 } else { 128 }
     )]
     Address {
         /// The address in the URL.
@@ -63,15 +65,16 @@ pub enum Refusal {
     },
     /// A name that exists only inside a network.
     #[error(
-        "{0} is a name inside Spillway's own network; add its addresses to \
-         callbacks.allow_networks to let callbacks reach it (or let n8n tell its public address: \
-         N8N_WEBHOOK_URL)"
+        "callbacks do not go to {0}, a name that only a private network knows. If that is your n8n, \
+         set its N8N_WEBHOOK_URL to an address Spillway can reach, or allow its network in Spillway's \
+         settings, such as callbacks.allow_networks = [\"127.0.0.0/8\", \"172.16.0.0/12\"]"
     )]
     Internal(String),
     /// The name leads to an address that is not public.
     #[error(
-        "{0} does not lead to a public address; add its network to callbacks.allow_networks to \
-         let callbacks reach it"
+        "callbacks do not go to {0}: it does not lead to a public address. If that is your n8n, set \
+         its N8N_WEBHOOK_URL to an address Spillway can reach, or allow its network in Spillway's \
+         settings, such as callbacks.allow_networks = [\"172.16.0.0/12\"]"
     )]
     Resolved(String),
 }

@@ -166,13 +166,14 @@ fn a_refusal_says_what_to_do() {
         strict().admit("http://localhost:5678/webhook-waiting/1?signature=a").unwrap_err();
     assert!(refusal.to_string().contains("N8N_WEBHOOK_URL"), "{refusal}");
     let refusal = strict().admit("http://0x7f.1/").unwrap_err();
-    assert!(
-        refusal.to_string().starts_with(
-            "127.0.0.1 is a loopback address; add it to callbacks.allow_networks to let callbacks \
-             reach it"
-        ),
-        "{refusal}"
+    assert_eq!(
+        refusal.to_string(),
+        "callbacks do not go to 127.0.0.1, which is a loopback address. If that is your n8n, set its \
+         N8N_WEBHOOK_URL to an address Spillway can reach, or allow this one in Spillway's settings: \
+         callbacks.allow_networks = [\"127.0.0.1/32\"]"
     );
+    let refusal = strict().admit("http://[::1]/").unwrap_err();
+    assert!(refusal.to_string().ends_with("[\"::1/128\"]"), "{refusal}");
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
     /// Why the body was not read to its end, when that is the receiver's fault.
     pub(super) broken_off: Option<&'static str>,
+    /// How many bytes were posted.
+    pub(super) sent: usize,
 }
 
 impl Answer {
@@ -55,12 +57,14 @@ impl Answer {
             let repeat = "409: the receiver had it already; this was a repeat";
             return (Verdict::Taken, Some(repeat.to_owned()));
         }
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            return (Verdict::Again, Some(too_large(self.sent)));
+        }
         let hint = match status.as_u16() {
             300..=399 => ": redirects are not followed; give the address they lead to",
             401 => ": the receiver does not know us; was part of the URL's query lost?",
             404 => ": nobody waits here, or not for a POST",
             409 => ": the receiver is not ready",
-            413 => ": the result is too large for the receiver",
             429 => ": the receiver has too much to do",
             _ => "",
         };
@@ -104,6 +108,17 @@ impl Answer {
         }
         Some(kept)
     }
+}
+
+/// The receiver's limit may be raised while we try.
+fn too_large(sent: usize) -> String {
+    let (whole, tenths) = (sent / 1_000_000, sent / 100_000 % 10);
+    let size =
+        if sent < 100_000 { format!("{sent} bytes") } else { format!("{whole}.{tenths} MB") };
+    format!(
+        "413: the result ({size}) is too large for the receiver: raise its limit there, have \
+         the task answer less, or fetch it from its status_url"
+    )
 }
 
 /// What of a callback must not be shown, the longest first: the query as a whole (also as HTML
@@ -152,7 +167,17 @@ mod tests {
                 .collect(),
             body: body.as_bytes().to_vec(),
             broken_off: None,
+            sent: 6_123_456,
         }
+    }
+
+    #[test]
+    fn what_is_too_large_is_told_with_its_size_and_tried_again() {
+        let (verdict, error) = answer(413, &[], "Request Entity Too Large").judge(&callback());
+        assert_eq!(verdict, Verdict::Again);
+        let error = error.unwrap();
+        assert!(error.contains("6.1 MB") && error.contains("status_url"), "{error}");
+        assert!(too_large(99_999).contains("(99999 bytes)"));
     }
 
     #[test]

@@ -133,6 +133,7 @@ impl Poster {
         request: reqwest::Request,
         deadline: Deadline,
     ) -> Result<Answer, String> {
+        let sent = request.body().and_then(reqwest::Body::as_bytes).map_or(0, <[u8]>::len);
         let late = || format!("no answer within {:?}", self.timeout);
         let mut response = match timeout_at(deadline, self.client.execute(request)).await {
             Err(_) => return Err(late()),
@@ -153,7 +154,7 @@ impl Poster {
                 Err(_) => break Some("the answer did not end in time"),
             }
         };
-        Ok(Answer { status, headers, body, broken_off })
+        Ok(Answer { status, headers, body, broken_off, sent })
     }
 
     /// Why there was no answer, without anything of the URL.

@@ -5,6 +5,7 @@ mod deadlines;
 mod dedup;
 mod ending;
 mod events;
+mod events_model;
 mod fairness;
 mod groups;
 mod leasing;
