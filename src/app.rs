@@ -97,6 +97,7 @@ impl Service {
         let first_key = if keyless { Some(first_key(&stores.keys, &clock).await?) } else { None };
         let addresses: Vec<SocketAddr> =
             listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let hooks = plan.hooks.clone();
         let parts = Parts {
             poster: poster(config, &stores.keys, &clock).await?,
             callbacks: callbacks(config),
@@ -122,6 +123,7 @@ impl Service {
                 config.auth.anonymous.as_ref().map(|_| config.server.trusted_proxies.clone()),
             ),
             settings: config.server.clone(),
+            hooks,
             metrics: metrics(),
         };
         let server = http::serve(listeners, state)?;

@@ -2,6 +2,7 @@
 
 mod check;
 pub mod demo;
+mod hooks;
 mod keys;
 mod scripted;
 mod serve;
@@ -39,6 +40,9 @@ enum Command {
     /// Makes, lists and revokes callers' API keys.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Lists hooks, and shows what one would make of a request.
+    #[command(subcommand)]
+    Hooks(hooks::Command),
     /// Runs a burst in virtual time against the settings: when it is drained, how long jobs wait,
     /// what it costs, what binds. Needs no keys and asks nobody.
     Simulate(simulate::Options),
@@ -89,6 +93,9 @@ async fn command(cli: Cli, out: &mut (impl Write + Send)) -> Result<()> {
         // Keys can be managed before there is an account.
         Command::Keys(command) => {
             keys::run(command, config::load_config(cli.config, &config::environment())?, out).await
+        }
+        Command::Hooks(command) => {
+            hooks::run(config::load(cli.config, &config::environment())?, command, out).await
         }
         Command::Simulate(options) => simulate::run(cli.config, options, out).await,
         Command::Demo(options) => demo::run(options, out).await,

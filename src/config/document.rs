@@ -38,10 +38,14 @@ pub(super) const SECRETS: &[SecretPlace] = &[
     one(&["accounts", "*"], "api_key"),
     list(&["auth"], "keys"),
     one(&["auth", "keys", "*"], "key"),
+    one(&["hooks", "*", "auth"], "secret"),
+    list(&["hooks", "*", "auth"], "old_secrets"),
+    one(&["hooks", "*", "auth"], "verify_token"),
 ];
 
 /// Tables whose names the operator chooses.
-pub(super) const MAPS: [&str; 6] = ["accounts", "routes", "tasks", "workflows", "plans", "callers"];
+pub(super) const MAPS: [&str; 7] =
+    ["accounts", "routes", "tasks", "hooks", "workflows", "plans", "callers"];
 
 /// Settings without types yet.
 pub(super) struct Document {
@@ -176,8 +180,12 @@ impl Document {
             || self.hidden.contains(key)
     }
 
-    /// Takes every secret out, and where it would be read from. Accounts get a key that is none.
+    /// Takes every secret out, and where it would be read from. Accounts get a key that is none; of
+    /// hooks nothing is left.
     pub(super) fn without_secrets(&mut self) {
+        if let Value::Object(root) = &mut self.root {
+            root.shift_remove("hooks");
+        }
         for secret in SECRETS {
             visit(&mut self.root, "", secret.within, &mut |_, table| {
                 table.shift_remove(secret.name);

@@ -63,6 +63,8 @@ pub struct Config {
     pub routes: IndexMap<String, RouteSettings>,
     /// Kinds of work, beside the built-in ones or changing them.
     pub tasks: IndexMap<String, TaskSettings>,
+    /// Addresses for other services' webhooks.
+    pub hooks: IndexMap<String, http::hooks::settings::HookSettings>,
     /// What single workflows may have; `*` stands for all others.
     pub workflows: BTreeMap<String, engine::settings::WorkflowSettings>,
     /// What each caller of a plan may use up; `default` is for callers without one.

@@ -1,7 +1,6 @@
 //! The parts of the settings that no other module owns: accounts, tasks, keys, the log.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use secrecy::SecretString;
@@ -10,38 +9,11 @@ use serde_json::Value;
 
 use crate::domain::job::Lane;
 use crate::domain::limits::LimitSettings;
+pub use crate::domain::secret::Secret;
 use crate::domain::units::Span;
 use crate::provider::scripted;
 use crate::provider::settings::{Api, Vendor};
 use crate::telemetry::LogFormat;
-
-/// Text that is never shown.
-#[derive(Clone, Default)]
-pub struct Secret(pub SecretString);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[hidden]")
-    }
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from).map(|text| Self(text.into()))
-    }
-}
-
-impl JsonSchema for Secret {
-    fn inline_schema() -> bool {
-        true
-    }
-    fn schema_name() -> Cow<'static, str> {
-        "Secret".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "minLength": 1 })
-    }
-}
 
 /// `[auth]` in the settings.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

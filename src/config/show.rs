@@ -75,6 +75,19 @@ fn write_plan(out: &mut String, plan: &Plan) -> fmt::Result {
     for route in plan.routes.values() {
         write_route(out, route)?;
     }
+    write_tasks(out, plan)?;
+    if !plan.hooks.is_empty() {
+        writeln!(out, "\nhooks")?;
+    }
+    for hook in plan.hooks.values() {
+        let caller = hook.caller.as_deref().unwrap_or("the key's caller");
+        let (name, task, auth) = (&hook.name, &hook.task, hook.scheme().as_str());
+        writeln!(out, "  {name}  task {task}; auth {auth}; jobs of {caller}")?;
+    }
+    Ok(())
+}
+
+fn write_tasks(out: &mut String, plan: &Plan) -> fmt::Result {
     writeln!(out, "\ntasks")?;
     for task in plan.tasks.values() {
         write_task(out, task)?;

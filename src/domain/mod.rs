@@ -16,6 +16,7 @@ pub mod result;
 pub mod retry;
 pub mod route;
 pub mod schema;
+pub mod secret;
 pub mod share;
 pub mod speed;
 pub mod task;

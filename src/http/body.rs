@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
+use super::nested::numbered;
 use super::problem::{Kind, Problem};
 use super::settings::Settings;
 
@@ -18,31 +19,86 @@ pub(super) type Fields = IndexMap<String, Box<RawValue>>;
 pub(super) struct Body {
     pub(super) bytes: Bytes,
     pub(super) fields: Fields,
+    /// In a form every value is a text.
+    pub(super) is_form: bool,
 }
 
-/// Reads a body whole and takes it apart.
+/// What a body is made of.
+pub(super) enum Content {
+    /// Fields of a form, in order.
+    Form(Vec<(String, String)>),
+    /// JSON, or whatever else is sent under another name or none: platforms are careless.
+    Text(String),
+}
+
+/// Reads the body of one job, or of many, whole and takes it apart.
 pub(super) async fn read(
     request: &HttpRequest,
     payload: web::Payload,
     settings: &Settings,
+    many: bool,
 ) -> Result<Body, Problem> {
-    let bytes = read_bytes(request, payload, settings, settings.max_body.0).await?;
-    let kind = request
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
-    let text = utf8(&bytes)?;
-    let fields = match kind.as_deref() {
-        Some("application/x-www-form-urlencoded") => form(text),
-        Some("multipart/form-data") => {
-            let detail = "Send application/json or application/x-www-form-urlencoded.";
-            return Err(Problem::new(Kind::MediaType, detail));
+    let most = if many { settings.max_group_body.0 } else { settings.max_body.0 };
+    let bytes = read_bytes(request, payload, settings, most).await?;
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    match content(&bytes, kind).await? {
+        Content::Form(pairs) => Ok(Body { bytes, fields: form(pairs), is_form: true }),
+        Content::Text(text) => {
+            refuse_if_many(&text)?;
+            let fields = json(&text, settings.max_depth, many)?;
+            Ok(Body { bytes, fields, is_form: false })
         }
-        // Platforms often send JSON under another name or none.
-        _ => json(text, settings.max_depth)?,
+    }
+}
+
+/// Takes a body apart by its content type.
+pub(super) async fn content(bytes: &Bytes, kind: Option<&str>) -> Result<Content, Problem> {
+    let kind = kind.unwrap_or_default();
+    match kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+        "application/x-www-form-urlencoded" => {
+            let pairs = url::form_urlencoded::parse(utf8(bytes)?.as_bytes()).into_owned();
+            Ok(Content::Form(counted(pairs.collect())?))
+        }
+        "multipart/form-data" => Ok(Content::Form(counted(parts(bytes, kind).await?)?)),
+        _ => Ok(Content::Text(utf8(bytes)?.to_owned())),
+    }
+}
+
+/// The most fields of a form.
+const MOST_FIELDS: usize = 20_000;
+
+fn counted(pairs: Vec<(String, String)>) -> Result<Vec<(String, String)>, Problem> {
+    if pairs.len() > MOST_FIELDS {
+        let detail = format!("A form may have {MOST_FIELDS} fields at the most.");
+        return Err(Problem::new(Kind::TooLarge, detail));
+    }
+    Ok(numbered(pairs))
+}
+
+/// The parts of a multipart form, each a text.
+async fn parts(bytes: &Bytes, kind: &str) -> Result<Vec<(String, String)>, Problem> {
+    let bad = |fault: multer::Error| {
+        let detail = format!("The multipart form cannot be read: {fault}.");
+        Problem::new(Kind::BadBody, detail)
     };
-    Ok(Body { bytes, fields })
+    let boundary = multer::parse_boundary(kind).map_err(bad)?;
+    let whole = futures::stream::iter([Ok::<_, std::io::Error>(bytes.clone())]);
+    let mut form = multer::Multipart::new(whole, boundary);
+    let mut pairs = Vec::new();
+    while let Some(part) = form.next_field().await.map_err(bad)? {
+        if pairs.len() > MOST_FIELDS {
+            break;
+        }
+        let name = part.name().unwrap_or_default().to_owned();
+        let value = part.bytes().await.map_err(bad)?;
+        let Ok(text) = std::str::from_utf8(&value) else {
+            let shown: String = name.chars().take(64).collect();
+            let detail = format!("The part `{shown}` is not UTF-8 text, and files are not taken.");
+            return Err(Problem::new(Kind::NotUtf8, detail));
+        };
+        pairs.push((name, text.to_owned()));
+    }
+    Ok(pairs)
 }
 
 /// Reads the body of a call on an open connection, which is a JSON object.
@@ -53,8 +109,7 @@ pub(super) async fn object(
 ) -> Result<Map<String, Value>, Problem> {
     let bytes = read_bytes(request, payload, settings, settings.max_live_body.0).await?;
     let text = utf8(&bytes)?;
-    refuse_if_deep(text, settings.max_depth)?;
-    refuse_if_many(text)?;
+    refuse_if_huge(text, settings.max_depth)?;
     let text = text.trim_start_matches('\u{feff}');
     serde_json::from_str(text).map_err(|fault| {
         Problem::new(Kind::NotJson, format!("The body is not a JSON object: {fault}."))
@@ -71,7 +126,8 @@ fn utf8(bytes: &[u8]) -> Result<&str, Problem> {
     })
 }
 
-async fn read_bytes(
+/// Reads a body whole: no longer than this, in time.
+pub(super) async fn read_bytes(
     request: &HttpRequest,
     mut payload: web::Payload,
     settings: &Settings,
@@ -110,29 +166,54 @@ async fn read_bytes(
     })
 }
 
-/// The fields of a JSON object.
-pub(super) fn json(text: &str, max_depth: usize) -> Result<Fields, Problem> {
+/// The fields of a JSON object. A list is many jobs; where one is wanted, it may hold just that.
+fn json(text: &str, max_depth: usize, many: bool) -> Result<Fields, Problem> {
     refuse_if_deep(text, max_depth)?;
-    let text = text.trim_start_matches('\u{feff}');
-    serde_json::from_str::<Fields>(text).map_err(|fault| {
-        let object = text.trim_start().starts_with('{');
-        let hint = if text.trim_start().starts_with('[') {
-            "This is a list: send one object, or many as `jobs` to /v1/groups."
-        } else if object {
-            "If you build the JSON in a no-code tool, quotes and line breaks inside values must be \
-             escaped; application/x-www-form-urlencoded needs no escaping."
-        } else {
-            "Send a JSON object such as {\"task\":\"tag\",\"input\":\"some text\"}."
-        };
-        Problem::new(Kind::NotJson, format!("The body is not a JSON object: {fault}. {hint}"))
-    })
+    let text = text.trim_start_matches('\u{feff}').trim();
+    let read = if !text.starts_with('[') {
+        serde_json::from_str(text)
+    } else if many {
+        serde_json::from_str(text).map(|jobs| Fields::from_iter([("jobs".to_owned(), jobs)]))
+    } else {
+        let read = serde_json::from_str::<Vec<Fields>>(text).map(|mut jobs| (jobs.pop(), jobs));
+        match read {
+            Ok((Some(only), others)) if others.is_empty() => Ok(only),
+            Ok(_) => {
+                let detail = format!("The body is not a JSON object. {A_LIST}");
+                return Err(Problem::new(Kind::NotJson, detail));
+            }
+            Err(fault) => Err(fault),
+        }
+    };
+    read.map_err(|fault| not_json(text, &fault))
+}
+
+const A_LIST: &str = "This is a list: send one object, or many as `jobs` to /v1/groups.";
+
+/// What is wrong with a text that should be JSON, and what to do.
+pub(super) fn not_json(text: &str, fault: &serde_json::Error) -> Problem {
+    let start = text.trim_start();
+    let hint = if start.starts_with('[') && fault.is_data() {
+        A_LIST
+    } else if start.starts_with(['{', '[']) {
+        "If you build the JSON in a no-code tool, quotes and line breaks inside values must be \
+         escaped; application/x-www-form-urlencoded needs no escaping."
+    } else {
+        "Send a JSON object such as {\"task\":\"tag\",\"input\":\"some text\"}."
+    };
+    Problem::new(Kind::NotJson, format!("The body is not a JSON object: {fault}. {hint}"))
 }
 
 /// The fields of a form. Values are texts; where an object is wanted, the text is read as JSON.
-fn form(text: &str) -> Fields {
-    url::form_urlencoded::parse(text.as_bytes())
-        .filter_map(|(name, value)| Some((name.into_owned(), to_raw_value(&value).ok()?)))
-        .collect()
+fn form(pairs: Vec<(String, String)>) -> Fields {
+    let raw = |(name, value)| Some((name, to_raw_value(&Value::String(value)).ok()?));
+    pairs.into_iter().filter_map(raw).collect()
+}
+
+/// Refuses JSON that is nested too deeply or is more than one body should be taken apart into.
+pub(super) fn refuse_if_huge(text: &str, max_depth: usize) -> Result<(), Problem> {
+    refuse_if_deep(text, max_depth)?;
+    refuse_if_many(text)
 }
 
 fn refuse_if_deep(text: &str, max_depth: usize) -> Result<(), Problem> {
@@ -194,7 +275,37 @@ mod tests {
         assert_eq!(shape("1"), (0, 0));
         assert!(refuse_if_many(&",".repeat(MOST_VALUES + 1)).is_err());
         assert!(refuse_if_many(&format!("\"{}\"", ",".repeat(MOST_VALUES + 1))).is_ok());
-        assert!(json("[]", 9).unwrap_err().to_string().contains("JSON object"));
-        assert!(json(&"[".repeat(1_000_000), 64).is_err());
+        assert!(json("[]", 9, false).unwrap_err().to_string().contains("This is a list"));
+        assert!(json("[{},{}]", 9, false).unwrap_err().to_string().contains("/v1/groups"));
+        assert!(json(&"[".repeat(1_000_000), 64, true).is_err());
+    }
+
+    #[test]
+    fn a_list_is_many_jobs_or_just_one() {
+        let one = json(r#"[{"task":"tag"}]"#, 9, false).unwrap();
+        assert_eq!(one["task"].get(), "\"tag\"");
+        let many = json(r#"[{"task":"tag"},{"task":"plan"}]"#, 9, true).unwrap();
+        assert!(many["jobs"].get().contains("plan"));
+        let broken = json("[{\"task\":\"say \"hi\"\"}]", 9, true).unwrap_err().to_string();
+        assert!(broken.contains("line 1 column") && broken.contains("form-urlencoded"), "{broken}");
+    }
+
+    #[tokio::test]
+    async fn multipart_is_read_part_by_part() {
+        let body = "--x\r\nContent-Disposition: form-data; name=\"task\"\r\n\r\ntag\r\n--x\r\n\
+                    Content-Disposition: form-data; name=\"tags[]\"\r\n\r\nü\r\n--x--\r\n";
+        let bytes = Bytes::from_static(body.as_bytes());
+        let Ok(Content::Form(pairs)) =
+            content(&bytes, Some("multipart/form-data; boundary=x")).await
+        else {
+            panic!("no form")
+        };
+        let expected = [("task", "tag"), ("tags[0]", "ü")];
+        assert_eq!(pairs, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        for (kind, body) in
+            [("multipart/form-data", body), ("multipart/form-data; boundary=x", "--x\r\nA")]
+        {
+            assert!(content(&Bytes::from(body), Some(kind)).await.is_err(), "{kind}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::jobs::{Deliveries, Receipt, Received, base_url, receipt, receive, unk
 use super::openapi::Operation;
 use super::prefer::Preference;
 use super::problem::{Kind, Problem};
-use super::{State, choice, submission};
+use super::{State, choice, fitting, submission};
 use crate::domain::id::GroupId;
 use crate::engine::groups::GroupResult;
 use crate::queue::GroupRecord;
@@ -28,15 +28,17 @@ pub(super) async fn submit(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let Received { from, prefer, fields } = receive(&state, &request, payload).await?;
+    let Received { from, prefer, fields, manner } =
+        receive(&state, &request, payload, true).await?;
     let most = state.settings.max_group;
-    let (submission, mut warnings) = submission::group(fields, prefer.strict, most)?;
+    let (submission, mut warnings) = submission::group(fields, manner, most)?;
     for choice in submission.jobs.iter().map(|job| job.provider.as_ref()) {
         let unknown = choice::unknown(state.engine.unknown_providers(choice));
         let told = unknown.filter(|warning| !warnings.contains(warning)).collect::<Vec<_>>();
         warnings.extend(told);
     }
-    let accepted = state.engine.submit_group(from, submission).await?;
+    let (accepted, fitted) = fitting::submit_group(&state.engine, from, submission, manner).await?;
+    warnings.extend(fitted);
     // A group is not waited for: it is polled, or comes by its callback.
     let prefer = Preference { wait: None, ..prefer };
     let base = base_url(&state, &request);

@@ -14,7 +14,8 @@ use super::body::{self, Fields};
 use super::openapi::Operation;
 use super::prefer::Preference;
 use super::problem::{Kind, Problem};
-use super::{State, choice, submission};
+use super::submission::{self, Manner};
+use super::{State, choice, fitting};
 use crate::domain::id::{JobId, digest, hex};
 use crate::domain::result::{DeliveryAttempt, JobResult, Status};
 use crate::engine::intake::{Accepted, Submitter};
@@ -82,23 +83,34 @@ pub(super) async fn submit(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let Received { from, prefer, fields } = receive(&state, &request, payload).await?;
-    let (submission, mut warnings) = submission::job(fields, prefer.strict)?;
+    let Received { from, prefer, fields, manner } =
+        receive(&state, &request, payload, false).await?;
+    let (submission, mut warnings) = submission::job(fields, manner)?;
     let unknown = state.engine.unknown_providers(submission.provider.as_ref());
     warnings.extend(choice::unknown(unknown));
-    let accepted = state.engine.submit(from, submission).await?;
-    if let Some((id, time)) = JobId::parse(&accepted.id).zip(prefer.wait) {
-        // The job is stored: an outage while waiting must not look like a refusal.
-        let record = state.engine.wait_for(&id, time).await.ok().flatten();
-        if let Some(record) = record.filter(|record| record.stage.has_ended()) {
-            let mut response = HttpResponse::Ok();
-            note(&mut response, &accepted, prefer);
-            return Ok(response.json(record.into_result()));
-        }
+    let (accepted, fitted) = fitting::submit(&state.engine, from, submission, manner).await?;
+    warnings.extend(fitted);
+    if let Some(result) = result_in_time(&state, &accepted, prefer).await {
+        return Ok(result);
     }
     let status = if accepted.repeated { "running" } else { "queued" };
     let base = base_url(&state, &request);
     Ok(receipt(&base, accepted, ("job", status), prefer, warnings))
+}
+
+/// The result, when it was to be waited for and came in time.
+pub(super) async fn result_in_time(
+    state: &State,
+    accepted: &Accepted,
+    prefer: Preference,
+) -> Option<HttpResponse> {
+    let (id, time) = JobId::parse(&accepted.id).zip(prefer.wait)?;
+    // The job is stored: an outage while waiting must not look like a refusal.
+    let record = state.engine.wait_for(&id, time).await.ok().flatten();
+    let record = record.filter(|record| record.stage.has_ended())?;
+    let mut response = HttpResponse::Ok();
+    note(&mut response, accepted, prefer);
+    Some(response.json(record.into_result()))
 }
 
 /// The answer to a submit that was accepted.
@@ -158,6 +170,7 @@ pub(super) struct Received {
     pub(super) from: Submitter,
     pub(super) prefer: Preference,
     pub(super) fields: Fields,
+    pub(super) manner: Manner,
 }
 
 /// Receives a submit from a caller we know, while we take jobs.
@@ -165,13 +178,15 @@ pub(super) async fn receive(
     state: &State,
     request: &HttpRequest,
     payload: web::Payload,
+    many: bool,
 ) -> Result<Received, Problem> {
     let caller = state.auth.caller(request).await?;
     refuse_if_stopping(state)?;
     let prefer = Preference::of(request, &state.settings);
-    let body = body::read(request, payload, &state.settings).await?;
+    let body = body::read(request, payload, &state.settings, many).await?;
     let from = submitter(state, request, &caller.name, &body.bytes)?;
-    Ok(Received { from, prefer, fields: body.fields })
+    let manner = Manner { strict: prefer.strict, is_form: body.is_form };
+    Ok(Received { from, prefer, fields: body.fields, manner })
 }
 
 pub(super) fn refuse_if_stopping(state: &State) -> Result<(), Problem> {
@@ -189,13 +204,8 @@ fn submitter(
     caller: &str,
     body: &[u8],
 ) -> Result<Submitter, Problem> {
-    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let given = request.headers().contains_key("idempotency-key");
-    let key = header("idempotency-key").and_then(idempotency_key);
-    if given && key.is_none() {
-        let detail = "An Idempotency-Key has 1 to 255 visible ASCII characters, quoted or bare.";
-        return Err(Problem::new(Kind::BadIdempotencyKey, detail));
-    }
+    let key = request.headers().get("idempotency-key");
+    let key = key.map(|value| idempotency_key(value.to_str().unwrap_or_default())).transpose()?;
     let dedup = key.map(|key| {
         let mut print = digest(&[request.method().as_str(), request.path()]).to_vec();
         print.extend_from_slice(body);
@@ -205,8 +215,13 @@ fn submitter(
             keep: state.settings.idempotency.0,
         }
     });
-    let traceparent = header("traceparent").filter(|text| text.len() <= 64).map(str::to_owned);
-    Ok(Submitter { caller: caller.to_owned(), dedup, traceparent })
+    Ok(Submitter { caller: caller.to_owned(), dedup, traceparent: traceparent(request) })
+}
+
+/// The trace a request belongs to.
+pub(super) fn traceparent(request: &HttpRequest) -> Option<String> {
+    let value = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+    value.filter(|text| text.len() <= 64).map(str::to_owned)
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -215,11 +230,15 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// The draft's header is a quoted string; most clients send it bare.
-fn idempotency_key(value: &str) -> Option<&str> {
+pub(super) fn idempotency_key(value: &str) -> Result<&str, Problem> {
     let value = value.trim();
     let bare = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
     let visible = bare.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
-    (visible && !bare.is_empty() && bare.len() <= 255).then_some(bare)
+    if visible && !bare.is_empty() && bare.len() <= 255 {
+        return Ok(bare);
+    }
+    let detail = "An Idempotency-Key has 1 to 255 visible ASCII characters, quoted or bare.";
+    Err(Problem::new(Kind::BadIdempotencyKey, detail))
 }
 
 pub(super) fn get_doc() -> Operation {

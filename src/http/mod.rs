@@ -16,12 +16,16 @@ mod address;
 pub mod auth;
 mod body;
 mod choice;
+mod coerce;
 mod connection;
+mod fitting;
 mod groups;
 mod health;
+pub mod hooks;
 mod jobs;
 mod limits;
 mod live;
+mod nested;
 pub mod openapi;
 mod prefer;
 pub mod problem;
@@ -43,6 +47,8 @@ pub struct State {
     pub auth: Authenticator,
     /// The operator's settings.
     pub settings: Settings,
+    /// The addresses for other services' webhooks.
+    pub hooks: hooks::Hooks,
     /// This process' metrics; `None` when another recorder is installed.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -86,6 +92,10 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
             to().to(groups::deliveries),
             groups::deliveries_doc(),
         ),
+        row(get(), "/v1/hooks", to().to(hooks::list), hooks::list_doc()),
+        row(post(), "/v1/hooks/{hook}", to().to(hooks::receive), hooks::receive_doc()),
+        row(get(), "/v1/hooks/{hook}", to().to(hooks::challenge), hooks::challenge_doc()),
+        row(Method::OPTIONS, "/v1/hooks/{hook}", to().to(hooks::options), hooks::options_doc()),
         row(post(), "/chat", to().to(live::chat), live::chat_doc()),
         row(get(), "/v1/me", to().to(what_is::me), what_is::me_doc()),
         row(get(), "/v1/tasks", to().to(what_is::tasks), what_is::tasks_doc()),

@@ -100,7 +100,7 @@ pub fn document() -> Value {
         paths.entry(path).or_default().insert(method, operation(&endpoint, &mut maker));
     }
     let mut schemas: Map<String, Value> = maker.take_definitions(true).into_iter().collect();
-    schemas.insert("Submission".to_owned(), schema(include_str!("../../schemas/submission.json")));
+    schemas.insert("Submission".to_owned(), submission());
     schemas.insert("Group".to_owned(), schema(include_str!("../../schemas/group.json")));
     schemas.insert("Chat".to_owned(), schema(include_str!("../../schemas/chat.json")));
     let subscription = include_str!("../../schemas/subscription.json");
@@ -127,8 +127,9 @@ pub fn document() -> Value {
 
 fn operation(endpoint: &Endpoint, maker: &mut SchemaGenerator) -> Value {
     let doc = &endpoint.doc;
-    let in_path = endpoint.path.contains("{id").then(
-        || json!({ "in": "path", "name": "id", "required": true, "schema": { "type": "string" } }),
+    let in_path = endpoint.path.split_once('{').and_then(|(_, rest)| rest.split(['}', ':']).next());
+    let in_path = in_path.map(
+        |name| json!({ "in": "path", "name": name, "required": true, "schema": { "type": "string" } }),
     );
     let told = doc.parameters.iter().map(|(place, name, what)| {
         json!({ "in": place, "name": name, "description": what, "schema": { "type": "string" } })
@@ -200,6 +201,7 @@ fn request_body(schema: &str) -> Value {
         "content": {
             "application/json": { "schema": schema },
             "application/x-www-form-urlencoded": { "schema": schema },
+            "multipart/form-data": { "schema": schema },
         },
     })
 }
@@ -211,6 +213,11 @@ fn operation_id(endpoint: &Endpoint) -> String {
         .filter(|piece| !piece.is_empty() && *piece != "v1")
         .collect();
     format!("{}_{}", endpoint.method.as_str().to_lowercase(), path.join("_"))
+}
+
+/// What a job is described as.
+pub(super) fn submission() -> Value {
+    schema(include_str!("../../schemas/submission.json"))
 }
 
 /// A schema file; it is checked by a test, and an unreadable one would describe anything.

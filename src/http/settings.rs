@@ -22,6 +22,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// The largest request body.
     pub max_body: Size,
+    /// The largest body of a group.
+    pub max_group_body: Size,
     /// The largest body of a call on an open connection: it may carry images.
     pub max_live_body: Size,
     /// The deepest nesting of a JSON body.
@@ -51,6 +53,7 @@ impl Default for Settings {
             public_url: None,
             trusted_proxies: Vec::new(),
             max_body: Size(1 << 20),
+            max_group_body: Size(16 << 20),
             max_live_body: Size(32 << 20),
             max_depth: 64,
             max_group: 1_000,

@@ -2,6 +2,7 @@
 //! every fault at once.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -10,8 +11,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::body::Fields;
-use super::choice;
+use super::coerce::{coerced, json_within};
+use super::nested::nest;
 use super::problem::{Kind, Problem, summary};
+use super::{choice, openapi};
 use crate::domain::job::{Callback, Lane, ProviderChoice};
 use crate::domain::schema::Violation;
 use crate::domain::units::Span;
@@ -38,8 +41,11 @@ const SHARED: [&str; 7] =
     ["task", "workflow", "session", "lane", "deliver_by", "max_cost_usd", "provider"];
 
 /// Other names under which platforms send a field.
-const ALIASES: [(&str, &str); 6] = [
+const ALIASES: [(&str, &str); 9] = [
     ("callbackUrl", "callback_url"),
+    ("callbackURL", "callback_url"),
+    ("resume_url", "callback_url"),
+    ("resumeUrl", "callback_url"),
     ("webhook_url", "callback_url"),
     ("webhookUrl", "callback_url"),
     ("deliverBy", "deliver_by"),
@@ -52,7 +58,6 @@ const LONGEST_NAME: usize = 256;
 
 /// The longest list of statuses.
 const LONGEST_LIST: usize = 16;
-
 /// Unknown fields that are told one by one, and how much of their names.
 const TOLD: usize = 20;
 const LONGEST_SHOWN: usize = 64;
@@ -87,44 +92,57 @@ enum CallbackBody {
 #[derive(Default)]
 pub(super) struct Reader {
     fields: Fields,
+    is_form: bool,
     faults: Vec<Violation>,
     /// Told to the caller in `warnings`, or as faults under `Prefer: handling=strict`.
     pub(super) warnings: Vec<String>,
 }
 
+/// How fields are to be read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manner {
+    /// What is not known is refused.
+    pub(super) strict: bool,
+    /// Every value is a text; objects and lists come as JSON within one.
+    pub(super) is_form: bool,
+}
+
+/// What the fields of a job are described as.
+static SCHEMA: LazyLock<Value> = LazyLock::new(openapi::submission);
+
 /// A job out of a body's fields.
-pub(super) fn job(fields: Fields, strict: bool) -> Result<(Submission, Vec<String>), Problem> {
-    let mut reader = Reader::new(fields);
+pub(super) fn job(fields: Fields, manner: Manner) -> Result<(Submission, Vec<String>), Problem> {
+    let mut reader = Reader::new(fields, manner);
     let submission = reader.job();
     reader.reject("jobs", "is for POST /v1/groups");
-    let warnings = reader.finish(strict)?;
+    let warnings = reader.finish(manner.strict)?;
     Ok((submission, warnings))
 }
 
 /// A group out of a body's fields.
 pub(super) fn group(
     fields: Fields,
-    strict: bool,
+    manner: Manner,
     most: usize,
 ) -> Result<(GroupSubmission, Vec<String>), Problem> {
-    let mut reader = Reader::new(fields);
-    let jobs: Vec<Fields> = reader.object("jobs").unwrap_or_default();
+    let mut reader = Reader::new(fields, manner);
+    let jobs = reader.jobs();
     if jobs.is_empty() || jobs.len() > most {
         let detail = format!("must be a list of 1 to {most} jobs");
         reader.fault("jobs", detail);
     }
     let callback = reader.callback();
-    let metadata = reader.raw("metadata");
+    let metadata = reader.metadata();
     let shared: Fields = SHARED
         .iter()
         .filter_map(|name| Some(((*name).to_owned(), reader.fields.shift_remove(*name)?)))
         .collect();
-    let mut warnings = reader.finish(strict)?;
+    let mut warnings = reader.finish(manner.strict)?;
     let mut submissions = Vec::with_capacity(jobs.len());
     for (index, own) in jobs.into_iter().enumerate() {
         let mut fields = shared.clone();
         fields.extend(own);
-        let (submission, told) = job(fields, strict).map_err(|problem| problem.in_group(index))?;
+        let (submission, told) = job(fields, manner).map_err(|problem| problem.in_group(index))?;
         if warnings.len() < TOLD {
             warnings.extend(told.into_iter().map(|warning| format!("job {index}: {warning}")));
         }
@@ -134,9 +152,17 @@ pub(super) fn group(
 }
 
 impl Reader {
-    fn new(fields: Fields) -> Self {
-        let mut reader = Self { fields, ..Self::default() };
+    fn new(fields: Fields, manner: Manner) -> Self {
+        let mut reader = Self { fields, is_form: manner.is_form, ..Self::default() };
         reader.unwrap_item();
+        let (fields, nested) = nest(std::mem::take(&mut reader.fields), |name| JOB.contains(&name));
+        reader.fields = fields;
+        // In a form there is no other way to write them.
+        if nested && !manner.is_form {
+            reader
+                .warnings
+                .push("flat names such as `metadata__row` were read as nested".to_owned());
+        }
         for (alias, name) in ALIASES {
             if !reader.fields.contains_key(name)
                 && let Some(value) = reader.fields.shift_remove(alias)
@@ -150,7 +176,8 @@ impl Reader {
 
     /// A whole n8n webhook item, posted as it is: the fields are in its `body`.
     fn unwrap_item(&mut self) {
-        let is_item = !self.fields.contains_key("task") && self.fields.contains_key("headers");
+        let lacks = |name| !self.fields.contains_key(name);
+        let is_item = lacks("task") && lacks("jobs") && !lacks("headers");
         let inner = self.fields.get("body").filter(|_| is_item);
         if let Some(inner) = inner.and_then(|body| serde_json::from_str::<Fields>(body.get()).ok())
         {
@@ -179,7 +206,7 @@ impl Reader {
             deliver_by: self.time("deliver_by"),
             max_cost_usd: self.positive("max_cost_usd"),
             provider: self.choice(),
-            metadata: self.raw("metadata"),
+            metadata: self.metadata(),
         }
     }
 
@@ -282,9 +309,27 @@ impl Reader {
         self.fields.shift_remove(name).filter(|raw| raw.get() != "null")
     }
 
-    /// An object or list, or a text that holds one.
+    /// Anything; in a form, an object or list within a text is meant as such.
+    fn metadata(&mut self) -> Option<Box<RawValue>> {
+        let raw = self.raw("metadata")?;
+        let text: Option<String> = serde_json::from_str(raw.get()).ok();
+        let meant = text.filter(|text| self.is_form && json_within(text).is_some());
+        Some(meant.and_then(|text| RawValue::from_string(text).ok()).unwrap_or(raw))
+    }
+
+    /// The jobs of a group; one alone need not stand in a list.
+    fn jobs(&mut self) -> Vec<Fields> {
+        if self.fields.get("jobs").is_some_and(|raw| raw.get().starts_with('{')) {
+            return self.object("jobs").into_iter().collect();
+        }
+        self.object("jobs").unwrap_or_default()
+    }
+
+    /// An object or list, or a text that holds one; what is in it as its schema wants it.
     fn object<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
         let raw = self.raw(name)?;
+        let wanted = SCHEMA.get("properties").and_then(|fields| fields.get(name));
+        let raw = wanted.and_then(|wanted| as_wanted(&raw, wanted)).unwrap_or(raw);
         let inner: Option<String> = serde_json::from_str(raw.get()).ok();
         if inner.as_ref().is_some_and(|text| text.trim().is_empty()) {
             return None;
@@ -331,6 +376,11 @@ impl Reader {
     }
 }
 
+fn as_wanted(raw: &RawValue, wanted: &Value) -> Option<Box<RawValue>> {
+    let value = coerced(serde_json::from_str(raw.get()).ok()?, wanted);
+    serde_json::value::to_raw_value(&value).ok()
+}
+
 fn unknown_field(name: &str) -> String {
     let shown: String = name.chars().take(LONGEST_SHOWN).collect();
     let near = (shown == name)
@@ -357,8 +407,47 @@ fn check_more(more: &CallbackFields) -> Result<(), String> {
 mod tests {
     use super::*;
 
+    const STRICT: Manner = Manner { strict: true, is_form: false };
+    const FORM: Manner = Manner { strict: false, is_form: true };
+
     fn fields(text: &str) -> Fields {
         serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn flat_names_of_known_fields_are_nested_and_others_left_alone() {
+        let flat = r#"{"task":"tag","input__text":"x","provider__order[0]":"groq",
+            "provider.allow_fallbacks":"false","metadata.row":1.10,"callback[body]":"bare",
+            "callback[success_statuses]":"409, 410","webhook_url":"https://a.example/"}"#;
+        let (job, warnings) = job(fields(flat), FORM).unwrap();
+        assert_eq!(job.input.get(), r#"{"text":"x"}"#);
+        assert_eq!(job.metadata.unwrap().get(), r#"{"row":1.10}"#);
+        let provider = job.provider.unwrap();
+        assert_eq!(
+            (provider.order, provider.allow_fallbacks),
+            (vec!["groq".to_owned()], Some(false))
+        );
+        let callback = job.callback.unwrap();
+        assert_eq!((callback.bare, callback.success_statuses), (true, vec![409, 410]));
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+
+        let kept = r#"{"task":"tag","input":{"a.b":1,"c__d":2},"input__text":"y","e.f":1,
+            "metadata":{"g__h":1}}"#;
+        let (job, warnings) = super::job(fields(kept), Manner::default()).unwrap();
+        assert_eq!(job.input.get(), r#"{"a.b":1,"c__d":2}"#);
+        assert_eq!(job.metadata.unwrap().get(), r#"{"g__h":1}"#);
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+    }
+
+    #[test]
+    fn in_a_form_json_within_a_text_is_meant() {
+        let form = r#"{"task":"tag","input":"x","metadata":"{\"row\":5}"}"#;
+        let metadata = |manner| job(fields(form), manner).unwrap().0.metadata.unwrap();
+        assert_eq!(metadata(FORM).get(), r#"{"row":5}"#);
+        assert_eq!(metadata(Manner::default()).get(), r#""{\"row\":5}""#);
+        let jobs = r#"{"jobs":{"task":"tag","input":"x"},"callback[url]":"https://a.example/"}"#;
+        let (group, _) = group(fields(jobs), FORM, 9).unwrap();
+        assert_eq!((group.jobs.len(), group.callback.unwrap().url.len()), (1, 18));
     }
 
     #[test]
@@ -369,7 +458,7 @@ mod tests {
                     "session":"","metadata":{"b": 1.10,"a":1},"callbackUrl":"https://a.example/x",
                     "provider":"{\"only\":[\"groq\"]}","taks":1}"#,
             ),
-            false,
+            Manner::default(),
         )
         .unwrap();
         assert_eq!(job.max_cost_usd, Some(0.05));
@@ -385,17 +474,17 @@ mod tests {
     #[test]
     fn every_fault_is_told_at_once_and_strict_refuses_the_unknown() {
         let bad = r#"{"lane":"fast","deliver_by":"soon","max_cost_usd":-1}"#;
-        let problem = job(fields(bad), false).unwrap_err();
+        let problem = job(fields(bad), Manner::default()).unwrap_err();
         for name in ["task", "input", "lane", "deliver_by", "max_cost_usd"] {
             assert!(format!("{problem:?}").contains(&format!("#/{name}")), "{name}");
         }
-        assert!(job(fields(r#"{"task":"tag","input":"x","foo":1}"#), true).is_err());
+        assert!(job(fields(r#"{"task":"tag","input":"x","foo":1}"#), STRICT).is_err());
     }
 
     #[test]
     fn a_whole_webhook_item_is_unwrapped() {
         let item = r#"{"headers":{},"params":{},"query":{},"body":{"task":"tag","input":"x"}}"#;
-        let (job, warnings) = job(fields(item), false).unwrap();
+        let (job, warnings) = job(fields(item), Manner::default()).unwrap();
         assert_eq!((job.task.as_str(), warnings.len()), ("tag", 1));
     }
 
@@ -403,9 +492,9 @@ mod tests {
     fn jobs_of_a_group_take_over_what_they_share() {
         let body =
             r#"{"task":"tag","workflow":"w","jobs":[{"input":"a"},{"input":"b","task":"plan"}]}"#;
-        let (group, _) = group(fields(body), true, 10).unwrap();
+        let (group, _) = group(fields(body), STRICT, 10).unwrap();
         let tasks: Vec<_> = group.jobs.iter().map(|job| job.task.as_str()).collect();
         assert_eq!(tasks, ["tag", "plan"]);
-        assert!(super::group(fields(r#"{"jobs":[]}"#), false, 10).is_err());
+        assert!(super::group(fields(r#"{"jobs":[]}"#), Manner::default(), 10).is_err());
     }
 }

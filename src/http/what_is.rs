@@ -31,6 +31,22 @@ struct Me {
     durability: &'static str,
     /// What you may use up and have used up; `null` when nothing is limited.
     budget: Option<BudgetView>,
+    /// How much one request may bring, and how long it may wait.
+    limits: LimitsView,
+}
+
+/// What this service takes in one request.
+#[derive(Serialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "they are called as in the settings")]
+struct LimitsView {
+    /// Bytes of a job's body.
+    max_body: usize,
+    /// Jobs in a group.
+    max_group: usize,
+    /// Bytes of a group's body.
+    max_group_body: usize,
+    /// Seconds that `Prefer: wait` and `?wait` hold a request at the most.
+    max_wait_s: u64,
 }
 
 /// What a caller may use up and has used up. Days and months are those of UTC.
@@ -189,7 +205,14 @@ pub(super) async fn me(state: Data<State>, request: HttpRequest) -> Result<HttpR
         let detail = "What you have used up cannot be read right now. Try again in a moment.";
         Problem::new(Kind::StoreUnavailable, detail)
     })?;
+    let settings = &state.settings;
     Ok(HttpResponse::Ok().json(Me {
+        limits: LimitsView {
+            max_body: settings.max_body.0,
+            max_group: settings.max_group,
+            max_group_body: settings.max_group_body.0,
+            max_wait_s: settings.max_wait.0.as_secs(),
+        },
         budget: used.as_ref().map(BudgetView::of),
         object: "caller",
         caller: caller.name,

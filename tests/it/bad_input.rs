@@ -124,7 +124,7 @@ async fn each_kind_of_bad_request_says_what_to_do() {
 #[tokio::test]
 async fn every_violation_of_the_input_schema_is_told_with_its_pointer() {
     let (spillway, _folder) = start(Store::Embedded, SCRIPTED);
-    let body = json!({ "task": "classify", "input": { "text": 5, "labels": [1, "ok", 2] } });
+    let body = json!({ "task": "classify", "input": { "text": {}, "labels": [[1], "ok", {}] } });
     let problem = refused(&spillway, body.to_string(), 422).await;
     let told: Vec<_> = problem["errors"]
         .as_array()

@@ -77,10 +77,17 @@ fn the_readme_names_every_endpoint_and_every_file_it_points_to() {
 fn the_readmes_settings_can_be_used_as_they_stand() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
-    let environment = [("ANTHROPIC_API_KEY".to_owned(), "sk-ant-x".to_owned())].into();
+    let variables = [
+        ("ANTHROPIC_API_KEY", "sk-ant-x"),
+        ("STRIPE_WEBHOOK_SECRET", "whsec_from_stripe"),
+        ("GITHUB_WEBHOOK_SECRET", "It's a Secret to Everybody"),
+        ("FORM_SECRET", "correct horse"),
+    ];
+    let environment =
+        variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
     let blocks: Vec<&str> =
         readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(blocks.len(), 8);
+    assert_eq!(blocks.len(), 9);
     for block in blocks {
         let loaded = spillway::config::load::parse(block, root, &environment);
         assert!(loaded.is_ok(), "{}\nin\n{block}", loaded.unwrap_err());

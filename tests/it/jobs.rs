@@ -318,7 +318,7 @@ async fn a_group_comes_back_together_and_in_order(#[case] store: Store) {
 #[tokio::test]
 async fn one_bad_job_refuses_the_whole_group() {
     let (spillway, _folder) = start(Store::Embedded, SCRIPTED);
-    let body = json!({ "task": "tag", "jobs": [{ "input": "fine" }, { "input": 5 }] });
+    let body = json!({ "task": "tag", "jobs": [{ "input": "fine" }, { "input": { "txt": "x" } }] });
     let (status, problem) = spillway.post("/v1/groups", &body).await;
     assert_eq!(status, 422, "{problem}");
     assert!(problem["detail"].as_str().unwrap().starts_with("Job 1 of the group"), "{problem}");

@@ -18,9 +18,11 @@ use crate::domain::limits::{CachedInput, LimitSettings};
 use crate::domain::price::{Price, PriceTable};
 use crate::domain::route::Route;
 use crate::domain::task::Task;
+use crate::http::hooks::Hooks;
 use crate::provider::scripted;
 use crate::provider::settings::{Api, Vendor};
 
+mod hooks;
 mod routes;
 mod tasks;
 
@@ -35,6 +37,8 @@ pub struct Plan {
     pub tasks: BTreeMap<String, Arc<Task>>,
     /// Built-in tasks that have no route here.
     pub left_out: Vec<String>,
+    /// The hooks, by name.
+    pub hooks: Hooks,
     /// The operator's prices and the built-in ones.
     pub prices: PriceTable,
 }
@@ -66,8 +70,9 @@ pub(super) fn resolve(document: &Document, faults: &mut Faults) -> Plan {
     let accounts = accounts(document, faults);
     let routes = routes::routes(document, faults);
     let (tasks, left_out) = tasks::tasks(document, &accounts, &routes, faults);
+    let hooks = hooks::hooks(document, &tasks, &left_out, faults);
     let prices = prices(document, faults);
-    Plan { accounts, routes, tasks, left_out, prices }
+    Plan { accounts, routes, tasks, left_out, hooks, prices }
 }
 
 /// Names are parts of keys in the store, of metrics and of steps.

@@ -1,0 +1,256 @@
+//! What a platform sent, in the one form that templates and tasks work with.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::http::body::{self, Content, Fields};
+use crate::http::coerce::json_within;
+use crate::http::nested::nest;
+use crate::http::problem::{Kind, Problem};
+
+/// A request to a hook as it came.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Headers, by names in small letters.
+    pub headers: BTreeMap<String, String>,
+    /// The query's parameters, in order.
+    pub query: Vec<(String, String)>,
+    /// The body, byte for byte.
+    pub body: Bytes,
+}
+
+impl Request {
+    /// A header, whatever the case of its name.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(&name.to_ascii_lowercase()).map(String::as_str)
+    }
+
+    /// A parameter of the query.
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What templates see of one thing that happened.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Event {
+    /// The body: as it came, and flat names nested beside it.
+    pub(super) body: Value,
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) query: Map<String, Value>,
+    /// The body with its flat names nested, without them; `None` when it has none.
+    #[serde(skip)]
+    pub(super) nested: Option<Value>,
+    /// The body as it came.
+    #[serde(skip)]
+    pub(super) plain: Value,
+}
+
+/// What one request told.
+pub(super) struct Told {
+    /// The whole of it: what a group's templates see.
+    pub(super) whole: Event,
+    /// One for each item of a list of objects; `None` for a single event.
+    pub(super) each: Option<Vec<Event>>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Headers whose values are secrets: not for templates, and so not for jobs.
+const HIDDEN: [&str; 3] = ["authorization", "x-api-key", "cookie"];
+
+/// Reads a request's body, whatever it is written in. What shows the hook's secret stays out of it.
+pub(super) async fn read(
+    request: &Request,
+    secret: Option<&str>,
+    max_depth: usize,
+) -> Result<Told, Problem> {
+    let content = body::content(&request.body, request.header("content-type")).await?;
+    let body = match content {
+        Content::Form(pairs) => form(pairs),
+        Content::Text(text) => text_body(&text, request.header("content-type"), max_depth)?,
+    };
+    let shown = |name: &str| {
+        !HIDDEN.contains(&name) && secret.is_none_or(|secret| !secret.eq_ignore_ascii_case(name))
+    };
+    let (mut headers, query) = (request.headers.clone(), request.query.iter().cloned());
+    headers.retain(|name, _| shown(name));
+    let query = query.filter(|(name, _)| shown(name));
+    let query = query.map(|(name, value)| (name, Value::String(value))).collect();
+    let outer = Frame { headers, query };
+    let mut warnings = Vec::new();
+    let is_list = |items: &[Value]| !items.is_empty() && items.iter().all(Value::is_object);
+    let each = body
+        .as_array()
+        .filter(|items| is_list(items))
+        .map(|items| items.iter().map(|item| outer.event(item.clone(), &mut warnings)).collect());
+    let whole = outer.event(body, &mut warnings);
+    warnings.dedup();
+    Ok(Told { whole, each, warnings })
+}
+
+/// Headers and query around a body.
+struct Frame {
+    headers: BTreeMap<String, String>,
+    query: Map<String, Value>,
+}
+
+impl Frame {
+    /// An event. A whole item of n8n's Webhook node brings its own headers and query.
+    fn event(&self, body: Value, warnings: &mut Vec<String>) -> Event {
+        let (mut headers, mut query, mut plain) = (self.headers.clone(), self.query.clone(), body);
+        if let Some(item) = plain.as_object_mut().filter(|table| is_item(table)) {
+            warnings.push("the event was taken from `body` of a whole webhook item".to_owned());
+            if let Some(Value::Object(inner)) = item.shift_remove("headers") {
+                let text =
+                    |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                headers = inner
+                    .into_iter()
+                    .map(|(name, value)| (name.to_lowercase(), text(value)))
+                    .collect();
+            }
+            if let Some(Value::Object(inner)) = item.shift_remove("query") {
+                query = inner;
+            }
+            plain = item.shift_remove("body").unwrap_or_default();
+        }
+        let nested = plain.as_object().and_then(|table| nested(table, |_| true));
+        let mut body = plain.clone();
+        if let (Some(table), Some(Value::Object(more))) = (body.as_object_mut(), &nested) {
+            for (name, value) in more {
+                table.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
+        Event { body, headers, query, nested, plain }
+    }
+}
+
+fn is_item(table: &Map<String, Value>) -> bool {
+    ["headers", "query"].iter().all(|name| table.get(*name).is_some_and(Value::is_object))
+        && table.contains_key("body")
+        && table.contains_key("params")
+}
+
+/// The same fields with those flat names nested whose first part is known; `None` without such.
+pub(super) fn nested(table: &Map<String, Value>, known: impl Fn(&str) -> bool) -> Option<Value> {
+    let fields: Fields = serde_json::from_value(Value::Object(table.clone())).ok()?;
+    let (fields, any) = nest(fields, known);
+    any.then(|| serde_json::to_value(fields).ok()).flatten()
+}
+
+/// A form's fields. A name given several times is a list; GitHub and Slack send JSON as `payload`.
+fn form(pairs: Vec<(String, String)>) -> Value {
+    if let [(name, value)] = pairs.as_slice()
+        && name == "payload"
+        && let Some(payload) = json_within(value)
+    {
+        return payload;
+    }
+    let mut table = Map::new();
+    for (name, value) in pairs {
+        let value = Value::String(value);
+        match table.get_mut(&name) {
+            Some(Value::Array(several)) => several.push(value),
+            Some(first) => *first = Value::Array(vec![first.take(), value]),
+            None => _ = table.insert(name, value),
+        }
+    }
+    Value::Object(table)
+}
+
+/// JSON, or a text that is none: `{"text": …}`. No body is an empty object.
+fn text_body(text: &str, kind: Option<&str>, max_depth: usize) -> Result<Value, Problem> {
+    let text = text.trim_start_matches('\u{feff}');
+    if text.trim().is_empty() {
+        return Ok(Value::Object(Map::new()));
+    }
+    body::refuse_if_huge(text, max_depth)?;
+    let kind = kind.unwrap_or_default().to_ascii_lowercase();
+    match serde_json::from_str(text) {
+        Ok(value) => Ok(value),
+        // What says that it is JSON, or begins so, was meant to be.
+        Err(fault)
+            if kind.contains("json")
+                || (kind.is_empty() && text.trim().starts_with(['{', '['])) =>
+        {
+            Err(body::not_json(text, &fault))
+        }
+        Err(_) if kind.contains("octet-stream") => {
+            let detail = "Send JSON, a form or text: other files are not read.";
+            Err(Problem::new(Kind::MediaType, detail))
+        }
+        Err(_) => Ok(Value::Object(Map::from_iter([("text".to_owned(), Value::from(text))]))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    async fn told(kind: &str, body: &str) -> Result<Told, Problem> {
+        let headers = [("content-type".to_owned(), kind.to_owned())].into();
+        let query =
+            [("a", "b"), ("token", "t")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let query = query.to_vec();
+        read(&Request { headers, query, body: body.to_owned().into() }, Some("Token"), 64).await
+    }
+
+    async fn body(kind: &str, text: &str) -> Value {
+        told(kind, text).await.unwrap_or_else(|fault| panic!("{fault}")).whole.body
+    }
+
+    #[tokio::test]
+    async fn every_kind_of_body_is_read() {
+        let form = "application/x-www-form-urlencoded";
+        for kind in
+            ["application/json; charset=iso-8859-1", "", "text/plain", "application/vnd.x+json"]
+        {
+            assert_eq!(body(kind, "\u{feff}{\"a\":1}").await, json!({ "a": 1 }), "{kind}");
+        }
+        assert_eq!(body("text/plain", "{not json").await, json!({ "text": "{not json" }));
+        assert_eq!(body("", "hello").await, json!({ "text": "hello" }));
+        assert_eq!(body("", "").await, json!({}));
+        assert_eq!(body(form, "t=a&t=b&u=c").await, json!({ "t": ["a", "b"], "u": "c" }));
+        assert_eq!(body(form, "payload=%7B%22zen%22%3A1%7D").await, json!({ "zen": 1 }));
+        assert!(told("application/json", "{\"a\": \"say \"x\"\"}").await.is_err());
+        assert!(told("", "{\"a\"").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn flat_names_are_seen_both_ways() {
+        let told = told(
+            "application/x-www-form-urlencoded",
+            "a__b=1&c%5Bd%5D%5B%5D=2&c%5Bd%5D%5B%5D=3&e.f=4",
+        )
+        .await;
+        let Ok(Told { whole, .. }) = told else { panic!("not read") };
+        assert_eq!(whole.body["a"], json!({ "b": "1" }));
+        assert_eq!(whole.body["a__b"], "1");
+        assert_eq!(
+            whole.nested.unwrap(),
+            json!({ "a": {"b": "1"}, "c": {"d": ["2", "3"]}, "e": {"f": "4"} })
+        );
+        assert_eq!((&whole.query["a"], whole.query.len()), (&json!("b"), 1));
+    }
+
+    #[tokio::test]
+    async fn a_list_is_many_events_and_n8ns_items_are_unwrapped() {
+        let item = json!({ "headers": { "X-A": "1" }, "params": {}, "query": { "q": "2" }, "body": { "b": 3 },
+            "webhookUrl": "http://x", "executionMode": "production" });
+        let list = json!([item, { "b": 4 }]).to_string();
+        let Ok(Told { each, warnings, .. }) = told("application/json", &list).await else {
+            panic!("not read")
+        };
+        let each = each.unwrap();
+        assert_eq!((&each[0].body, each[0].headers["x-a"].as_str()), (&json!({ "b": 3 }), "1"));
+        assert_eq!((&each[1].body, &each[1].query["a"]), (&json!({ "b": 4 }), &json!("b")));
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        let Ok(Told { each, .. }) = told("application/json", "[1,2]").await else {
+            panic!("not read")
+        };
+        assert!(each.is_none());
+    }
+}
