@@ -1,7 +1,7 @@
 # A fresh Debian has no make: apt-get install make. `make test ARGS="contract::queue"` passes
 # arguments on, as the other targets do.
 
-.PHONY: demo test lint bench bench-accept bench-fallthrough bench-gateway bench-shape clean compiler redis nginx sdk node
+.PHONY: demo test lint bench bench-accept bench-fallthrough bench-gateway bench-shape clean compiler redis nginx sdk node n8n browser
 
 demo: compiler
 	cargo run --release --quiet -- demo $(ARGS)
@@ -91,3 +91,29 @@ target/node/done: Makefile
 	ln -s ../node_modules/node-linux-$$arch/bin/node $(NODE_BIN)/node
 	@for tool in npm npx; do ln -s ../node_modules/npm/bin/$$tool-cli.js $(NODE_BIN)/$$tool; done
 	@touch $@
+
+# The real n8n below `target`, locked, for the tests of the n8n package. Its install scripts would
+# fetch binaries from elsewhere, so they are not run: sqlite3 is compiled meanwhile, the other
+# native modules come with binaries.
+n8n: target/n8n/done
+
+NODE_GYP = $(CURDIR)/target/node/node_modules/npm/node_modules/node-gyp/bin/node-gyp.js
+SQLITE_BINARY = node_modules/sqlite3/build/Release
+
+target/n8n/done: tests/n8n/package-lock.json | target/node/done
+	@command -v python3 >/dev/null && command -v g++ >/dev/null || $(call install,python3 g++)
+	@rm -rf $(@D) && mkdir -p $(@D)/sqlite && cp tests/n8n/package*.json $(@D)
+	@export PATH="$(NODE_BIN):$$PATH" && cd $(@D) && \
+	npm="npm install --silent --legacy-peer-deps --ignore-scripts --no-audit --no-fund" && \
+	version=$$(node -p "require('./package-lock.json').packages['node_modules/sqlite3'].version") && \
+	{ (cd sqlite && echo '{}' >package.json && $$npm sqlite3@$$version && \
+	   cd node_modules/sqlite3 && node "$(NODE_GYP)" rebuild --silent --release --jobs max \
+	     --nodedir="$$(dirname "$$(dirname "$$(readlink -f "$(NODE_BIN)/node")")")" >build.log 2>&1 || \
+	   { cat build.log >&2; exit 1; }) & \
+	  sqlite=$$!; $$npm --no-save && wait $$sqlite; } && \
+	mkdir -p $(SQLITE_BINARY) && mv sqlite/$(SQLITE_BINARY)/*.node $(SQLITE_BINARY) && rm -rf sqlite && \
+	node -e 'require("sqlite3"); require("isolated-vm")'
+	@touch $@
+
+browser:
+	@command -v chromium >/dev/null || $(call install,chromium)
