@@ -1,7 +1,7 @@
 # A fresh Debian has no make: apt-get install make. `make test ARGS="contract::queue"` passes
 # arguments on, as the other targets do.
 
-.PHONY: demo test lint bench bench-accept bench-fallthrough bench-gateway bench-shape clean compiler redis nginx sdk node n8n browser
+.PHONY: demo test lint bench bench-accept bench-fallthrough bench-gateway bench-shape clean compiler redis nginx sdk node
 
 demo: compiler
 	cargo run --release --quiet -- demo $(ARGS)
@@ -92,9 +92,38 @@ target/node/done: Makefile
 	@for tool in npm npx; do ln -s ../node_modules/npm/bin/$$tool-cli.js $(NODE_BIN)/$$tool; done
 	@touch $@
 
+# n8n's package, built with n8n's own tool in a workspace of its own below `target`: the package may
+# not have the `overrides` that the tool needs.
+.PHONY: n8n-package lint-n8n
+
+N8N_WORK = target/n8n-package
+N8N_SOURCES = $(shell find n8n-nodes -type f -not -path '*/examples/*' -not -path '*/screenshots/*')
+N8N_RUN = cd $(N8N_WORK)/n8n-nodes-spillway && PATH="$(NODE_BIN):$$PATH"
+
+n8n-package: $(N8N_WORK)/packed
+
+$(N8N_WORK)/installed: target/node/done n8n-nodes/package.json $(wildcard n8n-nodes/scripts/workspace/*)
+	@mkdir -p $(N8N_WORK)/n8n-nodes-spillway
+	@cp n8n-nodes/scripts/workspace/*.json $(N8N_WORK)
+	@cp n8n-nodes/package.json $(N8N_WORK)/n8n-nodes-spillway
+	@cd $(N8N_WORK) && PATH="$(NODE_BIN):$$PATH" npm ci --silent --no-audit --no-fund \
+	  --ignore-scripts --legacy-peer-deps
+	@touch $@
+
+$(N8N_WORK)/packed: $(N8N_WORK)/installed $(N8N_SOURCES)
+	@cd $(N8N_WORK)/n8n-nodes-spillway && find . -mindepth 1 -maxdepth 1 -not -name node_modules \
+	  -exec rm -rf {} +
+	@cp -r n8n-nodes/. $(N8N_WORK)/n8n-nodes-spillway
+	@$(N8N_RUN) npx n8n-node build >$(CURDIR)/$(N8N_WORK)/build.log 2>&1 || { cat $(CURDIR)/$(N8N_WORK)/build.log; exit 1; }
+	@rm -f $(N8N_WORK)/*.tgz
+	@$(N8N_RUN) npm pack --silent --ignore-scripts --pack-destination ..
+	@touch $@
+
 # The real n8n below `target`, locked, for the tests of the n8n package. Its install scripts would
 # fetch binaries from elsewhere, so they are not run: sqlite3 is compiled meanwhile, the other
 # native modules come with binaries.
+.PHONY: n8n browser
+
 n8n: target/n8n/done
 
 NODE_GYP = $(CURDIR)/target/node/node_modules/npm/node_modules/node-gyp/bin/node-gyp.js

@@ -1,0 +1,25 @@
+// Whether an execution can be put to sleep here, and the sleeping node's entry in its data.
+
+import type { IExecuteData, IExecuteFunctions, IWebhookFunctions } from 'n8n-workflow';
+
+/** Part of what n8n's contexts have beyond their published types, since version 1. */
+interface Inner {
+	runExecutionData?: { executionData?: { nodeExecutionStack?: IExecuteData[] } };
+}
+
+function stackOf(context: IExecuteFunctions | IWebhookFunctions): IExecuteData[] | undefined {
+	const stack = (context as unknown as Inner).runExecutionData?.executionData?.nodeExecutionStack;
+	return Array.isArray(stack) ? stack : undefined;
+}
+
+/** Where a node cannot sleep, or could not be woken rightly, it asks instead. */
+export function mustPoll(caller: IExecuteFunctions): boolean {
+	const asTool = caller.isToolExecution?.() || caller.getNode().type.endsWith('Tool');
+	const chosen = caller.getNodeParameter('waitBy', 0, 'callback') === 'polling';
+	return chosen || asTool || stackOf(caller) === undefined;
+}
+
+export function entryOf(context: IWebhookFunctions): IExecuteData | undefined {
+	const entry = stackOf(context)?.[0];
+	return entry?.node.name === context.getNode().name ? entry : undefined;
+}

@@ -1,0 +1,68 @@
+// The trigger's subscription at Spillway: made when the workflow is activated, ended with it.
+
+import type { IDataObject, IHookFunctions } from 'n8n-workflow';
+
+import { call } from '../shared/api';
+
+/** What the trigger remembers in the workflow's static data. */
+export interface Remembered {
+	subscription?: string;
+	secret?: string;
+	/** The filters and the address it was made with. */
+	wish?: string;
+	/** The latest `webhook-id`s. */
+	seen?: string[];
+}
+
+function wishOf(hook: IHookFunctions): IDataObject {
+	const list = (value: unknown) => (Array.isArray(value) ? value : String(value ?? '').split(','));
+	const clean = (value: unknown) => list(value).map((one) => String(one).trim()).filter(Boolean);
+	const { id, name } = hook.getWorkflow();
+	return {
+		url: hook.getNodeWebhookUrl('default') as string,
+		name: `n8n: ${name ?? id}`,
+		statuses: clean(hook.getNodeParameter('statuses', [])),
+		tasks: clean(hook.getNodeParameter('tasks', [])),
+		workflows: clean(hook.getNodeParameter('workflows', '')),
+	};
+}
+
+function memory(hook: IHookFunctions): Remembered {
+	return hook.getWorkflowStaticData('node') as Remembered;
+}
+
+export async function subscribed(this: IHookFunctions): Promise<boolean> {
+	const kept = memory(this);
+	if (!kept.subscription || !kept.secret) return false;
+	const path = `/v1/subscriptions/${kept.subscription}`;
+	const { status } = await call(this, { path, accept: [404] });
+	if (status === 404) return false;
+	if (kept.wish === JSON.stringify(wishOf(this))) return true;
+	// Other filters or another address since: a new one takes its place.
+	await unsubscribe.call(this);
+	return false;
+}
+
+export async function subscribe(this: IHookFunctions): Promise<boolean> {
+	const wish = wishOf(this);
+	// A second try after a lost answer would leave a subscription that nobody ends.
+	const request = { method: 'POST' as const, path: '/v1/subscriptions', body: wish, repeatable: false };
+	const { body } = await call(this, request);
+	const kept = memory(this);
+	kept.subscription = body.id as string;
+	kept.secret = body.secret as string;
+	kept.wish = JSON.stringify(wish);
+	return true;
+}
+
+export async function unsubscribe(this: IHookFunctions): Promise<boolean> {
+	const kept = memory(this);
+	if (kept.subscription) {
+		const path = `/v1/subscriptions/${kept.subscription}`;
+		await call(this, { method: 'DELETE', path, accept: [404] });
+	}
+	delete kept.subscription;
+	delete kept.secret;
+	delete kept.wish;
+	return true;
+}
