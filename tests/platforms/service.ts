@@ -12,6 +12,9 @@ export const ROOT = join(import.meta.dirname, "../..");
 /** Built by `make`; the tests never build it themselves. */
 export const BINARY = process.env.SPILLWAY_BINARY ?? join(ROOT, "target/debug/spillway");
 
+/** Without what would count as settings, `SPILLWAY_BINARY` among them. */
+const ENVIRONMENT = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("SPILLWAY_")));
+
 /** What callers show. */
 export const KEY = "sw_testtest_0123456789abcdefghijABCDEFGHIJ";
 
@@ -35,7 +38,7 @@ export class Running {
     const all = settings === undefined ? args : [...args, "--config", join(folder, "spillway.toml")];
     if (settings !== undefined) writeFileSync(join(folder, "spillway.toml"), settings);
     const log = openSync(join(folder, "log"), "w");
-    const child = spawn(BINARY, all, { cwd: folder, stdio: ["ignore", "pipe", log] });
+    const child = spawn(BINARY, all, { cwd: folder, env: ENVIRONMENT, stdio: ["ignore", "pipe", log] });
     // Nothing a test starts outlives it, however it ends.
     const killed = () => child.kill("SIGKILL");
     process.once("exit", killed);
