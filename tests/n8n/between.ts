@@ -1,32 +1,52 @@
-// Stands between n8n and Spillway and decides when, and whether, n8n sees an answer.
+// Stands between n8n and Spillway: knows what was submitted, and decides when and what n8n hears.
 
-import { createServer, type Server } from "node:http";
 import { once } from "node:events";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Running } from "../platforms/service.ts";
 
-/** Gets each answer to a submit: what it returns is what n8n gets. */
-export type Judge = (answer: { status: number; body: any }) => Promise<{ status: number; body: any }>;
+type Answer = { status: number; body: any };
 
-/** An address that leads to the service; answers to `POST` go through the judge. */
-export async function startBetween(service: Running, judge: Judge): Promise<{ url: string; server: Server }> {
-  const server = createServer(async (request, response) => {
-    const chunks: Buffer[] = [];
-    for await (const chunk of request) chunks.push(chunk);
-    const headers = new Headers({ "content-type": request.headers["content-type"] ?? "application/json" });
-    for (const name of ["authorization", "idempotency-key"]) {
+export class Between {
+  readonly url: string;
+  /** The groups and jobs that were submitted, in their order. */
+  readonly submitted: string[] = [];
+  /** Gets each answer to a `POST`: what it returns is what n8n gets. */
+  judge: (answer: Answer) => Promise<Answer> = async (answer) => answer;
+  readonly #server: Server;
+
+  private constructor(server: Server) {
+    this.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    this.#server = server;
+  }
+
+  /** An address that leads to the service. */
+  static async start(service: Running): Promise<Between> {
+    const server = createServer().listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const between = new Between(server);
+    server.on("request", (request, response) => void between.#pass(service, request, response));
+    return between;
+  }
+
+  stop(): void {
+    this.#server.close();
+    this.#server.closeAllConnections();
+  }
+
+  async #pass(service: Running, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const headers = new Headers();
+    for (const name of ["authorization", "content-type", "idempotency-key"]) {
       if (request.headers[name]) headers.set(name, String(request.headers[name]));
     }
     const posted = request.method === "POST";
-    const answer = await fetch(service.url + request.url, {
-      method: request.method,
-      headers,
-      body: posted ? Buffer.concat(chunks) : undefined,
-    });
-    let told = { status: answer.status, body: await answer.json() };
-    if (posted) told = await judge(told);
+    const body = posted ? Buffer.concat(await Array.fromAsync(request)) : undefined;
+    const answer = await fetch(service.url + request.url, { method: request.method, headers, body });
+    let told: Answer = { status: answer.status, body: await answer.json() };
+    if (posted) {
+      if (told.status === 202) this.submitted.push(told.body.id);
+      told = await this.judge(told);
+    }
     response.writeHead(told.status, { "content-type": "application/json" }).end(JSON.stringify(told.body));
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, server };
+  }
 }

@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { KEY, ROOT, type Running, SECRET } from "../platforms/service.ts";
+import { KEY, ROOT, SECRET } from "../platforms/service.ts";
 import type { N8n } from "./n8n.ts";
 
 export const EXAMPLES = join(ROOT, "n8n-nodes/examples");
@@ -11,14 +11,14 @@ export const EXAMPLES = join(ROOT, "n8n-nodes/examples");
 export type Credentials = Record<string, { id: string; name: string }>;
 
 /** The credentials that the examples name. */
-export async function addCredentials(n8n: N8n, service: Running): Promise<Credentials> {
+export async function addCredentials(n8n: N8n, url: string): Promise<Credentials> {
   const made: Credentials = {};
   const add = async (name: string, type: string, data: object) => {
     made[type] = { id: await n8n.addCredential(name, type, data), name };
   };
   await add("Spillway API key", "httpHeaderAuth", { name: "Authorization", value: `Bearer ${KEY}` });
-  await add("Spillway", "spillwayApi", { baseUrl: service.url, apiKey: KEY, signingSecret: SECRET });
-  await add("Spillway as OpenAI", "openAiApi", { apiKey: KEY, url: `${service.url}/v1` });
+  await add("Spillway", "spillwayApi", { baseUrl: url, apiKey: KEY, signingSecret: SECRET });
+  await add("Spillway as OpenAI", "openAiApi", { apiKey: KEY, url: `${url}/v1` });
   return made;
 }
 

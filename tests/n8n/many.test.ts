@@ -17,7 +17,7 @@ let credentials: Credentials;
 before(async () => {
   ({ provider, service } = await startLimited());
   n8n = await N8n.start();
-  credentials = await addCredentials(n8n, service);
+  credentials = await addCredentials(n8n, service.url);
 });
 
 after(async () => {

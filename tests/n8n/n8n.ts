@@ -20,6 +20,9 @@ const TEMPLATE = join(N8N, "template");
 const EMAIL = "owner@example.test";
 const PASSWORD = "Spillway-test-1";
 
+// A test that is interrupted takes what it has started with it: that hangs on `exit`.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => process.exit(1));
+
 /** How an execution ended, as lists of executions tell it. */
 export type Execution = { id: string; status: string; workflowId: string };
 /** What one node gave: the items of its first run by output, or its error. */
