@@ -93,30 +93,44 @@ target/node/done: Makefile
 	@touch $@
 
 # n8n's package, built with n8n's own tool in a workspace of its own below `target`: the package may
-# not have the `overrides` that the tool needs.
-.PHONY: n8n-package lint-n8n
+# not have the `overrides` that the tool needs. Its tests run against the built files.
+.PHONY: n8n-package lint-n8n test-n8n-package
 
 N8N_WORK = target/n8n-package
-N8N_SOURCES = $(shell find n8n-nodes -type f -not -path '*/examples/*' -not -path '*/screenshots/*')
-N8N_RUN = cd $(N8N_WORK)/n8n-nodes-spillway && PATH="$(NODE_BIN):$$PATH"
+N8N_NODES = $(N8N_WORK)/n8n-nodes-spillway
+N8N_PARTS = credentials icons nodes eslint.config.mjs LICENSE.md package.json README.md tsconfig.json
+N8N_SOURCES = $(shell find $(addprefix n8n-nodes/,$(N8N_PARTS)) -type f)
+N8N_LOG = $(CURDIR)/$(N8N_WORK)/log
 
 n8n-package: $(N8N_WORK)/packed
 
+lint-n8n: $(N8N_WORK)/linted
+
+test-n8n-package: $(N8N_WORK)/packed
+	$(NODE_BIN)/node --test n8n-nodes/test/*.test.ts
+
 $(N8N_WORK)/installed: target/node/done n8n-nodes/package.json $(wildcard n8n-nodes/scripts/workspace/*)
-	@mkdir -p $(N8N_WORK)/n8n-nodes-spillway
+	@mkdir -p $(N8N_NODES)
 	@cp n8n-nodes/scripts/workspace/*.json $(N8N_WORK)
-	@cp n8n-nodes/package.json $(N8N_WORK)/n8n-nodes-spillway
+	@cp n8n-nodes/package.json $(N8N_NODES)
 	@cd $(N8N_WORK) && PATH="$(NODE_BIN):$$PATH" npm ci --silent --no-audit --no-fund \
 	  --ignore-scripts --legacy-peer-deps
 	@touch $@
 
 $(N8N_WORK)/packed: $(N8N_WORK)/installed $(N8N_SOURCES)
-	@cd $(N8N_WORK)/n8n-nodes-spillway && find . -mindepth 1 -maxdepth 1 -not -name node_modules \
-	  -exec rm -rf {} +
-	@cp -r n8n-nodes/. $(N8N_WORK)/n8n-nodes-spillway
-	@$(N8N_RUN) npx n8n-node build >$(CURDIR)/$(N8N_WORK)/build.log 2>&1 || { cat $(CURDIR)/$(N8N_WORK)/build.log; exit 1; }
-	@rm -f $(N8N_WORK)/*.tgz
-	@$(N8N_RUN) npm pack --silent --ignore-scripts --pack-destination ..
+	@rm -rf $(N8N_NODES) $(N8N_WORK)/*.tgz && mkdir -p $(N8N_NODES)
+	@cd n8n-nodes && cp -r $(N8N_PARTS) ../$(N8N_NODES)
+	@cd $(N8N_NODES) && PATH="$(NODE_BIN):$$PATH" && \
+	  { npx n8n-node build >$(N8N_LOG) 2>&1 || { cat $(N8N_LOG); exit 1; }; } && \
+	  npm pack --silent --ignore-scripts --pack-destination .. >$(N8N_LOG)
+	@touch $@
+
+# n8n's lint in its strict mode, then n8n's scan of what would be published.
+$(N8N_WORK)/linted: $(N8N_WORK)/packed n8n-nodes/scripts/scan.mjs
+	@cd $(N8N_NODES) && PATH="$(NODE_BIN):$$PATH" npx n8n-node lint
+	@rm -rf $(N8N_WORK)/unpacked && mkdir $(N8N_WORK)/unpacked
+	@tar -xzf $(N8N_WORK)/n8n-nodes-spillway-*.tgz -C $(N8N_WORK)/unpacked --strip-components=1
+	@$(NODE_BIN)/node n8n-nodes/scripts/scan.mjs $(N8N_WORK) $(N8N_NODES) $(N8N_WORK)/unpacked
 	@touch $@
 
 # The real n8n below `target`, locked, for the tests of the n8n package. Its install scripts would

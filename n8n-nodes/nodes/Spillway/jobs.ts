@@ -3,9 +3,10 @@
 import type { IDataObject, IExecuteFunctions } from 'n8n-workflow';
 import { NodeOperationError } from 'n8n-workflow';
 
-import { call } from '../shared/api';
+import { call, nodeError } from '../shared/api';
 import { tasks, type Task } from '../shared/options';
 import { inputOf } from '../shared/schema';
+import { refusalOf, type Failure } from './results';
 
 type Mapped = { mappingMode: string; value: IDataObject | null };
 
@@ -92,11 +93,24 @@ function job(caller: IExecuteFunctions, i: number, known: Task[]): IDataObject {
 	return made;
 }
 
-/** One job for each input item, in their order. */
-export async function jobs(caller: IExecuteFunctions): Promise<IDataObject[]> {
+/** An item's job, or why it has none. */
+export interface Prepared {
+	job?: IDataObject;
+	failure?: Failure;
+}
+
+/** One job for each input item, in their order; a bad item fails the node unless it is to go on. */
+export async function jobs(caller: IExecuteFunctions): Promise<Prepared[]> {
 	const byFields = caller.getNodeParameter('inputMode', 0, 'text') === 'fields';
 	const known = byFields ? await tasks(caller) : [];
-	return caller.getInputData().map((_, i) => job(caller, i, known));
+	return caller.getInputData().map((_, i) => {
+		try {
+			return { job: job(caller, i, known) };
+		} catch (error) {
+			if (!caller.continueOnFail()) throw nodeError(caller, error, i);
+			return { failure: refusalOf(error) };
+		}
+	});
 }
 
 /**

@@ -4,8 +4,8 @@ import type { IDataObject, IExecuteFunctions, INodeExecutionData } from 'n8n-wor
 import { NodeOperationError } from 'n8n-workflow';
 
 import { call, nodeError, type Call } from '../shared/api';
-import { checkSize, idempotencyKey, jobs } from './jobs';
-import { refusedItem } from './results';
+import { checkSize, idempotencyKey, jobs, type Prepared } from './jobs';
+import { failedItem, refusalOf } from './results';
 
 const PAGE = 100;
 
@@ -20,7 +20,7 @@ async function forEach(
 			for (const json of await run(item)) out.push({ json, pairedItem: { item } });
 		} catch (error) {
 			if (!caller.continueOnFail()) throw nodeError(caller, error, item);
-			out.push(refusedItem(error as Error, item));
+			out.push(failedItem(caller, refusalOf(error), item));
 		}
 	}
 	return [out];
@@ -30,16 +30,32 @@ export async function submit(this: IExecuteFunctions): Promise<INodeExecutionDat
 	const made = await jobs(this);
 	if (this.getNodeParameter('sendAs', 0) === 'jobs') {
 		return await forEach(this, async (i) => {
+			const { job, failure } = made[i];
+			if (job === undefined) throw new NodeOperationError(this.getNode(), failure!.message, { itemIndex: i });
 			const url = this.getNodeParameter('callbackUrl', i) as string;
-			return [await post(this, '/v1/jobs', url ? { ...made[i], callback_url: url } : made[i], i)];
+			return [await post(this, '/v1/jobs', url ? { ...job, callback_url: url } : job, i)];
 		});
 	}
-	const group: IDataObject = { jobs: made };
-	const url = this.getNodeParameter('callbackUrl', 0) as string;
-	if (url) group.callback_url = url;
-	await checkSize(this, group);
-	const json = await post(this, '/v1/groups', group);
-	return [[{ json, pairedItem: made.map((_, item) => ({ item })) }]];
+	return await whole(this, made);
+}
+
+/** All items as one group: it is taken as a whole or not at all. */
+async function whole(caller: IExecuteFunctions, made: Prepared[]): Promise<INodeExecutionData[][]> {
+	const pairedItem = made.map((_, item) => ({ item }));
+	try {
+		const bad = made.findIndex(({ failure }) => failure !== undefined);
+		if (bad >= 0) {
+			throw new NodeOperationError(caller.getNode(), made[bad].failure!.message, { itemIndex: bad });
+		}
+		const group: IDataObject = { jobs: made.map(({ job }) => job!) };
+		const url = caller.getNodeParameter('callbackUrl', 0) as string;
+		if (url) group.callback_url = url;
+		await checkSize(caller, group);
+		return [[{ json: await post(caller, '/v1/groups', group), pairedItem }]];
+	} catch (error) {
+		if (!caller.continueOnFail()) throw nodeError(caller, error);
+		return [made.map((_, item) => failedItem(caller, refusalOf(error), item))];
+	}
 }
 
 async function post(

@@ -3,38 +3,74 @@
 import type { IDataObject, IExecuteFunctions, INodeExecutionData } from 'n8n-workflow';
 import { NodeOperationError } from 'n8n-workflow';
 
+/** Why there is no result, in the shape that `error` has in a result. */
+export interface Failure extends IDataObject {
+	code: string | null;
+	message: string;
+	hint: string | null;
+}
+
 /** What went wrong with a job, in the words of its result. */
-export function failureOf(result: IDataObject): { message: string; description: string } {
-	const error = (result.error ?? {}) as IDataObject;
-	const told = error.message ?? `The job ended as ${String(result.status)}`;
-	const hint = typeof error.hint === 'string' ? `${error.hint} ` : '';
-	const code = error.code ? `, ${String(error.code)}` : '';
+export function failureOf(result: IDataObject): Failure {
+	const error = (result.error ?? {}) as Partial<Failure>;
 	return {
-		message: String(told),
-		description: `${hint}(task ${String(result.task)}, ${String(result.id)}${code})`,
+		...error,
+		code: error.code ?? String(result.status),
+		message: error.message ?? `The job ended as ${String(result.status)}.`,
+		hint: error.hint ?? null,
 	};
 }
 
-/** An item for each result; the first that failed fails the node unless it is to go on. */
-export function itemsOf(caller: IExecuteFunctions, results: IDataObject[]): INodeExecutionData[] {
-	const failed = results.filter((result) => result.ok !== true).length;
-	return results.map((json, item) => {
-		if (json.ok === true) return { json, pairedItem: { item } };
-		const { message, description } = failureOf(json);
-		const of = failed > 1 ? ` (${failed} of ${results.length} items failed)` : '';
-		const error = new NodeOperationError(caller.getNode(), `Item ${item}: ${message}${of}`, {
-			itemIndex: item,
-			description,
-		});
-		if (!caller.continueOnFail()) throw error;
-		// `error` is never null here: by it n8n and the next nodes know the item for a failed one.
-		return { json: { ...json, error: json.error ?? { message } }, error, pairedItem: { item } };
-	});
+/** What went wrong with a request. */
+export function refusalOf(error: unknown): Failure {
+	const { message, description, context } = error as Error & {
+		description?: string | null;
+		context?: IDataObject;
+	};
+	return {
+		code: (context?.code as string | undefined) ?? 'request_failed',
+		message,
+		hint: description ?? null,
+	};
 }
 
-/** What stands for a request that was refused, where the workflow goes on. */
-export function refusedItem(error: Error, item: number): INodeExecutionData {
-	const { description, httpCode } = error as Error & { description?: string; httpCode?: string };
-	const told = { message: error.message, description: description ?? null, http_code: httpCode ?? null };
-	return { json: { ok: false, error: told }, pairedItem: { item } };
+/** The item of a job that failed; its whole result goes along. */
+export function failedItem(
+	caller: IExecuteFunctions,
+	failure: Failure,
+	item: number,
+	result?: IDataObject,
+): INodeExecutionData {
+	// n8n leads an item to the error output when it has nothing but these keys, and adds the input's.
+	const bare = caller.getNode().onError === 'continueErrorOutput' || result === undefined;
+	const json = bare ? { error: failure, ...(result && { details: result }) } : { ...result, error: failure };
+	return { json, pairedItem: { item } };
+}
+
+/**
+ * An item for each input item, in their order: its refusal, or the next of the results. The first
+ * that failed fails the node unless it is to go on.
+ */
+export function itemsOf(
+	caller: IExecuteFunctions,
+	results: IDataObject[],
+	refused: Record<string, Failure> = {},
+): INodeExecutionData[] {
+	const next = results.values();
+	const all = caller.getInputData().map((_, item) => {
+		const refusal = refused[item];
+		const result = refusal ? undefined : (next.next().value as IDataObject | undefined);
+		return { item, result, failure: refusal ?? (result?.ok === true ? undefined : failureOf(result ?? {})) };
+	});
+	const failed = all.filter(({ failure }) => failure !== undefined).length;
+	return all.map(({ item, result, failure }) => {
+		if (failure === undefined) return { json: result!, pairedItem: { item } };
+		if (caller.continueOnFail()) return failedItem(caller, failure, item, result);
+		const of = failed > 1 ? ` (${failed} of ${all.length} items failed)` : '';
+		const job = result ? `Job ${String(result.id)}, ${String(failure.code)}.` : '';
+		throw new NodeOperationError(caller.getNode(), `Item ${item}: ${failure.message}${of}`, {
+			itemIndex: item,
+			description: [failure.hint, job].filter(Boolean).join(' '),
+		});
+	});
 }

@@ -11,62 +11,34 @@ import type {
 } from 'n8n-workflow';
 import { NodeOperationError, sleep } from 'n8n-workflow';
 
-import { call } from '../shared/api';
-import { checkSize, idempotencyKey, jobs } from './jobs';
-import { itemsOf } from './results';
+import { call, nodeError } from '../shared/api';
+import { itemsOf, failedItem, refusalOf } from './results';
 import { entryOf, mustPoll } from './sleeping';
+import { remembered, retried, submit, type Submitted } from './submitting';
 
-/** What the node remembers within the execution's data, over restarts. */
-interface Submitted {
-	group: string;
-	execution: string;
-	run: number;
-	jobs: string;
-}
+const DEFAULT_LIMIT_MINUTES = 3 * 24 * 60;
 
 export async function runAndWait(this: IExecuteFunctions): Promise<INodeExecutionData[][]> {
-	const polling = mustPoll(this);
-	const known = remembered(this);
-	const group = known ?? (await submit(this, polling));
-	if (known !== undefined || polling) {
-		const results = polling ? await poll(this, group) : await ended(this, group);
-		if (results) return [itemsOf(this, results)];
+	try {
+		return await run(this);
+	} catch (error) {
+		if (!this.continueOnFail()) throw nodeError(this, error);
+		// Thrown, n8n would send the input to the success output.
+		const refusal = refusalOf(error);
+		return [this.getInputData().map((_, item) => failedItem(this, refusal, item))];
 	}
-	return await goToSleep(this, group);
 }
 
-/** The group that this run of the node has submitted already. */
-function remembered(caller: IExecuteFunctions): string | undefined {
-	const { group, execution, run } = caller.getContext('node') as Partial<Submitted>;
-	const own = execution === caller.getExecutionId() && run === runIndex(caller);
-	return own ? group : undefined;
-}
-
-function runIndex(caller: IExecuteFunctions): number {
-	return caller.evaluateExpression('{{ $runIndex }}', 0) as number;
-}
-
-async function submit(caller: IExecuteFunctions, polling: boolean): Promise<string> {
-	const group: IDataObject = { jobs: await jobs(caller) };
-	if (!polling) {
-		group.callback_url = caller.evaluateExpression('{{ $execution.resumeUrl }}', 0) as string;
-		// n8n answers 409 until the execution sleeps.
-		group.callback = { min_delay: '250ms' };
-	}
-	await checkSize(caller, group);
-	const { body } = await call(caller, {
-		method: 'POST',
-		path: '/v1/groups',
-		headers: { 'Idempotency-Key': idempotencyKey(caller) },
-		body: group,
-	});
-	const submitted: Partial<Submitted> = {
-		group: String(body.id),
-		execution: caller.getExecutionId(),
-		run: runIndex(caller),
-	};
-	Object.assign(caller.getContext('node'), submitted);
-	return String(body.id);
+async function run(caller: IExecuteFunctions): Promise<INodeExecutionData[][]> {
+	const known = remembered(caller);
+	const old = known ? undefined : await retried(caller);
+	const polling = old !== undefined || mustPoll(caller);
+	const submitted = known ?? old ?? (await submit(caller, polling));
+	const { group, refused } = submitted;
+	if (group === undefined) return [itemsOf(caller, [], refused)];
+	const fresh = known === undefined;
+	const results = polling ? await poll(caller, group) : fresh ? undefined : await ended(caller, group);
+	return results ? [itemsOf(caller, results, refused)] : await goToSleep(caller, group);
 }
 
 /** The results in the items' order, once the last job has ended. */
@@ -76,23 +48,23 @@ async function ended(caller: IExecuteFunctions, group: string): Promise<IDataObj
 }
 
 function limitOf(caller: IExecuteFunctions): Date {
-	const { waitLimit = 4320 } = caller.getNodeParameter('options', 0, {}) as { waitLimit?: number };
-	return new Date(Date.now() + waitLimit * 60_000);
+	const options = caller.getNodeParameter('options', 0, {}) as { waitLimit?: number };
+	return new Date(Date.now() + (options.waitLimit ?? DEFAULT_LIMIT_MINUTES) * 60_000);
 }
 
 function late(caller: IExecuteFunctions, group: string): NodeOperationError {
-	const message = `Spillway has not called within the wait limit; its group is ${group}`;
+	const message = `Spillway's results did not come within the wait limit; the group is ${group}`;
 	return new NodeOperationError(caller.getNode(), message, {
-		description: `Its jobs are not lost: fetch them with the operation Get and the ID ${group}. GET /v1/groups/${group}/deliveries tells what n8n answered to its calls; behind a proxy set N8N_WEBHOOK_URL.`,
+		description: `The jobs are not lost: fetch them with the operation Get and the ID ${group}. What n8n answered to Spillway's calls stands under /v1/groups/${group}/deliveries; behind a proxy set N8N_WEBHOOK_URL.`,
 	});
 }
 
 /** Asks until the end; a stopped execution cancels its jobs. */
 async function poll(caller: IExecuteFunctions, group: string): Promise<IDataObject[]> {
-	const { pollInterval = 2 } = caller.getNodeParameter('options', 0, {}) as { pollInterval?: number };
+	const options = caller.getNodeParameter('options', 0, {}) as { pollInterval?: number };
+	const longest = Math.max(1, options.pollInterval ?? 2);
 	const limit = limitOf(caller).getTime();
-	let pause = 0.2;
-	for (;;) {
+	for (let pause = 0.2; ; pause = Math.min(pause * 2, longest)) {
 		const results = await ended(caller, group);
 		if (results) return results;
 		if (caller.getExecutionCancelSignal()?.aborted) {
@@ -101,7 +73,6 @@ async function poll(caller: IExecuteFunctions, group: string): Promise<IDataObje
 		}
 		if (Date.now() > limit) throw late(caller, group);
 		await sleep(pause * 1000);
-		pause = Math.min(pause * 2, Math.max(1, pollInterval));
 	}
 }
 
@@ -118,12 +89,12 @@ async function goToSleep(
 
 /** Spillway's call: wakes the execution when it is about the group that is waited for. */
 export async function woken(this: IWebhookFunctions): Promise<IWebhookResponseData> {
-	const { id, data } = this.getBodyData() as { id?: string; data?: IDataObject };
+	const { id, data } = (this.getBodyData() ?? {}) as { id?: string; data?: IDataObject };
 	const told = data?.id ?? id;
 	const name = JSON.stringify(this.getNode().name);
-	const expected = this.evaluateExpression(`{{ $node[${name}].context["group"] }}`, 0);
+	const memory = this.evaluateExpression(`{{ $node[${name}].context["spillway"] }}`, 0);
 	const entry = entryOf(this);
-	if (entry === undefined || typeof told !== 'string' || told !== expected) {
+	if (entry === undefined || typeof told !== 'string' || told !== (memory as Partial<Submitted>)?.group) {
 		// 410 ends the delivery: a repeat of an earlier wait must not be tried for days.
 		const detail = 'This execution does not wait for this result.';
 		this.getResponseObject().status(410).json({ status: 410, detail });

@@ -121,11 +121,13 @@ function documentOf(body: unknown): IDataObject {
 }
 
 function refused(caller: Caller, request: Call, answer: Answer): NodeApiError {
-	return new NodeApiError(caller.getNode(), answer.body as JsonObject, {
+	const error = new NodeApiError(caller.getNode(), answer.body as JsonObject, {
 		...reasonOf(answer.status, answer.body),
 		httpCode: String(answer.status),
 		itemIndex: request.itemIndex,
 	});
+	error.context.code = answer.body.code;
+	return error;
 }
 
 function unreachable(caller: Caller, request: Call, base: string, error: Error): NodeApiError {
@@ -137,8 +139,11 @@ function unreachable(caller: Caller, request: Call, base: string, error: Error):
 	});
 }
 
-/** What a node may throw: ours as they are, and what nobody expected. */
-export function nodeError(caller: Caller, error: unknown, itemIndex: number): Error {
-	if (error instanceof NodeApiError || error instanceof NodeOperationError) return error;
+/** What a node may throw: ours as they are, told of which item, and what nobody expected. */
+export function nodeError(caller: Caller, error: unknown, itemIndex?: number): Error {
+	if (error instanceof NodeApiError || error instanceof NodeOperationError) {
+		if (itemIndex !== undefined) error.context.itemIndex = itemIndex;
+		return error;
+	}
 	return new NodeOperationError(caller.getNode(), error as Error, { itemIndex });
 }
