@@ -1,5 +1,4 @@
 import type {
-	IDataObject,
 	IHookFunctions,
 	INodeType,
 	INodeTypeDescription,
@@ -24,7 +23,6 @@ export class SpillwayTrigger implements INodeType {
 		defaults: { name: 'Spillway Trigger' },
 		inputs: [],
 		outputs: [NodeConnectionTypes.Main],
-		usableAsTool: undefined,
 		credentials: [{ name: 'spillwayApi', required: true }],
 		webhooks: [
 			{
@@ -87,12 +85,6 @@ export class SpillwayTrigger implements INodeType {
 	};
 
 	async webhook(this: IWebhookFunctions): Promise<IWebhookResponseData> {
-		const { refusal, results } = await received.call(this);
-		if (refusal !== undefined) {
-			this.getResponseObject().status(refusal.status).json(refusal);
-			return { noWebhookResponse: true };
-		}
-		if (results.length === 0) return { webhookResponse: { received: true } };
-		return { workflowData: [results.map((json: IDataObject) => ({ json }))] };
+		return await received.call(this);
 	}
 }

@@ -1,49 +1,55 @@
 // What the trigger makes of a request.
 
-import type { IDataObject, IWebhookFunctions } from 'n8n-workflow';
+import type { IDataObject, IWebhookFunctions, IWebhookResponseData } from 'n8n-workflow';
 
 import { flawOf } from '../shared/signature';
+import { repeatOf, settled } from './repeats';
 import type { Remembered } from './subscription';
 
-interface Received {
-	refusal?: { status: number; title: string; detail: string };
-	results: IDataObject[];
+function refuse(
+	context: IWebhookFunctions,
+	status: number,
+	title: string,
+	detail: string,
+): IWebhookResponseData {
+	context.getResponseObject().status(status).json({ status, title, detail });
+	return { noWebhookResponse: true };
 }
 
-/** How many `webhook-id`s are kept to know a repeat by. */
-const KEPT = 500;
-
-/** The results of one event: a job's, or a group's jobs'. */
-function resultsOf(body: IDataObject, id: string): IDataObject[] {
-	// An event has a type and data; with `"body": "bare"` the result comes alone.
+/** An event has a type and data; with `"body": "bare"` the result comes alone. */
+export function resultOf(body: IDataObject, webhookId: string): IDataObject {
 	const enveloped = typeof body.type === 'string' && typeof body.data === 'object' && body.object === undefined;
-	const data = (enveloped ? body.data : body) as IDataObject;
+	const data = ((enveloped ? body.data : body) ?? {}) as IDataObject;
 	const event = enveloped ? body.type : `${String(data.object)}.${String(data.status)}`;
-	return [{ event, webhook_id: id, ...data }];
+	return { event, webhook_id: webhookId, ...data };
 }
 
-export async function received(this: IWebhookFunctions): Promise<Received> {
-	const headers = this.getHeaderData();
-	const header = (name: string) => String(headers[name] ?? '');
-	const memory = this.getWorkflowStaticData('node') as Remembered;
-	const { signingSecret } = await this.getCredentials('spillwayApi');
-	const secrets = [memory.secret, signingSecret as string | undefined];
-	const id = header('webhook-id');
-	const request = this.getRequestObject();
+/** Whether one of the secrets that Spillway may sign with has signed the request. */
+async function flaw(context: IWebhookFunctions, id: string): Promise<string | undefined> {
+	const headers = context.getHeaderData();
+	const { secret } = context.getWorkflowStaticData('node') as Remembered;
+	const { signingSecret } = await context.getCredentials('spillwayApi');
 	const signed = {
 		id,
-		timestamp: header('webhook-timestamp'),
-		signature: header('webhook-signature'),
-		body: request.rawBody ?? '',
+		timestamp: String(headers['webhook-timestamp'] ?? ''),
+		signature: String(headers['webhook-signature'] ?? ''),
+		body: context.getRequestObject().rawBody ?? '',
 	};
-	const known = secrets.filter((secret): secret is string => Boolean(secret));
-	const flaw = flawOf(signed, known, Date.now());
-	if (flaw !== undefined) {
-		const detail = `The request was not taken. ${flaw}`;
-		return { refusal: { status: 401, title: 'Not from Spillway', detail }, results: [] };
-	}
-	const seen = memory.seen ?? [];
-	if (seen.includes(id)) return { results: [] };
-	memory.seen = [...seen, id].slice(-KEPT);
-	return { results: resultsOf(this.getBodyData(), id) };
+	const known = [secret, signingSecret as string | undefined].filter((one) => !!one) as string[];
+	return flawOf(signed, known, Date.now());
+}
+
+export async function received(this: IWebhookFunctions): Promise<IWebhookResponseData> {
+	const id = String(this.getHeaderData()['webhook-id'] ?? '');
+	const wrong = await flaw(this, id);
+	if (wrong !== undefined) return refuse(this, 401, 'Not from Spillway', `The request was not taken. ${wrong}`);
+
+	const answer = this.getResponseObject();
+	// The test run of a workflow and its production run are apart.
+	const key = [this.getWorkflow().id, this.getNode().id, this.getMode(), id].join(' ');
+	const repeat = repeatOf(key, answer);
+	if (repeat === 'running') return refuse(this, 409, 'In hand', 'This event is just being taken; try again.');
+	if (repeat === 'taken') return { webhookResponse: { repeated: true } };
+	answer.once('close', () => settled(key));
+	return { workflowData: [[{ json: resultOf(this.getBodyData(), id) }]] };
 }

@@ -10,8 +10,6 @@ export interface Remembered {
 	secret?: string;
 	/** The filters and the address it was made with. */
 	wish?: string;
-	/** The latest `webhook-id`s. */
-	seen?: string[];
 }
 
 function wishOf(hook: IHookFunctions): IDataObject {
