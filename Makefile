@@ -92,6 +92,17 @@ target/node/done: Makefile
 	@for tool in npm npx; do ln -s ../node_modules/npm/bin/$$tool-cli.js $(NODE_BIN)/$$tool; done
 	@touch $@
 
+# The Make app: its files, functions and scenarios, and its requests against the built service.
+.PHONY: test-make
+test-make: compiler node target/make-app/done
+	@test -n "$$SPILLWAY_BINARY" || cargo build --locked --quiet
+	$(NODE_BIN)/node --test $(ARGS) tests/make/*.test.ts
+
+target/make-app/done: tests/make/package-lock.json target/node/done
+	@rm -rf $(@D) && mkdir -p $(@D) && cp tests/make/package*.json $(@D)
+	@cd $(@D) && PATH="$(NODE_BIN):$$PATH" npm ci --silent --no-audit --no-fund --ignore-scripts
+	@touch $@
+
 # n8n's package, built with n8n's own tool in a workspace of its own below `target`: the package may
 # not have the `overrides` that the tool needs. Its tests run against the built files.
 .PHONY: n8n-package lint-n8n test-n8n-package
@@ -136,7 +147,7 @@ $(N8N_WORK)/linted: $(N8N_WORK)/packed n8n-nodes/scripts/scan.mjs
 # The real n8n below `target`, locked, for the tests of the n8n package. Its install scripts would
 # fetch binaries from elsewhere, so they are not run: sqlite3 is compiled meanwhile, the other
 # native modules come with binaries.
-.PHONY: n8n browser
+.PHONY: n8n browser test-n8n bench-n8n
 
 n8n: target/n8n/done
 
@@ -160,3 +171,14 @@ target/n8n/done: tests/n8n/package-lock.json | target/node/done
 
 browser:
 	@command -v chromium >/dev/null || $(call install,chromium)
+
+# The package and the examples in the real n8n, with a browser. UPDATE=1 takes the screenshots anew.
+# One file after the other: each starts an n8n of its own, which has half a gigabyte.
+test-n8n: compiler n8n browser n8n-package
+	@test -n "$$SPILLWAY_BINARY" || cargo build --locked --quiet
+	$(NODE_BIN)/node --test --test-concurrency=1 $(ARGS) tests/n8n/*.test.ts
+
+# 200 rows straight at a limited provider, and through Spillway: the table in n8n-nodes/README.md.
+bench-n8n: compiler n8n n8n-package
+	@test -n "$$SPILLWAY_BINARY" || cargo build --locked --quiet
+	$(NODE_BIN)/node tests/n8n/bench.ts

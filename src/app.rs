@@ -45,6 +45,9 @@ use crate::queue::SharedQueue;
 use crate::queue::embedded::EmbeddedQueue;
 use crate::queue::redis::RedisQueue;
 use crate::queue::settings::Settings as StoreSettings;
+use crate::subscriptions::SharedSubscriptionStore;
+use crate::subscriptions::file::FileSubscriptions;
+use crate::subscriptions::redis::RedisSubscriptions;
 
 /// What is kept outside the process, and who keeps it.
 pub struct Stores {
@@ -60,6 +63,8 @@ pub struct Stores {
     pub keys: SharedKeyStore,
     /// What callers have used up.
     pub budget: SharedBudget,
+    /// Who is told of jobs' ends.
+    pub subscriptions: SharedSubscriptionStore,
 }
 
 /// A running service.
@@ -103,12 +108,14 @@ impl Service {
             budget: stores.budget,
             bindings: stores.bindings,
             speeds: stores.speeds,
+            subscriptions: stores.subscriptions,
             clock,
             lifecycle: lifecycle.clone(),
             settings: config.engine.clone(),
             seed: rand::random(),
         };
         let engine = Engine::new(parts);
+        engine.read_subscriptions().await?;
         let state = State {
             engine: Arc::clone(&engine),
             auth: Authenticator::new(configured, stores.keys).letting_in(
@@ -175,6 +182,7 @@ pub async fn open(
             bindings: Arc::new(LocalMemory::new(Arc::clone(clock))),
             speeds: Arc::new(LocalSpeeds::new(Arc::clone(clock))),
             keys: Arc::new(FileKeyStore::new(&folder)),
+            subscriptions: Arc::new(FileSubscriptions::new(&folder)),
         });
     }
     let keyspace = keyspace(settings).await?;
@@ -184,6 +192,7 @@ pub async fn open(
         budget: Arc::new(RedisBudget::new(keyspace.clone(), Arc::clone(clock))),
         bindings: Arc::new(RedisMemory::new(keyspace.clone(), Arc::clone(clock))),
         speeds: Arc::new(RedisSpeeds::new(keyspace.clone(), Arc::clone(clock))),
+        subscriptions: Arc::new(RedisSubscriptions::new(keyspace.clone())),
         keys: Arc::new(RedisKeyStore::new(keyspace)),
     })
 }
@@ -240,6 +249,7 @@ pub fn rehearsal(
         budget: Arc::new(LocalBudget::in_memory(Arc::clone(clock))),
         bindings: Arc::new(LocalMemory::new(Arc::clone(clock))),
         speeds: Arc::new(LocalSpeeds::new(Arc::clone(clock))),
+        subscriptions: Arc::new(FileSubscriptions::in_memory()),
         clock: Arc::clone(clock),
         lifecycle: lifecycle.clone(),
         catalog: catalog(loaded.plan, |account| Ok(provider(account)))?

@@ -2,6 +2,7 @@
 
 // Ground.
 pub mod clock;
+pub mod files;
 pub mod keyspace;
 pub mod lifecycle;
 pub mod telemetry;
@@ -17,6 +18,7 @@ pub mod limiter;
 pub mod memory;
 pub mod provider;
 pub mod queue;
+pub mod subscriptions;
 
 // Engine and entrance.
 pub mod engine;

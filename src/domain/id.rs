@@ -27,6 +27,20 @@ pub struct JobId(String);
 #[serde(transparent)]
 pub struct GroupId(String);
 
+/// Names one event that a subscription is told: `evt_0_01J…`.
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(transparent)]
+pub struct EventId(String);
+
+/// Names one subscription: `sub_0_01J…`.
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(transparent)]
+pub struct SubscriptionId(String);
+
 macro_rules! id {
     ($name:ident, $prefix:literal) => {
         impl $name {
@@ -54,6 +68,8 @@ macro_rules! id {
 
 id!(JobId, "job_");
 id!(GroupId, "grp_");
+id!(EventId, "evt_");
+id!(SubscriptionId, "sub_");
 
 /// Makes ids that never repeat and never go backwards within one process.
 #[derive(Default)]
@@ -68,6 +84,16 @@ impl IdSource {
     /// A new group id for a group accepted at `now`.
     pub fn group(&self, now: DateTime<Utc>) -> GroupId {
         GroupId(format!("grp_{CELL}_{}", self.next(now)))
+    }
+
+    /// A new event id for a job that ended at `now`.
+    pub fn event(&self, now: DateTime<Utc>) -> EventId {
+        EventId(format!("evt_{CELL}_{}", self.next(now)))
+    }
+
+    /// A new subscription id for a subscription made at `now`.
+    pub fn subscription(&self, now: DateTime<Utc>) -> SubscriptionId {
+        SubscriptionId(format!("sub_{CELL}_{}", self.next(now)))
     }
 
     /// A new id with no prefix: for turns and other internal names.

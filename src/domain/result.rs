@@ -7,6 +7,7 @@ use serde_json::{Value, value::RawValue};
 
 use super::completion::{Finish, ToolCall, Usage};
 use super::content::Image;
+use super::id::{EventId, SubscriptionId};
 use super::job::Job;
 
 /// Where a job stands, for its caller.
@@ -280,4 +281,16 @@ pub struct DeliveryAttempt {
     pub error: Option<String>,
     /// The beginning of the receiver's answer.
     pub response: Option<String>,
+    /// The subscription's event that was posted; `null` for a callback.
+    #[serde(default)]
+    pub event: Option<PostedEvent>,
+}
+
+/// An event, and the subscription it is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PostedEvent {
+    /// The event: its `webhook-id`.
+    pub id: EventId,
+    /// The subscription.
+    pub subscription: SubscriptionId,
 }

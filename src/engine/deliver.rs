@@ -10,12 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::held::For;
+use super::subscriptions::Subscriber;
 use crate::callback::http::{Reply, Verdict as Said, envelope};
+use crate::domain::id::{EventId, SubscriptionId};
 use crate::domain::job::{Callback, Lane, Line};
 use crate::domain::limits::Cost;
-use crate::domain::result::DeliveryAttempt;
+use crate::domain::result::{DeliveryAttempt, JobResult, PostedEvent};
 use crate::limiter::{Ask, End, Obstacle, Turn};
-use crate::queue::{Item, Lease, LeaseToken, QueueError, Verdict};
+use crate::queue::{Event, Item, Lease, LeaseToken, QueueError, Verdict};
 use crate::telemetry::metrics;
 
 /// How far ahead a post's turn is reserved. Nothing urgent waits behind it.
@@ -23,6 +25,9 @@ const HORIZON: Duration = Duration::from_secs(1);
 
 /// How long a delivery waits when all posts to its host at the same time are taken.
 const CROWDED: Duration = Duration::from_millis(250);
+
+/// The status that says that nobody will ever listen there again.
+const GONE: u16 = 410;
 
 /// Deliveries taken out of the line at once.
 const BATCH: usize = 16;
@@ -41,6 +46,16 @@ struct Post {
     id: String,
     body: Bytes,
     tries: u32,
+    /// Who is told, when it is a subscription's event.
+    subscriber: Option<Arc<Subscriber>>,
+}
+
+/// What is to be done with what was leased.
+enum Task {
+    /// It is to be posted.
+    Post(Post),
+    /// Nobody wants it: why.
+    Drop(DeliveryAttempt),
 }
 
 /// Starts the loop.
@@ -113,11 +128,10 @@ impl Engine {
     ) -> Option<Duration> {
         let token = lease.token.clone();
         let lost = self.held.add(&token, For::Post);
-        let post = match self.post_of(lease, lost).await {
-            Ok(Some(post)) => post,
-            Ok(None) => {
-                // Nobody wants the result; it should not have been in this line.
-                self.settle_surely(&token, undeliverable(self, "there is no callback")).await;
+        let post = match self.task_of(lease, lost).await {
+            Ok(Task::Post(post)) => post,
+            Ok(Task::Drop(log)) => {
+                self.settle_surely(&token, Verdict::Undeliverable { log }).await;
                 self.held.remove(&token);
                 return None;
             }
@@ -154,14 +168,23 @@ impl Engine {
     }
 
     async fn send(&self, post: Post, ask: &Ask) {
+        let own =
+            post.subscriber.as_ref().map(|one| self.poster.signing_with(Arc::clone(&one.secrets)));
+        let poster = own.as_ref().unwrap_or(&self.poster);
         let reply = tokio::select! {
-            reply = self.poster.post(&post.callback, &post.id, post.tries + 1, post.body.clone()) => {
+            reply = poster.post(&post.callback, &post.id, post.tries + 1, post.body.clone()) => {
                 Some(reply)
             }
             () = post.lost.cancelled() => None,
         };
         self.settle_turn(ask, &End::default()).await;
-        if let Some(reply) = reply {
+        if let Some(mut reply) = reply {
+            if let Some(one) = &post.subscriber {
+                reply.log.event = posted(&post.lease.id, &one.subscription.id);
+                if reply.log.status == Some(GONE) {
+                    self.end_subscription(&one.subscription).await;
+                }
+            }
             let verdict = self.verdict(&post, reply);
             self.settle_surely(&post.lease, verdict).await;
         }
@@ -171,39 +194,31 @@ impl Engine {
     /// What a receiver's reply means for the delivery.
     fn verdict(&self, post: &Post, reply: Reply) -> Verdict {
         let Reply { verdict, log, retry_after } = reply;
-        let host = post.callback.redacted();
+        let (id, url) = (post.lease.id.as_str(), post.callback.redacted());
+        let kind = if post.subscriber.is_some() { "event" } else { "callback" };
         match verdict {
             Said::Taken => {
-                metrics::delivered("taken");
+                metrics::delivered(kind, "taken");
                 Verdict::Delivered { log }
             }
             Said::Gone => {
-                metrics::delivered("gone");
-                tracing::warn!(
-                    id = post.lease.id,
-                    url = host,
-                    status = log.status,
-                    "receiver is gone"
-                );
+                metrics::delivered(kind, "gone");
+                tracing::warn!(id, url, status = log.status, "receiver is gone");
                 Verdict::Undeliverable { log }
             }
             Said::Again => {
                 let chance = self.chance.share();
                 let pause = self.callbacks.schedule.pause(post.tries + 1, chance, retry_after);
+                let (status, error) = (log.status, log.error.as_deref());
                 let Some(after) = pause else {
-                    metrics::delivered("dead");
-                    tracing::warn!(id = post.lease.id, url = host, "given up, kept for replay");
+                    metrics::delivered(kind, "dead");
+                    let kept =
+                        if kind == "event" { "given up" } else { "given up, kept for replay" };
+                    tracing::warn!(id, url, status, error, "{kept}");
                     return Verdict::Undeliverable { log };
                 };
-                metrics::delivered("retried");
-                tracing::info!(
-                    id = post.lease.id,
-                    url = host,
-                    status = log.status,
-                    error = log.error,
-                    retry_ms = after.as_millis(),
-                    "not taken"
-                );
+                metrics::delivered(kind, "retried");
+                tracing::info!(id, url, status, error, retry_ms = after.as_millis(), "not taken");
                 Verdict::Redeliver { after, log }
             }
         }
@@ -225,26 +240,21 @@ impl Engine {
         }
     }
 
-    /// What is to be posted; `None` when there is no callback.
-    async fn post_of(
-        &self,
-        lease: Lease,
-        lost: CancellationToken,
-    ) -> Result<Option<Post>, QueueError> {
-        let at = self.clock.now();
-        let (callback, id, kind, data) = match lease.item {
+    /// What is to be done with a lease.
+    async fn task_of(&self, lease: Lease, lost: CancellationToken) -> Result<Task, QueueError> {
+        match &lease.item {
             Item::Job(job, Some(result)) => {
                 let id = match lease.replays {
                     0 => job.id.to_string(),
                     replays => format!("{}_r{replays}", job.id),
                 };
-                (job.callback, id, format!("job.{}", result.status.as_str()), json(&result))
+                let message = Message { id, kind: kind_of(result), data: json(result) };
+                Ok(self.task(&lease, lost, job.callback.clone(), message))
             }
-            Item::Job(_, None) => return Ok(None),
+            Item::Job(_, None) => Ok(Task::Drop(self.nobody("there is no result"))),
             Item::Group(group) => {
-                let id = group.id.clone();
-                let Some(result) = self.group_result(&id).await? else {
-                    return Ok(None);
+                let Some(result) = self.group_result(&group.id).await? else {
+                    return Ok(Task::Drop(self.nobody("the group is gone")));
                 };
                 if result.counts.open > 0 {
                     // A job of it was replayed meanwhile: the group is posted once, and whole.
@@ -252,28 +262,83 @@ impl Engine {
                         "a job of the group runs again".to_owned(),
                     ));
                 }
-                (group.callback, id.to_string(), "group.finished".to_owned(), json(&result))
+                let (id, kind) = (group.id.to_string(), "group.finished".to_owned());
+                let message = Message { id, kind, data: json(&result) };
+                Ok(self.task(&lease, lost, group.callback.clone(), message))
             }
-        };
-        Ok(callback.map(|callback| {
-            let body = if callback.bare { data } else { envelope(&kind, at, &data) };
-            Post { lease: lease.token, lost, callback, id, body, tries: lease.tries }
-        }))
+            Item::Event(event, result) => self.event_task(&lease, lost, (event, result)).await,
+        }
     }
-}
 
-fn json(value: &impl serde::Serialize) -> Bytes {
-    serde_json::to_vec(value).map_or_else(|_| Bytes::new(), Bytes::from)
-}
+    /// What is to be done with an event.
+    async fn event_task(
+        &self,
+        lease: &Lease,
+        lost: CancellationToken,
+        (event, result): (&Event, &JobResult),
+    ) -> Result<Task, QueueError> {
+        let found = self.subscribers.find(&event.subscription).await;
+        let Some(one) = found.map_err(|fault| QueueError::Unavailable(fault.to_string()))? else {
+            metrics::delivered("event", "dropped");
+            let log = self.nobody("the subscription was ended before it was told");
+            let event = posted(event.id.as_str(), &event.subscription);
+            return Ok(Task::Drop(DeliveryAttempt { event, ..log }));
+        };
+        let id = event.id.to_string();
+        let message = Message { id, kind: kind_of(result), data: json(result) };
+        let task = self.task(lease, lost, Some(one.subscription.callback.clone()), message);
+        Ok(match task {
+            Task::Post(post) => Task::Post(Post { subscriber: Some(one), ..post }),
+            dropped @ Task::Drop(_) => dropped,
+        })
+    }
 
-fn undeliverable(engine: &Engine, why: &str) -> Verdict {
-    Verdict::Undeliverable {
-        log: DeliveryAttempt {
-            at: engine.clock.now(),
+    fn task(
+        &self,
+        lease: &Lease,
+        lost: CancellationToken,
+        callback: Option<Callback>,
+        message: Message,
+    ) -> Task {
+        let Some(callback) = callback else {
+            // It should not have been in this line.
+            return Task::Drop(self.nobody("there is no callback"));
+        };
+        let Message { id, kind, data } = message;
+        let body = if callback.bare { data } else { envelope(&kind, self.clock.now(), &data) };
+        let (lease, tries) = (lease.token.clone(), lease.tries);
+        Task::Post(Post { lease, lost, callback, id, body, tries, subscriber: None })
+    }
+
+    /// What is noted when nobody wants what was to be posted.
+    fn nobody(&self, why: &str) -> DeliveryAttempt {
+        DeliveryAttempt {
+            at: self.clock.now(),
             status: None,
             ms: 0,
             error: Some(why.to_owned()),
             response: None,
-        },
+            event: None,
+        }
     }
+}
+
+/// What is posted, before it is put into the form its receiver wants.
+struct Message {
+    id: String,
+    kind: String,
+    data: Bytes,
+}
+
+fn kind_of(result: &JobResult) -> String {
+    format!("job.{}", result.status.as_str())
+}
+
+/// An event as attempts to post it name it.
+fn posted(id: &str, subscription: &SubscriptionId) -> Option<PostedEvent> {
+    Some(PostedEvent { id: EventId::parse(id)?, subscription: subscription.clone() })
+}
+
+fn json(value: &impl serde::Serialize) -> Bytes {
+    serde_json::to_vec(value).map_or_else(|_| Bytes::new(), Bytes::from)
 }

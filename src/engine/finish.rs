@@ -139,6 +139,7 @@ impl Engine {
             result: serde_json::to_vec(result).map_or_else(|_| Bytes::new(), Bytes::from),
             status: result.status,
             delivery: job.callback.as_ref().map(due),
+            events: self.events(job, result.status),
             group,
             keep: self.settings.retention.0,
         }

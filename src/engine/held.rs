@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
@@ -12,6 +13,9 @@ use crate::telemetry::metrics;
 
 /// The most leases renewed in one call.
 const BATCH: usize = 256;
+
+/// How soon leases are renewed again when the store did not answer.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Leases by item and epoch: a job's run and the delivery that follows it can overlap.
 #[derive(Default)]
@@ -29,13 +33,15 @@ pub(super) enum For {
 struct Hold {
     purpose: For,
     lost: CancellationToken,
+    /// When the store last said that it is ours.
+    said: Instant,
 }
 
 impl Held {
     /// Keeps a lease alive from now on. The answer is cancelled when the lease is lost.
     pub(super) fn add(&self, lease: &LeaseToken, purpose: For) -> CancellationToken {
         let lost = CancellationToken::new();
-        let hold = Hold { purpose, lost: lost.clone() };
+        let hold = Hold { purpose, lost: lost.clone(), said: Instant::now() };
         self.lock().insert((lease.id.clone(), lease.epoch), hold);
         lost
     }
@@ -57,6 +63,26 @@ impl Held {
     fn lose(&self, lease: &LeaseToken) {
         if let Some(hold) = self.lock().get(&(lease.id.clone(), lease.epoch)) {
             hold.lost.cancel();
+        }
+    }
+
+    /// The store has said that these are ours, but for those that are lost.
+    fn keep(&self, leases: &[LeaseToken]) {
+        let mut holds = self.lock();
+        for lease in leases {
+            if let Some(hold) = holds.get_mut(&(lease.id.clone(), lease.epoch)) {
+                hold.said = Instant::now();
+            }
+        }
+    }
+
+    /// Stops posts whose lease has run out by our own clock: somebody else may post them by now. A
+    /// run goes on, for an answer that comes late may still count.
+    fn lose_posts_older_than(&self, term: Duration) {
+        for hold in self.lock().values() {
+            if hold.purpose == For::Post && hold.said.elapsed() >= term {
+                hold.lost.cancel();
+            }
         }
     }
 
@@ -96,16 +122,20 @@ impl Engine {
 pub(super) fn start(engine: &Arc<Engine>) {
     let engine = Arc::clone(engine);
     engine.lifecycle.clone().spawn(async move {
-        let pause = engine.settings.lease.0 / 3;
+        let usual = engine.settings.lease.0 / 3;
+        let mut pause = usual;
         loop {
             tokio::select! {
-                () = tokio::time::sleep(pause) => renew(&engine).await,
+                () = tokio::time::sleep(pause) => {
+                    // Those that could not be renewed do not wait for their turn.
+                    pause = if renew(&engine).await { usual } else { usual.min(AGAIN) };
+                }
                 () = engine.lifecycle.draining() => {
                     // From here on the loop ends once nothing is held.
                     if engine.held.all().is_empty() {
                         return;
                     }
-                    tokio::time::sleep(pause.min(Duration::from_millis(100))).await;
+                    tokio::time::sleep(usual.min(Duration::from_millis(100))).await;
                     renew(&engine).await;
                 }
             }
@@ -113,14 +143,24 @@ pub(super) fn start(engine: &Arc<Engine>) {
     });
 }
 
-async fn renew(engine: &Engine) {
+/// Whether all could be renewed that are not lost.
+async fn renew(engine: &Engine) -> bool {
+    let mut reached = true;
     for leases in engine.held.all().chunks(BATCH) {
         match engine.queue.renew(leases, engine.settings.lease.0).await {
-            Ok(lost) => lost.iter().for_each(|lease| engine.held.lose(lease)),
+            Ok(lost) => {
+                engine.held.keep(leases);
+                for lease in &lost {
+                    engine.held.lose(lease);
+                }
+            }
             Err(fault) => {
+                reached = false;
+                engine.held.lose_posts_older_than(engine.settings.lease.0);
                 metrics::store_error("renew");
                 tracing::warn!(%fault, leases = leases.len(), "leases could not be renewed");
             }
         }
     }
+    reached
 }

@@ -18,7 +18,7 @@ use super::named::Named;
 use super::place::{Departure, Placement};
 use super::pump::Permit;
 use super::streamed::{Begun, Streamed};
-use super::work::{Progress, Work, turn_of};
+use super::work::{Prepared, Progress, Work};
 use crate::domain::completion::{Completion, Finish};
 use crate::domain::job::{Job, Lane, ProviderChoice};
 use crate::domain::prompt::Prompt;
@@ -426,7 +426,7 @@ impl Engine {
 
     /// What a live call asks of the providers.
     fn live_work(&self, call: Call) -> Result<Work, LiveError> {
-        let (task, route, mut prompt) = match call.named {
+        let (task, route, prompt) = match call.named {
             Named::Route(route) => (self.plain_task(&call.prompt), route, call.prompt),
             Named::Task(task) => {
                 let route = self.catalog.route(task.route(Lane::Interactive)).cloned();
@@ -456,21 +456,8 @@ impl Engine {
             share: None,
             prefix: None,
         };
-        let lot = self.lot(&route, job.provider.as_ref());
-        let progress = Progress { lot, ..Progress::default() };
-        let tie = self.tie(&job, &mut prompt, &route);
-        let work = Work {
-            turn: turn_of(&job, &progress),
-            input_tokens: u64::from(prompt.estimated_input_tokens()),
-            output_tokens: self.learned.output_tokens(&task),
-            job: Box::new(job),
-            task,
-            route,
-            prompt,
-            plain: None,
-            progress,
-            tie,
-        };
+        let prepared = Prepared { task, route, prompt };
+        let work = self.work(Box::new(job), prepared, Progress::default());
         self.sayable(&work)?;
         Ok(work)
     }

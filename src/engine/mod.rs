@@ -1,6 +1,6 @@
 //! What happens to a job, from accept to its callback. Read in file order: `intake` accepts it,
 //! `pump` takes it out of its line and gets its turn, `cascade` walks its route, `finish` records
-//! its end, `deliver` posts its result, and `upkeep` does what the passing of time asks for.
+//! its end, `deliver` posts its result, to `subscriptions` too, and `upkeep` does what the passing of time asks for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +18,7 @@ use crate::limiter::SharedLimiter;
 use crate::memory::SharedBindings;
 use crate::memory::speeds::SharedSpeeds;
 use crate::queue::SharedQueue;
+use crate::subscriptions::SharedSubscriptionStore;
 
 pub mod allowances;
 mod ask;
@@ -52,6 +53,7 @@ mod refusal;
 mod sessions;
 pub mod settings;
 pub mod streamed;
+pub mod subscriptions;
 mod turn;
 mod upkeep;
 pub mod view;
@@ -69,6 +71,7 @@ use learned::Learned;
 use load::Load;
 use pace::Paces;
 use settings::Settings;
+use subscriptions::Subscribers;
 use wait::Waiters;
 use warm::Warmth;
 
@@ -84,6 +87,8 @@ pub struct Parts {
     pub bindings: SharedBindings,
     /// How fast steps are.
     pub speeds: SharedSpeeds,
+    /// Who is told of jobs' ends.
+    pub subscriptions: SharedSubscriptionStore,
     /// The time.
     pub clock: SharedClock,
     /// Starts and stops tasks.
@@ -115,6 +120,7 @@ pub struct Engine {
     budget: SharedBudget,
     bindings: SharedBindings,
     speeds: SharedSpeeds,
+    subscribers: Subscribers,
     clock: SharedClock,
     lifecycle: Lifecycle,
     catalog: Catalog,
@@ -173,6 +179,7 @@ impl Engine {
             budget: parts.budget,
             bindings: parts.bindings,
             speeds: parts.speeds,
+            subscribers: Subscribers::new(parts.subscriptions),
             clock: parts.clock,
             lifecycle: parts.lifecycle,
             catalog: parts.catalog,
@@ -186,6 +193,7 @@ impl Engine {
     pub fn start(self: &Arc<Self>) {
         pump::start(self);
         deliver::start(self);
+        subscriptions::start(self);
         upkeep::start(self);
         pace::start(self);
         held::start(self);

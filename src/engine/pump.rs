@@ -11,12 +11,9 @@ use super::Engine;
 use super::cascade::{Run, walk};
 use super::held::For;
 use super::place::{Departure, Later, Placement};
-use super::work::{Progress, Work, turn_of};
+use super::work::Prepared;
 use crate::domain::job::{Job, Lane, Line};
-use crate::domain::prompt::Prompt;
 use crate::domain::result::{JobError, Status};
-use crate::domain::route::Route;
-use crate::domain::task::Task;
 use crate::queue::{Item, Lease, QueueError, Verdict};
 use crate::telemetry::metrics;
 
@@ -301,25 +298,12 @@ impl Engine {
             job.deliver_by = job.deliver_by.filter(|by| *by > self.clock.now());
         }
         match self.prepare(&job) {
-            Ok(Prepared { task, route, mut prompt }) => {
-                let tie = self.tie(&job, &mut prompt, &route);
-                let mut progress: Progress = lease
+            Ok(prepared) => {
+                let progress = lease
                     .progress
                     .and_then(|bytes| serde_json::from_slice(&bytes).ok())
                     .unwrap_or_default();
-                progress.lot = progress.lot.or_else(|| self.lot(&route, job.provider.as_ref()));
-                let mut work = Work {
-                    turn: turn_of(&job, &progress),
-                    input_tokens: u64::from(prompt.estimated_input_tokens()),
-                    output_tokens: self.learned.output_tokens(&task),
-                    job,
-                    task,
-                    route,
-                    prompt,
-                    plain: None,
-                    progress,
-                    tie,
-                };
+                let mut work = self.work(job, prepared, progress);
                 self.resume(&mut work);
                 Some(Run { work, lease: token, lost })
             }
@@ -361,11 +345,4 @@ impl Engine {
             })?;
         Ok(Prepared { task: Arc::clone(task), route: Arc::clone(route), prompt })
     }
-}
-
-/// What a job needs to be run.
-struct Prepared {
-    task: Arc<Task>,
-    route: Arc<Route>,
-    prompt: Prompt,
 }

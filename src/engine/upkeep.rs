@@ -125,7 +125,7 @@ pub(super) fn expired() -> JobError {
 /// The end of a job the store has lost: it is forgotten.
 fn gone(status: Status) -> Ending {
     let (result, keep) = (Bytes::new(), Duration::ZERO);
-    Ending { result, status, delivery: None, group: None, keep }
+    Ending { result, status, delivery: None, events: Vec::new(), group: None, keep }
 }
 
 fn buried() -> JobError {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::Engine;
 use super::catalog::Target;
 use super::contract::{Repair, Unfit, invalid_output};
 use super::judge::{attempt, cost_of_failure, outcome_of};
@@ -38,6 +39,13 @@ pub(super) struct Work {
     pub(super) progress: Progress,
     /// What ties it to where its prompt is cached.
     pub(super) tie: Tie,
+}
+
+/// What a job needs to be run.
+pub(super) struct Prepared {
+    pub(super) task: Arc<Task>,
+    pub(super) route: Arc<Route>,
+    pub(super) prompt: Prompt,
 }
 
 /// What a job has been through. Kept with it when it goes back into its line.
@@ -95,6 +103,27 @@ const UNREACHABLE_MORE: u32 = 5;
 /// job waits at the limiter once.
 pub(super) fn turn_of(job: &Job, progress: &Progress) -> String {
     format!("{}/{}", job.id, progress.made.max(progress.attempts.len()))
+}
+
+impl Engine {
+    /// What is asked of the providers for a job that has been through `progress`.
+    pub(super) fn work(&self, job: Box<Job>, prepared: Prepared, mut progress: Progress) -> Work {
+        let Prepared { task, route, mut prompt } = prepared;
+        let tie = self.tie(&job, &mut prompt, &route);
+        progress.lot = progress.lot.or_else(|| self.lot(&route, job.provider.as_ref()));
+        Work {
+            turn: turn_of(&job, &progress),
+            input_tokens: u64::from(prompt.estimated_input_tokens()),
+            output_tokens: self.learned.output_tokens(&task),
+            job,
+            task,
+            route,
+            prompt,
+            plain: None,
+            progress,
+            tie,
+        }
+    }
 }
 
 impl Tie {

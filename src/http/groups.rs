@@ -109,6 +109,7 @@ pub(super) async fn deliveries(
         object: "list",
         stage: group.stage.as_str(),
         attempts: group.deliveries,
+        events: Vec::new(),
     }))
 }
 

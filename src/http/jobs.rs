@@ -59,8 +59,10 @@ pub(super) struct Deliveries {
     pub(super) object: &'static str,
     /// `queued`, `running`, `delivering`, `done` or `dead`.
     pub(super) stage: &'static str,
-    /// The attempts, the latest last.
+    /// The attempts to post it to its callback, the latest last.
     pub(super) attempts: Vec<DeliveryAttempt>,
+    /// The attempts to tell subscriptions of it, the latest last.
+    pub(super) events: Vec<DeliveryAttempt>,
 }
 
 pub(super) fn submit_doc() -> Operation {
@@ -402,6 +404,7 @@ pub(super) async fn deliveries(
         object: "list",
         stage: record.stage.as_str(),
         attempts: record.deliveries,
+        events: record.events,
     }))
 }
 

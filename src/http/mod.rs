@@ -27,6 +27,7 @@ mod prefer;
 pub mod problem;
 pub mod settings;
 mod submission;
+mod subscriptions;
 mod what_is;
 
 use crate::engine::SharedEngine;
@@ -54,16 +55,18 @@ pub(crate) struct Endpoint {
     pub(crate) doc: openapi::Operation,
 }
 
+/// A row of the table.
+fn row(method: Method, path: &'static str, route: Route, doc: openapi::Operation) -> Endpoint {
+    let route = match method {
+        // actix leaves out the body of what answers HEAD.
+        Method::GET => route.guard(guard::Any(guard::Get()).or(guard::Head())),
+        _ => route.method(method.clone()),
+    };
+    Endpoint { method, path, route, doc }
+}
+
 /// The table of endpoints.
 pub(crate) fn endpoints() -> Vec<Endpoint> {
-    let row = |method: Method, path, route: Route, doc| {
-        let route = match method {
-            // actix leaves out the body of what answers HEAD.
-            Method::GET => route.guard(guard::Any(guard::Get()).or(guard::Head())),
-            _ => route.method(method.clone()),
-        };
-        Endpoint { method, path, route, doc }
-    };
     let (get, post, delete) = (|| Method::GET, || Method::POST, || Method::DELETE);
     let to = web::route;
     vec![
@@ -94,8 +97,27 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         row(get(), "/openapi.json", to().to(openapi::serve), openapi::serve_doc()),
     ]
     .into_iter()
+    .chain(subscribing())
     .chain(dialects())
     .collect()
+}
+
+/// The endpoints of subscriptions.
+fn subscribing() -> Vec<Endpoint> {
+    let to = web::route;
+    let all = "/v1/subscriptions";
+    let one = "/v1/subscriptions/{id}";
+    vec![
+        row(Method::POST, all, to().to(subscriptions::subscribe), subscriptions::subscribe_doc()),
+        row(Method::GET, all, to().to(subscriptions::list), subscriptions::list_doc()),
+        row(Method::GET, one, to().to(subscriptions::get), subscriptions::get_doc()),
+        row(
+            Method::DELETE,
+            one,
+            to().to(subscriptions::unsubscribe),
+            subscriptions::unsubscribe_doc(),
+        ),
+    ]
 }
 
 /// The endpoints in the dialects of OpenAI and Anthropic. Each dialect has a path of its own, too,

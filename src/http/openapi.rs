@@ -103,6 +103,8 @@ pub fn document() -> Value {
     schemas.insert("Submission".to_owned(), schema(include_str!("../../schemas/submission.json")));
     schemas.insert("Group".to_owned(), schema(include_str!("../../schemas/group.json")));
     schemas.insert("Chat".to_owned(), schema(include_str!("../../schemas/chat.json")));
+    let subscription = include_str!("../../schemas/subscription.json");
+    schemas.insert("Subscription".to_owned(), schema(subscription));
     schemas.insert("Problem".to_owned(), problem());
     json!({
         "openapi": "3.1.0",
@@ -186,6 +188,7 @@ fn request_body(schema: &str) -> Value {
     let name = match schema {
         "group" => "Group",
         "chat" => "Chat",
+        "subscription" => "Subscription",
         _ => "Submission",
     };
     let schema = json!({ "$ref": format!("#/components/schemas/{name}") });

@@ -88,6 +88,7 @@ kinds! {
     AlreadyEnded, CONFLICT, "already_ended", "The job has ended";
     NotEnded, CONFLICT, "not_ended", "The job has not ended";
     NoCallback, CONFLICT, "no_callback", "The job has no callback";
+    SubscriptionsFull, CONFLICT, "subscriptions_full", "Too many subscriptions";
     WorkflowFull, TOO_MANY_REQUESTS, "workflow_full", "The workflow has too many open jobs";
     Busy, SERVICE_UNAVAILABLE, "backlog_full", "Too much waits already";
     StoreUnavailable, SERVICE_UNAVAILABLE, "store_unavailable", "The store is not available";

@@ -1,7 +1,7 @@
 //! A durable store of jobs. Every method is one atomic step.
 //!
 //! Work waits in *lines* (one for each lane and route, one for callbacks). Within a line every
-//! *flow* (a caller's workflow; a callback's host) gets its share by start-time fair queueing,
+//! *flow* (a caller's workflow; a callback's host; a subscription) gets its share by start-time fair queueing,
 //! whatever it has queued. An item leaves a line under a *lease*, and a lease ends by
 //! [`Queue::settle`] or, when its holder vanished, in [`Queue::sweep`].
 //!
@@ -25,15 +25,17 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use crate::domain::id::{GroupId, JobId};
-use crate::domain::job::{Flow, Group, Job, Line, Share};
-use crate::domain::result::{DeliveryAttempt, JobResult, Status};
+use crate::domain::job::{Group, Job, Line, Share};
+use crate::domain::result::{DeliveryAttempt, JobResult};
 
 pub mod embedded;
+mod ending;
 mod hints;
 pub mod redis;
 pub mod settings;
 mod view;
 
+pub use self::ending::{Delivery, Ending, Event, EventDelivery, GroupDelivery};
 pub use self::view::{Filter, GroupRecord, PAGE_BYTES, Page, Record};
 
 /// A durable store of jobs.
@@ -83,7 +85,8 @@ pub trait Queue: Send + Sync + 'static {
     async fn replay_group(&self, id: &GroupId) -> Result<bool, QueueError>;
 
     /// Does what the passing of time asks for, up to `max` items of each kind: makes due what
-    /// has come due, frees what its holder has lost, purges what is kept no longer. Jobs of a
+    /// has come due, frees what its holder has lost (but not at once after nobody was answered for
+    /// longer than [`AWAY`]), purges what is kept no longer. Jobs of a
     /// group are kept until the group is over, too, and then for their whole time.
     async fn sweep(&self, max: usize) -> Result<Swept, QueueError>;
 
@@ -256,6 +259,8 @@ pub enum Item {
     Job(Box<Job>, Option<Box<JobResult>>),
     /// A group whose jobs have all ended: its callback is due.
     Group(Box<Group>),
+    /// An event that a subscription is to be told, with the result of the job that ended.
+    Event(Box<Event>, Box<JobResult>),
 }
 
 /// How a lease ends. Zero for a pause means at once, without a sweep in between.
@@ -295,40 +300,6 @@ impl Verdict {
     pub const fn back(after: Duration) -> Self {
         Self::Back { after, progress: None }
     }
-}
-
-/// A job's end: its result, and the callback that follows in the same step.
-#[derive(Clone, Debug)]
-pub struct Ending {
-    /// The result, as it will be told; kept byte for byte.
-    pub result: Bytes,
-    /// Its status.
-    pub status: Status,
-    /// The callback that follows, if any.
-    pub delivery: Option<Delivery>,
-    /// The callback of the job's group, in case this job is the last of it to end.
-    pub group: Option<GroupDelivery>,
-    /// How long the job is kept once nothing is left to do, its callback taken or given up; for
-    /// the last job of a group, also the group.
-    pub keep: Duration,
-}
-
-/// A callback to be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// Its host's share of the line.
-    pub flow: Flow,
-    /// Not before this long from now.
-    pub after: Duration,
-}
-
-/// What follows when the last job of a group has ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupDelivery {
-    /// The group.
-    pub id: GroupId,
-    /// Its callback; `None` when its caller polls.
-    pub delivery: Option<Delivery>,
 }
 
 /// What came of a settle.
@@ -449,6 +420,14 @@ impl Durability {
 /// How often a job's worker may vanish before the job is given up. A delivery is not given up
 /// for it.
 pub const MOST_LOSSES: u32 = 3;
+
+/// How long without a sweep means that nobody was answered: the store or all of us were away, or the
+/// machine slept. Sweeps come 20 times a second.
+pub const AWAY: Duration = Duration::from_secs(3);
+
+/// How long leases that ran out meanwhile are left to their holders, who could neither renew nor settle
+/// them: a callback that was posted must not be posted again because that could not be written down.
+pub const GRACE: Duration = Duration::from_secs(10);
 
 /// How near a job's `deliver_by` must be to be pulled forward: what the usual call's timeout (30 to
 /// 60 s) lets go by, twice, so that another step can still answer in time. Much sooner, jobs in no

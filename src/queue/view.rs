@@ -15,6 +15,8 @@ pub struct Record {
     pub result: Option<JobResult>,
     /// The last attempts to post its result, the latest last.
     pub deliveries: Vec<DeliveryAttempt>,
+    /// The last attempts to post its events, the latest last.
+    pub events: Vec<DeliveryAttempt>,
 }
 
 impl Record {

@@ -62,7 +62,7 @@ fn describe() {
         "Calls beside which a second step was asked, by who answered"
     );
     gauge!("spillway_limit_learned_ratio", "Limits told by providers, by those configured");
-    counter!("spillway_deliveries_total", "Callback attempts, by outcome");
+    counter!("spillway_deliveries_total", "Attempts to post callbacks and events, by outcome");
     gauge!("spillway_line_ready", "Items waiting in a line");
     gauge!("spillway_jobs_running", "Jobs a worker holds");
     gauge!("spillway_jobs_delayed", "Items waiting for their time to come");
@@ -241,9 +241,9 @@ pub fn hedged(route: &str, answered: &'static str) {
         .increment(1);
 }
 
-/// A callback was attempted.
-pub fn delivered(outcome: &'static str) {
-    counter!("spillway_deliveries_total", "outcome" => outcome).increment(1);
+/// A callback, or a subscription's event, was attempted.
+pub fn delivered(kind: &'static str, outcome: &'static str) {
+    counter!("spillway_deliveries_total", "kind" => kind, "outcome" => outcome).increment(1);
 }
 
 /// Leases whose worker vanished.

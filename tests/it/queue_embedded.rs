@@ -88,6 +88,7 @@ fn ending(job: &Job) -> Ending {
         result: Bytes::from(serde_json::to_vec(&result).unwrap()),
         status: Status::Succeeded,
         delivery: Some(delivery),
+        events: Vec::new(),
         group: None,
         keep: LONG,
     }

@@ -166,11 +166,25 @@ fn ending_of(job: &Job, delivery: Option<Delivery>) -> Ending {
     let status = Status::Succeeded;
     let result = JobResult::open(job, status).ended(status, SystemClock.now(), None);
     let result = Bytes::from(serde_json::to_vec(&result).unwrap());
-    Ending { result, status, delivery, group: None, keep: Duration::from_millis(1) }
+    Ending {
+        result,
+        status,
+        delivery,
+        events: Vec::new(),
+        group: None,
+        keep: Duration::from_millis(1),
+    }
 }
 
 fn attempt() -> DeliveryAttempt {
-    DeliveryAttempt { at: SystemClock.now(), status: Some(200), ms: 5, error: None, response: None }
+    DeliveryAttempt {
+        at: SystemClock.now(),
+        status: Some(200),
+        ms: 5,
+        error: None,
+        response: None,
+        event: None,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,8 +63,9 @@ export class N8n {
   /** Starts the process and does not wait for it to be ready. */
   launch(): void {
     const log = openSync(join(this.#folder, "n8n.log"), "a");
-    // A group of its own: n8n's task runners end with it.
-    const child = spawn(process.execPath, [PROGRAM, "start"], { env: this.#env, detached: true, stdio: ["ignore", log, log] });
+    // A group of its own: n8n's task runners end with it. The kernel ends it with the test, however that ends.
+    const bound = ["--pdeathsig", "KILL", process.execPath, PROGRAM, "start"];
+    const child = spawn("setpriv", bound, { env: this.#env, detached: true, stdio: ["ignore", log, log] });
     const killed = () => killGroup(child);
     process.once("exit", killed);
     child.once("exit", () => process.off("exit", killed));

@@ -12,9 +12,6 @@ export const ROOT = join(import.meta.dirname, "../..");
 /** Built by `make`; the tests never build it themselves. */
 export const BINARY = process.env.SPILLWAY_BINARY ?? join(ROOT, "target/debug/spillway");
 
-/** Without what would count as settings, `SPILLWAY_BINARY` among them. */
-const ENVIRONMENT = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("SPILLWAY_")));
-
 /** What callers show. */
 export const KEY = "sw_testtest_0123456789abcdefghijABCDEFGHIJ";
 
@@ -38,11 +35,11 @@ export class Running {
     const all = settings === undefined ? args : [...args, "--config", join(folder, "spillway.toml")];
     if (settings !== undefined) writeFileSync(join(folder, "spillway.toml"), settings);
     const log = openSync(join(folder, "log"), "w");
-    const child = spawn(BINARY, all, { cwd: folder, env: ENVIRONMENT, stdio: ["ignore", "pipe", log] });
+    // The settings are the test's: none comes from the environment.
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("SPILLWAY_")));
     // Nothing a test starts outlives it, however it ends.
-    const killed = () => child.kill("SIGKILL");
-    process.once("exit", killed);
-    child.once("exit", () => process.off("exit", killed));
+    const bound = ["--pdeathsig", "KILL", BINARY, ...all];
+    const child = spawn("setpriv", bound, { cwd: folder, env, stdio: ["ignore", "pipe", log] });
     const url = await new Promise<string>((resolve, reject) => {
       child.once("error", reject);
       child.once("exit", () => {

@@ -1,6 +1,7 @@
 //! Posts a result to its callback over HTTP: guarded, signed, with one deadline over everything.
 
 use std::error::Error as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -41,10 +42,11 @@ pub struct Reply {
 }
 
 /// Posts callbacks.
+#[derive(Clone)]
 pub struct Poster {
     client: reqwest::Client,
     guard: Guard,
-    signing: Vec<Secret>,
+    signing: Arc<[Secret]>,
     clock: SharedClock,
     timeout: Duration,
 }
@@ -62,7 +64,13 @@ impl Poster {
         let guard = Guard::new(settings.allow_networks.clone(), settings.allow_http);
         let client = client(guard.clone(), settings)
             .map_err(|fault| format!("callbacks cannot be posted: {}", root_cause(&fault)))?;
-        Ok(Self { client, guard, signing, clock, timeout: settings.timeout.0 })
+        Ok(Self { client, guard, signing: signing.into(), clock, timeout: settings.timeout.0 })
+    }
+
+    /// The same poster, signing with other secrets.
+    #[must_use]
+    pub fn signing_with(&self, secrets: Arc<[Secret]>) -> Self {
+        Self { signing: secrets, ..self.clone() }
     }
 
     /// What decides where callbacks may go; a submit asks it too.
@@ -83,7 +91,8 @@ impl Poster {
             Err(fault) => Err(fault),
         };
         let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let log = DeliveryAttempt { at, status: None, ms, error: None, response: None };
+        let log =
+            DeliveryAttempt { at, status: None, ms, error: None, response: None, event: None };
         match outcome {
             Err(fault) => {
                 let log = DeliveryAttempt { error: Some(fault), ..log };

@@ -42,7 +42,9 @@ impl Tables<'_> {
             if std::mem::take(&mut job.awaited) {
                 group.clone_from(&job.group);
             }
+            job.events = ending.events.iter().map(|event| event.id.clone()).collect();
         }
+        self.tell(id, ending)?;
         match &ending.delivery {
             Some(delivery) => self.deliver(id, entry, delivery)?,
             None => self.close(id, entry, Stage::Done)?,
@@ -54,7 +56,12 @@ impl Tables<'_> {
     }
 
     /// Puts an item in the line of callbacks.
-    fn deliver(&mut self, id: &str, mut entry: Entry, delivery: &Delivery) -> Result<(), Fault> {
+    pub(super) fn deliver(
+        &mut self,
+        id: &str,
+        mut entry: Entry,
+        delivery: &Delivery,
+    ) -> Result<(), Fault> {
         self.leave(id, &mut entry)?;
         entry.stage = Stage::Delivering;
         entry.host = Some(delivery.flow.clone());
@@ -124,6 +131,8 @@ impl Tables<'_> {
         entry.stage = Stage::Queued;
         entry.replays = entry.replays.saturating_add(1);
         if let Kind::Job(job) = &mut entry.kind {
+            // What was not told yet of its former end is told no more.
+            self.untell(id, std::mem::take(&mut job.events))?;
             job.status = None;
             self.reopened(job.flow.as_str(), job.share)?;
             // A deadline that has passed does not count again.

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::fault::Fault;
 use super::place::{micros, running};
-use super::tables::{Change, Entry, Kind, Place, Tables};
+use super::tables::{Change, Entry, Kind, Place, Tables, events_of};
+use crate::domain::id::EventId;
 use crate::domain::job::{Group, Job, Stage};
 use crate::domain::result::{JobResult, Status};
-use crate::queue::{Item, Lease, LeaseToken, Settled, Verdict};
+use crate::queue::{Event, Item, Lease, LeaseToken, Settled, Verdict};
 
 /// A lease whose item is still in the form it is stored in.
 pub(super) struct Taken {
@@ -24,6 +25,13 @@ impl Taken {
         let item = match &self.entry.kind {
             Kind::Group { .. } => {
                 Item::Group(Box::new(serde_json::from_slice::<Group>(&self.bytes)?))
+            }
+            Kind::Event { job, subscription } => {
+                let missing = || Fault::Odd(format!("{} has no event's name", self.token.id));
+                let id = EventId::parse(&self.token.id).ok_or_else(missing)?;
+                let (job, subscription) = (job.clone(), subscription.clone());
+                let result: JobResult = serde_json::from_slice(&self.bytes)?;
+                Item::Event(Box::new(Event { id, job, subscription }), Box::new(result))
             }
             Kind::Job(_) => {
                 let job: Job = serde_json::from_slice(&self.bytes)?;
@@ -80,11 +88,13 @@ impl Tables<'_> {
     }
 
     fn taken(&self, id: String, entry: Entry) -> Result<Taken, Fault> {
-        let table = match entry.kind {
-            Kind::Job(_) => &self.jobs,
-            Kind::Group { .. } => &self.groups,
+        let (table, name) = match &entry.kind {
+            Kind::Job(_) => (&self.jobs, id.as_str()),
+            Kind::Group { .. } => (&self.groups, id.as_str()),
+            // All of it that is posted is its job's result.
+            Kind::Event { job, .. } => (&self.results, job.as_str()),
         };
-        let bytes = table.get(id.as_str())?.map(|bytes| bytes.value().to_vec());
+        let bytes = table.get(name)?.map(|bytes| bytes.value().to_vec());
         let bytes = bytes.ok_or_else(|| Fault::Odd(format!("{id} has no text")))?;
         let result = self.results.get(id.as_str())?.map(|bytes| bytes.value().to_vec());
         let token = LeaseToken { id, epoch: entry.epoch };
@@ -130,8 +140,14 @@ impl Tables<'_> {
             return Ok(Settled::Stale);
         }
         entry.epoch += 1;
+        let job = match &entry.kind {
+            Kind::Event { job, .. } => Some(job.clone()),
+            Kind::Job(_) | Kind::Group { .. } => None,
+        };
         if let Some(log) = attempt_of(verdict) {
-            self.log(id, log)?;
+            // An event is gone once it is done; its attempts are its job's.
+            let of = job.as_ref().map_or_else(|| id.to_owned(), |job| events_of(job.as_str()));
+            self.log(&of, log)?;
             self.changed(Change::Lasting);
         }
         match verdict {
@@ -141,8 +157,13 @@ impl Tables<'_> {
                 }
                 self.finish(id, entry, ending)?;
             }
-            Verdict::Delivered { .. } => self.close(id, entry, Stage::Done)?,
-            Verdict::Undeliverable { .. } => self.close(id, entry, Stage::Dead)?,
+            Verdict::Delivered { .. } | Verdict::Undeliverable { .. } => {
+                let dead = matches!(verdict, Verdict::Undeliverable { .. });
+                match job {
+                    Some(job) => self.told(id, entry, &job)?,
+                    None => self.close(id, entry, if dead { Stage::Dead } else { Stage::Done })?,
+                }
+            }
             Verdict::Back { after, progress } => {
                 if let Some(progress) = progress {
                     entry.progress = Some(String::from_utf8_lossy(progress).into_owned());

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::fault::Fault;
 use super::tables::{
     ATTEMPTS, DEAD, DELAYED, ENTRIES, Entry, FACTS, GROUPS, HELD, HURRIED, INDEX, JOBS, Kind,
-    LINES, OPEN, RESULTS, WAITING, flows_in,
+    LINES, OPEN, RESULTS, WAITING, events_of, flows_in,
 };
 use crate::domain::id::{GroupId, JobId};
 use crate::domain::job::Line;
@@ -50,6 +50,7 @@ impl Records {
             stage: entry.stage,
             result: read(&self.results, id)?,
             deliveries: read(&self.attempts, id)?.unwrap_or_default(),
+            events: read(&self.attempts, &events_of(id))?.unwrap_or_default(),
         }))
     }
 
@@ -85,7 +86,7 @@ pub(super) fn find_group(
     };
     let left = match entry.kind {
         Kind::Group { left } => left,
-        Kind::Job(_) => 0,
+        Kind::Job(_) | Kind::Event { .. } => 0,
     };
     let deliveries = read(&records.attempts, id.as_str())?.unwrap_or_default();
     Ok(Some(GroupRecord { group, left, stage: entry.stage, deliveries }))

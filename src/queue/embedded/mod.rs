@@ -6,8 +6,8 @@
 //! |---|---|
 //! | `facts` | the layout's number; how many jobs are open, how many callbacks dead; of each line how many flows have something ready, and whether the item leased last was pulled forward |
 //! | `jobs`, `groups`, `results` | by id, the bytes as they came |
-//! | `entries` | by id, where a job or group stands: its stage, place, epoch, counts |
-//! | `attempts` | by id, the last attempts to post its result |
+//! | `entries` | by id, where a job, group or event stands: its stage, place, epoch, counts |
+//! | `attempts` | by id, the last attempts to post its result; by `<job>/events`, those to post its events |
 //! | `index` | (caller, id) for pages |
 //! | `lines` | by line, its virtual time and how many are ready |
 //! | `ready`, `counts` | (line, flow, id), since when; (line, flow), how many |
@@ -28,6 +28,7 @@
 //! forgetting them repeats work and loses none.
 
 mod end;
+mod event;
 mod fault;
 mod hold;
 mod line;
@@ -42,7 +43,7 @@ mod together;
 mod writer;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -54,6 +55,8 @@ use self::fault::Fault;
 use self::hold::Taken;
 use self::push::Parcel;
 use self::store::Store;
+use self::sweep::Watch;
+use self::tables::Tables;
 use self::writer::Writer;
 use super::hints::Hints;
 use super::{
@@ -71,6 +74,7 @@ pub struct EmbeddedQueue {
     store: Arc<Store>,
     clock: SharedClock,
     hints: Arc<Hints>,
+    watch: Arc<Mutex<Watch>>,
 }
 
 impl EmbeddedQueue {
@@ -84,7 +88,7 @@ impl EmbeddedQueue {
         }
         let hints = Arc::new(Hints::default());
         let writer = Writer::start(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&hints))?;
-        Ok(Self { writer, store, clock, hints })
+        Ok(Self { writer, store, clock, hints, watch: Arc::default() })
     }
 
     /// A store in memory, for rehearsals in virtual time: nothing is written, no thread is started,
@@ -93,7 +97,7 @@ impl EmbeddedQueue {
         let store = Arc::new(Store::in_memory().map_err(|fault| fault.told())?);
         let hints = Arc::new(Hints::default());
         let writer = Writer::inline(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&hints));
-        Ok(Self { writer, store, clock, hints })
+        Ok(Self { writer, store, clock, hints, watch: Arc::default() })
     }
 
     /// Looks at what was committed last, on a thread that may wait for the disk.
@@ -164,7 +168,11 @@ impl Queue for EmbeddedQueue {
     }
 
     async fn sweep(&self, max: usize) -> Result<Swept, QueueError> {
-        self.writer.ask(move |tables| tables.sweep(max)).await
+        let watch = Arc::clone(&self.watch);
+        let sweep = move |tables: &mut Tables<'_>| {
+            tables.sweep(max, &mut watch.lock().unwrap_or_else(PoisonError::into_inner))
+        };
+        self.writer.ask(sweep).await
     }
 
     async fn find(&self, id: &JobId) -> Result<Option<Record>, QueueError> {

@@ -114,15 +114,23 @@ impl Tables<'_> {
         if stage == Stage::Dead {
             self.count(DEAD, 1)?;
         }
-        if !self.is_kept_for_its_group(&entry)? {
-            let until = self.now.saturating_add(entry.keep);
-            self.put(id, &mut entry, Place::Over(until))?;
-        }
+        self.keep(id, &mut entry)?;
         self.save(id, &entry)?;
         match entry.kind {
             Kind::Group { .. } => self.release_jobs(id),
-            Kind::Job(_) => Ok(()),
+            Kind::Job(_) | Kind::Event { .. } => Ok(()),
         }
+    }
+
+    /// Lets the time begin that an item is kept, unless it is kept for others. The entry is still to
+    /// be saved.
+    pub(super) fn keep(&mut self, id: &str, entry: &mut Entry) -> Result<(), Fault> {
+        let has_events = matches!(&entry.kind, Kind::Job(job) if !job.events.is_empty());
+        if has_events || self.is_kept_for_its_group(entry)? {
+            return Ok(());
+        }
+        let until = self.now.saturating_add(entry.keep);
+        self.put(id, entry, Place::Over(until))
     }
 
     /// Whether a job belongs to a group with which something is left to do.
@@ -143,8 +151,7 @@ impl Tables<'_> {
         for id in group.into_iter().flat_map(|group| group.jobs) {
             let Some(mut entry) = self.entry(id.as_str())? else { continue };
             if matches!(entry.stage, Stage::Done | Stage::Dead) {
-                let until = self.now.saturating_add(entry.keep);
-                self.put(id.as_str(), &mut entry, Place::Over(until))?;
+                self.keep(id.as_str(), &mut entry)?;
                 self.save(id.as_str(), &entry)?;
             }
         }

@@ -65,6 +65,7 @@ fn part_of(job: &Job, awaited: bool) -> JobPart {
         awaited,
         share: job.share,
         prefix: job.prefix.clone(),
+        events: Vec::new(),
     }
 }
 

@@ -3,21 +3,42 @@
 use redb::ReadableTable;
 
 use super::fault::Fault;
+use super::place::micros;
 use super::tables::{Change, DEAD, Kind, Place, Tables, due};
 use crate::domain::id::JobId;
 use crate::domain::job::Stage;
-use crate::queue::Swept;
+use crate::queue::{AWAY, GRACE, Swept};
+
+/// Notices when nobody was answered for a while.
+#[derive(Default)]
+pub(super) struct Watch {
+    last: Option<u64>,
+    lenient_until: u64,
+}
+
+impl Watch {
+    /// Whether leases that ran out are taken from their holders now.
+    fn frees(&mut self, now: u64) -> bool {
+        let was_away = self.last.is_some_and(|last| now.saturating_sub(last) > micros(AWAY));
+        if was_away && now > self.lenient_until.saturating_add(micros(GRACE)) {
+            self.lenient_until = now.saturating_add(micros(GRACE));
+        }
+        self.last = Some(now);
+        now > self.lenient_until
+    }
+}
 
 impl Tables<'_> {
     /// Does up to `max` items of each kind.
-    pub(super) fn sweep(&mut self, max: usize) -> Result<Swept, Fault> {
+    pub(super) fn sweep(&mut self, max: usize, watch: &mut Watch) -> Result<Swept, Fault> {
         let now = self.now;
         let mut swept = Swept::default();
         for id in due(&self.delayed, now, max)? {
             self.come_due(&id)?;
             swept.due += 1;
         }
-        for id in due(&self.held, now, max)? {
+        let freed = if watch.frees(now) { max } else { 0 };
+        for id in due(&self.held, now, freed)? {
             swept.freed += usize::from(self.free(&id)?);
         }
         for id in due(&self.over, now, max)? {
@@ -66,6 +87,7 @@ impl Tables<'_> {
         }
         match &entry.kind {
             Kind::Group { .. } => drop(self.groups.remove(id)?),
+            Kind::Event { .. } => {}
             Kind::Job(job) => {
                 self.index.remove((job.caller.as_str(), id))?;
                 self.jobs.remove(id)?;

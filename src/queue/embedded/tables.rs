@@ -6,7 +6,7 @@ use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
-use crate::domain::id::GroupId;
+use crate::domain::id::{EventId, GroupId, JobId, SubscriptionId};
 use crate::domain::job::{CachedPrefix, Flow, Line, Share, Stage};
 use crate::domain::result::{DeliveryAttempt, Status};
 use crate::queue::KEPT_ATTEMPTS;
@@ -54,6 +54,11 @@ const KEY_ENDS: Timed = TableDefinition::new("key_ends");
 pub(super) const OPEN: &str = "open";
 /// How many callbacks were given up, in the table of facts.
 pub(super) const DEAD: &str = "dead";
+
+/// Where the attempts to post a job's events are, in the table of attempts.
+pub(super) fn events_of(job: &str) -> String {
+    format!("{job}/events")
+}
 
 /// How many flows have something ready in a line, in the table of facts.
 pub(super) fn flows_in(line: &str) -> String {
@@ -113,6 +118,13 @@ pub(super) enum Kind {
         /// How many of its jobs have not ended.
         left: u64,
     },
+    /// An event of a job.
+    Event {
+        /// The job.
+        job: JobId,
+        /// Who is to be told.
+        subscription: SubscriptionId,
+    },
 }
 
 /// What steps need to know of a job without reading all of it.
@@ -132,6 +144,9 @@ pub(super) struct JobPart {
     pub(super) share: Option<Share>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) prefix: Option<CachedPrefix>,
+    /// Its events that are neither taken nor given up: it is kept for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) events: Vec<EventId>,
 }
 
 impl Entry {
@@ -166,7 +181,7 @@ impl Entry {
     pub(super) fn status(&self) -> Status {
         let ended = match &self.kind {
             Kind::Job(job) => job.status,
-            Kind::Group { .. } => None,
+            Kind::Group { .. } | Kind::Event { .. } => None,
         };
         let open = if self.stage == Stage::Running { Status::Running } else { Status::Queued };
         ended.unwrap_or(open)
@@ -287,6 +302,7 @@ impl<'t> Tables<'t> {
     pub(super) fn forget(&mut self, id: &str) -> Result<(), Fault> {
         self.entries.remove(id)?;
         self.attempts.remove(id)?;
+        self.attempts.remove(events_of(id).as_str())?;
         self.results.remove(id)?;
         Ok(())
     }

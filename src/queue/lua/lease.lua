@@ -41,12 +41,27 @@ local function take_alike(ready, flow)
   return id
 end
 
+-- An item's text (an event's: its job and its subscription) and, where it is posted, the job's
+-- result. Nothing when something of that is not there.
+local function read(id)
+  local kind, job, text = id:sub(1, 4), id, nil
+  if kind == 'grp_' then return call('GET', cell .. 'g:' .. id), false end
+  if kind == 'evt_' then
+    local of = call('HMGET', cell .. 'm:' .. id, 'j', 'u')
+    job, text = of[1], of[2] and of[1] .. '/' .. of[2]
+    if not text then return nil end
+  else
+    text = call('GET', cell .. 'j:' .. id)
+  end
+  local result = delivery and call('GET', cell .. 'r:' .. job)
+  if delivery and not result then return nil end
+  return text, result
+end
+
 -- Leases an item that was taken. Whether it can be handed out.
 local function hold(id, flow)
-  local group = id:sub(1, 4) == 'grp_'
-  local text = call('GET', cell .. (group and 'g:' or 'j:') .. id)
-  local result = delivery and not group and call('GET', cell .. 'r:' .. id)
-  if not text or (delivery and not group and not result) then
+  local text, result = read(id)
+  if not text then
     -- Redis lost what belongs to it: nothing can be done with it any more.
     local beside = alike(line, flow, call('HGET', cell .. 'm:' .. id, 'b'))
     if beside then call('ZREM', beside, id) end

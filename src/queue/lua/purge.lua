@@ -23,7 +23,7 @@ for at = 1, #ARGV, 2 do
       call('ZREM', cell .. 'dead', id)
       if ARGV[at + 1] ~= '' then call('ZREM', cell .. 'x:' .. ARGV[at + 1], id) end
       local function key(kind) return cell .. kind .. id end
-      call('UNLINK', key('j:'), key('m:'), key('r:'), key('a:'), key('g:'), key('gl:'))
+      call('UNLINK', key('j:'), key('m:'), key('r:'), key('a:'), key('v:'), key('g:'), key('gl:'))
       purged = purged + 1
     end
   end

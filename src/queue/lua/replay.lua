@@ -24,7 +24,14 @@ call('HSET', meta, 's', run and 'queued' or 'delivering', 'n', line, 'f', flow)
 if run then
   call('HINCRBY', meta, 'r', 1)
   if ARGV[9] ~= '' then call('HSET', meta, 'b', ARGV[9]) end
-  call('DEL', cell .. 'r:' .. id, cell .. 'a:' .. id)
+  -- What was not told yet of its former end is told no more.
+  for _, event in ipairs(call('SMEMBERS', cell .. 'e:' .. id)) do
+    local of = call('HMGET', cell .. 'm:' .. event, 'n', 'f')
+    withdraw(event, of[1] or 'deliver', of[2] or '')
+    call('UNLINK', cell .. 'm:' .. event)
+  end
+  call('HDEL', meta, 'v')
+  call('DEL', cell .. 'r:' .. id, cell .. 'a:' .. id, cell .. 'e:' .. id, cell .. 'v:' .. id)
   call('HINCRBY', cell .. 'n', 'open', 1)
   -- What a push said since counts more than what the job's own said.
   if call('HINCRBY', cell .. 'o', flow, 1) == 1 and ARGV[8] ~= '' then

@@ -6,8 +6,8 @@ use redis::Value;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::super::{Item, Lease, LeaseToken, QueueError};
-use crate::domain::id::digest16;
+use super::super::{Event, Item, Lease, LeaseToken, QueueError};
+use crate::domain::id::{EventId, JobId, SubscriptionId, digest16};
 use crate::domain::job::{CachedPrefix, Group, Job, Share};
 
 /// What the lease script tells of one item: id, epoch, losses, tries, replays, progress, text
@@ -17,14 +17,25 @@ pub(super) type Held = (String, u64, u32, u32, u32, Vec<u8>, Vec<u8>, Option<Vec
 /// A lease out of what the script told.
 pub(super) fn lease(held: Held) -> Result<Lease, QueueError> {
     let (id, epoch, losses, tries, replays, progress, text, result) = held;
-    let item = if id.starts_with("grp_") {
+    let result = result.map(|result| read(&id, &result)).transpose()?.map(Box::new);
+    let item = if let Some(event) = EventId::parse(&id) {
+        let damaged = || QueueError::Broken(format!("{id} tells of no job"));
+        let event = event_of(event, &text).ok_or_else(damaged)?;
+        Item::Event(Box::new(event), result.ok_or_else(damaged)?)
+    } else if id.starts_with("grp_") {
         Item::Group(Box::new(read::<Group>(&id, &text)?))
     } else {
-        let result = result.map(|result| read(&id, &result)).transpose()?;
-        Item::Job(Box::new(read::<Job>(&id, &text)?), result.map(Box::new))
+        Item::Job(Box::new(read::<Job>(&id, &text)?), result)
     };
     let progress = (!progress.is_empty()).then(|| progress.into());
     Ok(Lease { token: LeaseToken { id, epoch }, item, losses, tries, replays, progress })
+}
+
+/// An event out of its text, `<job>/<subscription>`.
+fn event_of(id: EventId, text: &[u8]) -> Option<Event> {
+    let (job, subscription) = std::str::from_utf8(text).ok()?.split_once('/')?;
+    let (job, subscription) = (JobId::parse(job)?, SubscriptionId::parse(subscription)?);
+    Some(Event { id, job, subscription })
 }
 
 /// Reads stored JSON; `what` names it in the error.

@@ -13,10 +13,13 @@
 //! | `m:<id>` | hash | its state, made at the first lease: before that a job is queued |
 //! | `r:<job>` | string | its result as JSON |
 //! | `a:<id>` | list | the latest delivery attempts as JSON |
+//! | `e:<job>` | set | its events that are neither taken nor given up |
+//! | `v:<job>` | list | the latest attempts to post its events as JSON |
 //!
 //! The fields of `m:` are `s` stage, `n` line and `f` flow it belongs to now, `d` since when it has
 //! been ready there, `e` epoch, `l` losses, `t` tries, `r` replays, `b` what it begins with
-//! (`digest:ms`), `k` how long it is kept once nothing is left to do and, once it has ended, `g` its group. The epoch grows whenever the item
+//! (`digest:ms`), `k` how long it is kept once nothing is left to do and, once it has ended, `g` its group and `v` whether it had events; of an event (which has nothing but its
+//! `m:`, and that until it is done) also `j` its job and `u` its subscription. The epoch grows whenever the item
 //! is leased, settled, ended or replayed, but not when a sweep frees it: its last holder may still
 //! settle.
 //!
@@ -44,6 +47,7 @@
 //! | `dead` | sorted set | those whose callback was given up, by when |
 //! | `x:<caller>` | sorted set | a caller's jobs, all with score 0, for pages |
 //! | `i:<key>` | string | `<fingerprint>:<id>` of an idempotency key; expires when it is forgotten |
+//! | `swept` | string | `<ms>:<ms>`: the last sweep but for half a second, and until when leases that ran out are left to their holders |
 //! | `sync` | string | what a [`fence`] writes |
 //! | `hints` | channel | names of lines that were empty and are no longer; the scripts tell all replicas |
 //!

@@ -20,9 +20,9 @@ const CHUNK: usize = 32;
 /// The most jobs a page looks through.
 const LOOK: usize = 256;
 
-/// An item's text, its stage, a job's result or how many jobs of a group are left, and the
-/// delivery attempts.
-type Found = (Option<Vec<u8>>, Option<String>, Option<Vec<u8>>, Vec<Vec<u8>>);
+/// An item's text, its stage, a job's result or how many jobs of a group are left, the
+/// delivery attempts, and those to post a job's events.
+type Found = (Option<Vec<u8>>, Option<String>, Option<Vec<u8>>, Vec<Vec<u8>>, Vec<Vec<u8>>);
 
 impl RedisQueue {
     /// What an idempotency key stands for.
@@ -81,7 +81,7 @@ impl RedisQueue {
     pub(super) async fn group(&self, id: &GroupId) -> Result<Option<GroupRecord>, QueueError> {
         let mut find = call(&self.scripts.find, &self.keyspace);
         let mut found: Vec<Found> = self.keyspace.run(find.arg(id.as_str())).await?;
-        let Some((Some(text), stage, left, log)) = found.pop() else { return Ok(None) };
+        let Some((Some(text), stage, left, log, _)) = found.pop() else { return Ok(None) };
         let left = left.map(|left| codec::read(id.as_str(), &left)).transpose()?;
         Ok(Some(GroupRecord {
             group: codec::read::<Group>(id.as_str(), &text)?,
@@ -194,13 +194,14 @@ impl RedisQueue {
 type Measured = (HashMap<String, i64>, u64, u64, u64, String);
 
 fn record(id: &JobId, found: Found) -> Result<Option<Record>, QueueError> {
-    let (text, stage, result, log) = found;
+    let (text, stage, result, log, events) = found;
     let Some(text) = text else { return Ok(None) };
     Ok(Some(Record {
         job: codec::read(id.as_str(), &text)?,
         stage: stage_of(stage),
         result: result.map(|result| codec::read(id.as_str(), &result)).transpose()?,
         deliveries: deliveries(id.as_str(), &log)?,
+        events: deliveries(id.as_str(), &events)?,
     }))
 }
 

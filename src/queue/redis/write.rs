@@ -6,8 +6,8 @@ use std::time::Duration;
 use redis::{FromRedisValue, ScriptInvocation};
 
 use super::super::{
-    Ahead, Batch, Delivery, Ended, Ending, Lease, LeaseToken, MOST_AHEAD, MOST_ALIKE, MOST_LOSSES,
-    NEAR, Pushed, Queue, QueueError, Replay, Replayed, Settled, Swept, Verdict,
+    AWAY, Ahead, Batch, Delivery, Ended, Ending, GRACE, Lease, LeaseToken, MOST_AHEAD, MOST_ALIKE,
+    MOST_LOSSES, NEAR, Pushed, Queue, QueueError, Replay, Replayed, Settled, Swept, Verdict,
 };
 use super::scripts::call;
 use super::{RedisQueue, codec};
@@ -159,6 +159,10 @@ impl RedisQueue {
         add_delivery(&mut finish, ending.group.as_ref().and_then(|group| group.delivery.as_ref()));
         finish.arg(held.waits.as_ref().map_or("", |(_, _, prefix)| prefix));
         finish.arg(u8::from(ending.status == Status::Succeeded));
+        for event in &ending.events {
+            finish.arg(event.id.as_str()).arg(event.subscription.as_str());
+            add_delivery(&mut finish, Some(&event.delivery));
+        }
         Ok(self.keyspace.run(&finish).await?)
     }
 
@@ -200,6 +204,7 @@ impl RedisQueue {
     pub(super) async fn tidy(&self, max: usize) -> Result<Swept, QueueError> {
         let mut sweep = call(&self.scripts.sweep, &self.keyspace);
         sweep.arg(max.min(MOST_AT_ONCE)).arg(MOST_LOSSES);
+        sweep.arg(codec::millis(AWAY)).arg(codec::millis(GRACE));
         let (due, freed, lost, expired, over): (_, _, Vec<String>, Vec<String>, Vec<String>) =
             self.keyspace.run(&sweep).await?;
         let purged = self.purge(over).await?;

@@ -22,8 +22,9 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use tempfile::TempDir;
 
+use crate::common::figures::{CONNECTIONS, Figures};
 use crate::common::redis::{Fsync, RedisServer};
-use crate::report::Report;
+use crate::common::report::Report;
 use crate::server::{Kind, Servers};
 
 /// Measures how Spillway accepts jobs.
@@ -163,11 +164,11 @@ impl Bench {
     /// Jobs accepted on Redis by each server in turn.
     fn accept(&mut self, fsync: Fsync) -> Result<()> {
         let mut redis = RedisServer::start(fsync, self.folder.path())?;
-        let mut figures = measure::Figures::default();
+        let mut figures = Figures::default();
         let window = Duration::from_secs(self.arguments.seconds.into());
         for round in 1..=self.arguments.rounds {
             writeln!(stderr(), "  round {round} of {}", self.arguments.rounds)?;
-            for connections in measure::CONNECTIONS {
+            for connections in CONNECTIONS {
                 for kind in self.servers.kinds() {
                     redis.flush()?;
                     let measured = self.servers.start(kind, &redis.url()).and_then(|server| {
@@ -214,14 +215,14 @@ impl Bench {
 
     /// Jobs accepted into the embedded store.
     fn embedded(&mut self) -> Result<()> {
-        let mut figures = measure::Figures::default();
+        let mut figures = Figures::default();
         let window = Duration::from_secs(self.arguments.seconds.into());
         for _ in 0..self.arguments.rounds {
-            for connections in measure::CONNECTIONS {
+            for connections in CONNECTIONS {
                 let store = store(self.folder.path())?;
                 let server = self.servers.start(Kind::Spillway, &url(&store))?;
                 let run = measure::accept(&server, None, connections, window)?;
-                ensure!(run.jobs > 0, "no job was accepted at {connections} connections");
+                ensure!(run.requests > 0, "no job was accepted at {connections} connections");
                 figures.add(Kind::Spillway, connections, run);
             }
         }

@@ -1,33 +1,18 @@
-//! The report: tables as the parts end, and at the end whether the aims were met.
+//! The tables of accepting, and the aims of it.
 
-use std::io::{Stdout, Write};
 use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::common::figures::{CONNECTIONS, Figures};
 use crate::common::redis::Fsync;
-use crate::measure::{CONNECTIONS, Figures, Memory, QUEUED};
+use crate::common::report::{Report, megabytes, milliseconds};
+use crate::measure::{Memory, QUEUED};
 use crate::server::Kind;
 
-/// Writes tables and remembers aims.
-pub(crate) struct Report {
-    out: Stdout,
-    aims: Vec<String>,
-}
-
 impl Report {
-    /// Writes to `out`.
-    pub(crate) const fn new(out: Stdout) -> Self {
-        Self { out, aims: Vec::new() }
-    }
-
-    /// Writes a line.
-    pub(crate) fn line(&mut self, text: &str) -> Result<()> {
-        Ok(writeln!(self.out, "{text}")?)
-    }
-
     /// The table of accepting on Redis, and its aims.
-    pub(crate) fn accepted(&mut self, fsync: Fsync, figures: &Figures) -> Result<()> {
+    pub(crate) fn accepted(&mut self, fsync: Fsync, figures: &Figures<Kind>) -> Result<()> {
         let fsync = fsync.as_str();
         self.line(&format!("\nRedis, appendfsync {fsync}"))?;
         self.table(figures, &[Kind::Spillway, Kind::Bare, Kind::Bullmq])?;
@@ -38,12 +23,12 @@ impl Report {
     }
 
     /// The table of accepting into the embedded store.
-    pub(crate) fn embedded(&mut self, figures: &Figures) -> Result<()> {
+    pub(crate) fn embedded(&mut self, figures: &Figures<Kind>) -> Result<()> {
         self.line("\nEmbedded store, every 202 on disk")?;
         self.table(figures, &[Kind::Spillway])
     }
 
-    fn table(&mut self, figures: &Figures, kinds: &[Kind]) -> Result<()> {
+    fn table(&mut self, figures: &Figures<Kind>, kinds: &[Kind]) -> Result<()> {
         self.line(
             "connections  server         jobs/s    p50 ms    p99 ms  CPU µs/job  in Redis  Spillway is",
         )?;
@@ -67,7 +52,7 @@ impl Report {
         Ok(())
     }
 
-    fn accept_aims(&mut self, fsync: &str, figures: &Figures, connections: usize) {
+    fn accept_aims(&mut self, fsync: &str, figures: &Figures<Kind>, connections: usize) {
         let get = |kind| figures.get(kind, connections);
         let (own, bare, bullmq) = (get(Kind::Spillway), get(Kind::Bare), get(Kind::Bullmq));
         let mut aim = |what: &str, found: Option<f64>, met: fn(f64) -> bool| {
@@ -126,37 +111,9 @@ impl Report {
         }
         Ok(())
     }
-
-    fn aim(&mut self, what: &str, found: Option<(String, bool)>) {
-        let (mark, found) = match found {
-            Some((found, true)) => ("met", found),
-            Some((found, false)) => ("missed", found),
-            None => ("not measured", String::new()),
-        };
-        self.aims.push(format!("{mark:<12}  {what}: {found}"));
-    }
-
-    /// Tells which aims were met.
-    pub(crate) fn aims(&mut self) -> Result<()> {
-        self.line("\nAims")?;
-        for aim in std::mem::take(&mut self.aims) {
-            self.line(aim.trim_end_matches(": "))?;
-        }
-        Ok(())
-    }
 }
 
 /// One's figure as a share of the other's.
 fn ratio<R>(one: Option<R>, other: Option<R>, of: impl Fn(R) -> f64) -> Option<f64> {
     Some(of(one?) / of(other?))
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
-/// Of a million bytes each.
-#[expect(clippy::cast_precision_loss, reason = "a process has less than 2^53 bytes")]
-fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
 }

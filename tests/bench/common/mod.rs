@@ -4,9 +4,11 @@ use std::net::TcpListener;
 
 use anyhow::Result;
 
+pub(crate) mod figures;
 pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod redis;
+pub(crate) mod report;
 pub(crate) mod times;
 
 /// A port nobody listens on.

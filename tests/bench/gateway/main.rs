@@ -24,9 +24,10 @@ use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use tempfile::TempDir;
 
+use crate::common::figures::CONNECTIONS;
 use crate::common::redis::{Fsync, RedisServer};
-use crate::measure::{CONNECTIONS, Figures};
-use crate::report::Report;
+use crate::common::report::Report;
+use crate::measure::Figures;
 use crate::server::{Kind, Servers};
 use crate::upstream::Nginx;
 
@@ -143,11 +144,9 @@ impl Bench {
                 };
                 for connections in CONNECTIONS {
                     writeln!(stderr(), "  {}, {connections}", kind.name())?;
-                    match measure::calls(&server, &redis, connections, window) {
-                        Ok(run) => figures.add(kind, connections, run),
-                        Err(fault) => self
-                            .failures
-                            .push(format!("{} at {connections}: {fault:#}", kind.name())),
+                    if let Err(fault) = figures.measure(&server, &redis, connections, window) {
+                        let what = format!("{} at {connections}: {fault:#}", kind.name());
+                        self.failures.push(what);
                     }
                 }
             }

@@ -1,33 +1,18 @@
-//! The report: tables as the parts end, and at the end whether the aims were met.
+//! The tables of calls and of streamed tokens, and the aims of them.
 
-use std::io::{Stdout, Write};
 use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::measure::{CONNECTIONS, Figures, Run};
+use crate::common::figures::{CONNECTIONS, Run};
+use crate::common::report::{Report, megabytes, milliseconds};
+use crate::measure::Figures;
 use crate::server::Kind;
 use crate::tokens::Late;
 
 const ALL: [Kind; 5] = [Kind::Direct, Kind::Local, Kind::Redis, Kind::Litellm, Kind::Portkey];
 
-/// Writes tables and remembers aims.
-pub(crate) struct Report {
-    out: Stdout,
-    aims: Vec<String>,
-}
-
 impl Report {
-    /// Writes to `out`.
-    pub(crate) const fn new(out: Stdout) -> Self {
-        Self { out, aims: Vec::new() }
-    }
-
-    /// Writes a line.
-    pub(crate) fn line(&mut self, text: &str) -> Result<()> {
-        Ok(writeln!(self.out, "{text}")?)
-    }
-
     /// The table of calls, and its aims.
     pub(crate) fn calls(&mut self, figures: &Figures) -> Result<()> {
         self.line(
@@ -35,14 +20,14 @@ impl Report {
              memory MB",
         )?;
         for connections in CONNECTIONS {
-            let direct = figures.get(Kind::Direct, connections).map(|run| run.p50);
+            let direct = figures.runs.get(Kind::Direct, connections).map(|run| run.p50);
             for kind in ALL {
-                let Some(run) = figures.get(kind, connections) else { continue };
+                let Some(run) = figures.runs.get(kind, connections) else { continue };
                 let added = added(&run, direct.unwrap_or_default());
                 let (name, rate, p99) = (kind.name(), run.rate, milliseconds(run.p99));
                 let cpu = 1e3 * milliseconds(run.cpu);
                 let redis = 1e3 * milliseconds(run.redis_cpu);
-                let memory = megabytes(run.memory);
+                let memory = megabytes(figures.memory(kind, connections));
                 self.line(&format!(
                     "{connections:>11}  {name:<15}  {rate:>8.0}  {added:>12.3}  {p99:>8.2}  {cpu:>11.0}  \
                      {redis:>8.0}  {memory:>9.1}"
@@ -56,7 +41,7 @@ impl Report {
     }
 
     fn aims_of(&mut self, figures: &Figures, kind: Kind, most: f64) {
-        let get = |kind, connections| figures.get(kind, connections);
+        let get = |kind, connections| figures.runs.get(kind, connections);
         let name = kind.name();
         let one = get(kind, 1).zip(get(Kind::Direct, 1));
         let found = one.map(|(own, direct)| added(&own, direct.p50));
@@ -100,37 +85,9 @@ impl Report {
         }
         Ok(())
     }
-
-    fn aim(&mut self, what: &str, found: Option<(String, bool)>) {
-        let (mark, found) = match found {
-            Some((found, true)) => ("met", found),
-            Some((found, false)) => ("missed", found),
-            None => ("not measured", String::new()),
-        };
-        self.aims.push(format!("{mark:<12}  {what}: {found}"));
-    }
-
-    /// Tells which aims were met.
-    pub(crate) fn aims(&mut self) -> Result<()> {
-        self.line("\nAims")?;
-        for aim in std::mem::take(&mut self.aims) {
-            self.line(aim.trim_end_matches(": "))?;
-        }
-        Ok(())
-    }
 }
 
 /// By how much the median call takes longer than straight at the provider.
 fn added(run: &Run, direct: Duration) -> f64 {
     milliseconds(run.p50) - milliseconds(direct)
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
-/// Of a million bytes each.
-#[expect(clippy::cast_precision_loss, reason = "a process has less than 2^53 bytes")]
-fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
 }

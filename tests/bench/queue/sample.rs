@@ -130,7 +130,7 @@ fn ending(job: &Job) -> Result<Ending> {
     let status = Status::Succeeded;
     let result = JobResult::open(job, status).ended(status, SystemClock.now(), None);
     let result = Bytes::from(serde_json::to_vec(&result)?);
-    Ok(Ending { result, status, delivery: None, group: None, keep: LONG })
+    Ok(Ending { result, status, delivery: None, events: Vec::new(), group: None, keep: LONG })
 }
 
 /// The middle one.

@@ -6,3 +6,4 @@ pub(crate) mod limiter;
 mod memory;
 mod queue;
 mod speeds;
+mod subscriptions;

@@ -4,6 +4,7 @@ mod callbacks;
 mod deadlines;
 mod dedup;
 mod ending;
+mod events;
 mod fairness;
 mod groups;
 mod leasing;
@@ -16,3 +17,5 @@ mod store;
 mod sweeping;
 mod together;
 mod values;
+
+pub(super) use store::job as plain_job;

@@ -32,7 +32,7 @@ pub(super) const SHORT: Duration = Duration::from_millis(50);
 /// What a wait of [`SHORT`] lasts at least, whatever two clocks make of a millisecond.
 pub(super) const AT_LEAST: Duration = Duration::from_millis(45);
 
-static IDS: LazyLock<IdSource> = LazyLock::new(IdSource::default);
+pub(super) static IDS: LazyLock<IdSource> = LazyLock::new(IdSource::default);
 
 /// The implementations.
 #[derive(Clone, Copy, Debug)]
@@ -156,7 +156,7 @@ pub(super) fn one(job: &Job) -> Batch {
 }
 
 /// A plain job of the caller `alice`, newer than all made before.
-pub(super) fn job() -> Job {
+pub(in crate::contract) fn job() -> Job {
     let now = SystemClock.now();
     Job {
         id: IDS.job(now),
@@ -218,6 +218,7 @@ pub(super) fn ending(job: &Job, status: Status) -> Ending {
         result: Bytes::from(serde_json::to_vec(&result).unwrap()),
         status,
         delivery: None,
+        events: Vec::new(),
         group: None,
         keep: LONG,
     }
@@ -241,6 +242,7 @@ pub(super) fn attempt(ms: u64) -> DeliveryAttempt {
         ms,
         error: Some("the receiver is “down”".to_owned()),
         response: None,
+        event: None,
     }
 }
 
@@ -248,7 +250,7 @@ pub(super) fn attempt(ms: u64) -> DeliveryAttempt {
 pub(super) fn held_job(lease: &Lease) -> (&Job, Option<&JobResult>) {
     match &lease.item {
         Item::Job(job, result) => (job, result.as_deref()),
-        Item::Group(group) => panic!("a group is held: {group:?}"),
+        other => panic!("no job is held: {other:?}"),
     }
 }
 

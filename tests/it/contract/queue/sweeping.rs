@@ -7,7 +7,7 @@ use spillway::clock::{Clock, SystemClock};
 use spillway::domain::job::{Job, Line, Stage};
 use spillway::domain::result::Status;
 use spillway::queue::{
-    Batch, Ended, Ending, Filter, GroupDelivery, MOST_LOSSES, Replay, Settled, Verdict,
+    AWAY, Batch, Ended, Ending, Filter, GRACE, GroupDelivery, MOST_LOSSES, Replay, Settled, Verdict,
 };
 
 use super::store::{
@@ -258,4 +258,34 @@ async fn a_group_and_its_jobs_are_kept_until_its_callback_is_made(#[case] kind: 
     for job in &jobs {
         assert!(store.find(&job.id).await.unwrap().is_none());
     }
+}
+
+#[rstest]
+#[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
+#[case::embedded(Kind::Embedded)]
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_that_ran_out_while_nobody_was_answered_are_left_to_their_holders_for_a_while(
+    #[case] kind: Kind,
+) {
+    let store = kind.open().await;
+    let jobs = [job(), job()];
+    for job in &jobs {
+        store.add(job).await;
+    }
+    let leases = store.lease(&line(), 2, Duration::from_secs(1)).await.unwrap();
+    let began = tokio::time::Instant::now();
+    store.sweep(100).await.unwrap();
+    // Nothing else can show that nobody sweeps.
+    tokio::time::sleep(AWAY + Duration::from_millis(800)).await;
+    assert_eq!(store.sweep(100).await.unwrap().freed, 0, "it is the first that answers");
+    assert!(store.take_all(&line()).await.is_empty());
+    let settled = store.finish(&leases[0].token, ending(&jobs[0], Status::Succeeded)).await;
+    assert_eq!(settled, Settled::Done);
+    eventually("the holder that does not come back loses its lease", || async {
+        store.sweep(100).await.unwrap().freed == 1
+    })
+    .await;
+    assert!(began.elapsed() >= AWAY + GRACE, "too soon: {:?}", began.elapsed());
+    assert_eq!(store.take(&line()).await.losses, 1);
 }

@@ -1,0 +1,23 @@
+it('sends the fields of a task', () => {
+  const parameters = { task: 'tag', inputMode: 'fields', input: { text: 'a "b"\nc', labels: [], max_tags: 3 }, delivery: 'submit' };
+  assert.deepStrictEqual(jobBody(parameters), { task: 'tag', input: { text: 'a "b"\nc', max_tags: 3 } });
+});
+
+it('sends text, and JSON', () => {
+  assert.deepStrictEqual(jobBody({ task: 'tag', inputMode: 'text', inputText: 'hi' }), { task: 'tag', input: 'hi' }, 'text');
+  assert.deepStrictEqual(jobBody({ task: 'tag', inputMode: 'json', inputJson: '{"text":"hi"}' }), { task: 'tag', input: { text: 'hi' } }, 'JSON');
+  assert.deepStrictEqual(jobBody({ task: 'own', inputMode: 'fields', 'input~json': '[1]' }), { task: 'own', input: [1] }, 'a task without fields');
+});
+
+it('sends everything else', () => {
+  const parameters = {
+    task: 'tag', inputMode: 'text', inputText: 'hi', delivery: 'webhook', callbackUrl: 'https://hook.eu1.make.com/abc', webhookKey: 'k',
+    workflow: 'w', session: 's', lane: 'batch', deliverBy: new Date(0), maxCostUsd: 0.5,
+    metadata: [{ key: 'row', value: 17 }, { key: '', value: 1 }],
+  };
+  assert.deepStrictEqual(jobBody(parameters), {
+    task: 'tag', workflow: 'w', session: 's', lane: 'batch', deliver_by: '1970-01-01T00:00:00.000Z', max_cost_usd: 0.5,
+    metadata: { row: 17 }, callback_url: 'https://hook.eu1.make.com/abc',
+    callback: { body: 'bare', headers: { 'x-make-apikey': 'k' } }, input: 'hi',
+  });
+});
