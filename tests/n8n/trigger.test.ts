@@ -31,7 +31,14 @@ async function publish(name: string): Promise<{ workflow: string; path: string }
   const workflow = await n8n.addWorkflow({ ...made, name });
   const path = `${name}/spillway`;
   await n8n.publish(workflow, [path]);
+  // n8n publishes in the background; nothing else is subscribed here.
+  await until("it is subscribed", async () => (await subscriptions()).length === 1);
   return { workflow, path };
+}
+
+async function unpublish(workflow: string): Promise<void> {
+  await n8n.unpublish(workflow);
+  await until("it is subscribed no longer", async () => (await subscriptions()).length === 0);
 }
 
 async function subscriptions(): Promise<any[]> {
@@ -61,8 +68,7 @@ test("it is subscribed from publishing to unpublishing, and a job that ends star
   const [answer] = await n8n.output(execution, "Answer");
   assert.equal(answer.json.job, job.body.id);
   assert.ok(answer.json.text.length > 0);
-  await n8n.unpublish(workflow);
-  assert.deepEqual(await subscriptions(), []);
+  await unpublish(workflow);
 });
 
 test("a failed job takes the other branch", async () => {
@@ -72,7 +78,7 @@ test("a failed job takes the other branch", async () => {
   const [failure] = await n8n.output(execution, "Failure");
   assert.equal(failure.json.job, job.body.id);
   assert.match(failure.json.what_to_do, /Shorten the prompt/);
-  await n8n.unpublish(workflow);
+  await unpublish(workflow);
 });
 
 test("what Spillway has not signed starts nothing", async () => {
@@ -94,5 +100,5 @@ test("what Spillway has not signed starts nothing", async () => {
     return all.length >= 2 && all.every(({ status }) => status === "success") && all;
   });
   assert.equal(executions.length, 2);
-  await n8n.unpublish(workflow);
+  await unpublish(workflow);
 });
