@@ -8,7 +8,7 @@ import { call, type Running, SECRET, startService, until } from "../../tests/pla
 import { built } from "./built.ts";
 
 const { flawOf } = built("nodes/shared/signature");
-const { resultOf } = built("nodes/SpillwayTrigger/receive");
+const { resultOf, wanted } = built("nodes/SpillwayTrigger/receive");
 const OTHER = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 let service: Running;
@@ -90,4 +90,15 @@ test("the result comes out of the envelope with its event, and so does a bare on
   assert.equal(item.webhook_id, "evt_1");
   assert.equal(item.id, event.data.id);
   assert.deepEqual(resultOf(event.data, "evt_1"), item);
+});
+
+test("a callback that the filters leave out starts nothing", () => {
+  const result = resultOf(JSON.parse(received.body.toString()), "evt_1");
+  const all = { statuses: [], tasks: [], workflows: [] };
+  assert.equal(wanted(all, result), true);
+  assert.equal(wanted({ ...all, statuses: ["failed", "succeeded"], tasks: ["chat"] }, result), true);
+  assert.equal(wanted({ ...all, statuses: ["failed"] }, result), false);
+  assert.equal(wanted({ ...all, tasks: ["tag"] }, result), false);
+  assert.equal(wanted({ ...all, workflows: ["intake"] }, result), false);
+  assert.equal(wanted({ ...all, statuses: ["failed"] }, { object: "group", status: "finished" }), true);
 });

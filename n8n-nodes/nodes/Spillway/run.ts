@@ -11,7 +11,7 @@ import type {
 } from 'n8n-workflow';
 import { NodeOperationError, sleep } from 'n8n-workflow';
 
-import { call, nodeError } from '../shared/api';
+import { call, nodeError, type Call, type Caller } from '../shared/api';
 import { itemsOf, failedItem, refusalOf } from './results';
 import { entryOf, mustPoll } from './sleeping';
 import { remembered, retried, submit, type Submitted } from './submitting';
@@ -59,18 +59,31 @@ function late(caller: IExecuteFunctions, group: string): NodeOperationError {
 	});
 }
 
+/** n8n breaks off a stopped execution's requests; the one that cancels its jobs must go out then. */
+function unstopped(caller: IExecuteFunctions): Caller {
+	const { helpers } = caller;
+	const getNode = () => caller.getNode();
+	const getCredentials = async (type: string) => await caller.getCredentials(type);
+	return { helpers, getNode, getCredentials } as unknown as Caller;
+}
+
 /** Asks until the end; a stopped execution cancels its jobs. */
 async function poll(caller: IExecuteFunctions, group: string): Promise<IDataObject[]> {
 	const options = caller.getNodeParameter('options', 0, {}) as { pollInterval?: number };
 	const longest = Math.max(1, options.pollInterval ?? 2);
 	const limit = limitOf(caller).getTime();
+	const cancel: Call = { method: 'DELETE', path: `/v1/groups/${group}`, accept: [404, 409] };
+	const freed = unstopped(caller);
+	caller.onExecutionCancellation(async () => {
+		try {
+			await call(freed, cancel);
+		} catch (error) {
+			caller.logger.warn(`The jobs of ${group} were not cancelled: ${(error as Error).message}`);
+		}
+	});
 	for (let pause = 0.2; ; pause = Math.min(pause * 2, longest)) {
 		const results = await ended(caller, group);
 		if (results) return results;
-		if (caller.getExecutionCancelSignal()?.aborted) {
-			await call(caller, { method: 'DELETE', path: `/v1/groups/${group}` });
-			throw new NodeOperationError(caller.getNode(), 'The execution was stopped; its jobs are cancelled');
-		}
 		if (Date.now() > limit) throw late(caller, group);
 		await sleep(pause * 1000);
 	}

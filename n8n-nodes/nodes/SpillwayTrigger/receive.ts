@@ -4,7 +4,7 @@ import type { IDataObject, IWebhookFunctions, IWebhookResponseData } from 'n8n-w
 
 import { flawOf } from '../shared/signature';
 import { repeatOf, settled } from './repeats';
-import type { Remembered } from './subscription';
+import { filtersOf, type Filters, type Remembered } from './subscription';
 
 function refuse(
 	context: IWebhookFunctions,
@@ -22,6 +22,14 @@ export function resultOf(body: IDataObject, webhookId: string): IDataObject {
 	const data = ((enveloped ? body.data : body) ?? {}) as IDataObject;
 	const event = enveloped ? body.type : `${String(data.object)}.${String(data.status)}`;
 	return { event, webhook_id: webhookId, ...data };
+}
+
+/** Whether a job is one to start for. Spillway asks this of its events; callbacks come unasked. */
+export function wanted({ statuses, tasks, workflows }: Filters, result: IDataObject): boolean {
+	const within = (list: string[], value: unknown) => list.length === 0 || list.includes(String(value));
+	const { object, status, task, workflow } = result;
+	if (object !== 'job') return true;
+	return within(statuses, status) && within(tasks, task) && within(workflows, workflow);
 }
 
 /** Whether one of the secrets that Spillway may sign with has signed the request. */
@@ -51,5 +59,7 @@ export async function received(this: IWebhookFunctions): Promise<IWebhookRespons
 	if (repeat === 'running') return refuse(this, 409, 'In hand', 'This event is just being taken; try again.');
 	if (repeat === 'taken') return { webhookResponse: { repeated: true } };
 	answer.once('close', () => settled(key));
-	return { workflowData: [[{ json: resultOf(this.getBodyData(), id) }]] };
+	const json = resultOf(this.getBodyData(), id);
+	if (!wanted(filtersOf(this), json)) return { webhookResponse: { wanted: false } };
+	return { workflowData: [[{ json }]] };
 }

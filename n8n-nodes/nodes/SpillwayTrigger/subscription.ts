@@ -1,6 +1,6 @@
 // The trigger's subscription at Spillway: made when the workflow is activated, ended with it.
 
-import type { IDataObject, IHookFunctions } from 'n8n-workflow';
+import type { IDataObject, IHookFunctions, IWebhookFunctions } from 'n8n-workflow';
 
 import { call } from '../shared/api';
 
@@ -12,17 +12,22 @@ export interface Remembered {
 	wish?: string;
 }
 
-function wishOf(hook: IHookFunctions): IDataObject {
-	const list = (value: unknown) => (Array.isArray(value) ? value : String(value ?? '').split(','));
-	const clean = (value: unknown) => list(value).map((one) => String(one).trim()).filter(Boolean);
-	const { id, name } = hook.getWorkflow();
-	return {
-		url: hook.getNodeWebhookUrl('default') as string,
-		name: `n8n: ${name ?? id}`,
-		statuses: clean(hook.getNodeParameter('statuses', [])),
-		tasks: clean(hook.getNodeParameter('tasks', [])),
-		workflows: clean(hook.getNodeParameter('workflows', '')),
+/** What the workflow is to start for; an empty list is all. */
+export type Filters = Record<'statuses' | 'tasks' | 'workflows', string[]>;
+
+export function filtersOf(context: IHookFunctions | IWebhookFunctions): Filters {
+	const list = (name: string) => {
+		const value = context.getNodeParameter(name, '');
+		const all = Array.isArray(value) ? value : String(value ?? '').split(',');
+		return all.map((one) => String(one).trim()).filter(Boolean);
 	};
+	return { statuses: list('statuses'), tasks: list('tasks'), workflows: list('workflows') };
+}
+
+function wishOf(hook: IHookFunctions): IDataObject {
+	const { id, name } = hook.getWorkflow();
+	const url = hook.getNodeWebhookUrl('default') as string;
+	return { url, name: `n8n: ${name ?? id}`, ...filtersOf(hook) };
 }
 
 function memory(hook: IHookFunctions): Remembered {
