@@ -101,6 +101,7 @@ test-make: compiler node target/make-app/done
 target/make-app/done: tests/make/package-lock.json target/node/done
 	@rm -rf $(@D) && mkdir -p $(@D) && cp tests/make/package*.json $(@D)
 	@cd $(@D) && PATH="$(NODE_BIN):$$PATH" npm ci --silent --no-audit --no-fund --ignore-scripts
+	@touch $@
 
 # The Zapier app: tests against the real service, then what Zapier's own tool checks without a login.
 # A copy below `target` has its modules; SPILLWAY_BINARY names a binary that is built already.
@@ -167,3 +168,42 @@ $(N8N_WORK)/linted: $(N8N_WORK)/packed n8n-nodes/scripts/scan.mjs
 	@tar -xzf $(N8N_WORK)/n8n-nodes-spillway-*.tgz -C $(N8N_WORK)/unpacked --strip-components=1
 	@$(NODE_BIN)/node n8n-nodes/scripts/scan.mjs $(N8N_WORK) $(N8N_NODES) $(N8N_WORK)/unpacked
 	@touch $@
+
+# The real n8n below `target`, locked, for the tests of the n8n package. Its install scripts would
+# fetch binaries from elsewhere, so they are not run: sqlite3 is compiled meanwhile, the other
+# native modules come with binaries.
+.PHONY: n8n browser test-n8n bench-n8n
+
+n8n: target/n8n/done
+
+NODE_GYP = $(CURDIR)/target/node/node_modules/npm/node_modules/node-gyp/bin/node-gyp.js
+SQLITE_BINARY = node_modules/sqlite3/build/Release
+
+target/n8n/done: tests/n8n/package-lock.json | target/node/done
+	@command -v python3 >/dev/null && command -v g++ >/dev/null || $(call install,python3 g++)
+	@rm -rf $(@D) && mkdir -p $(@D)/sqlite && cp tests/n8n/package*.json $(@D)
+	@export PATH="$(NODE_BIN):$$PATH" && cd $(@D) && \
+	npm="npm install --silent --legacy-peer-deps --ignore-scripts --no-audit --no-fund" && \
+	version=$$(node -p "require('./package-lock.json').packages['node_modules/sqlite3'].version") && \
+	{ (cd sqlite && echo '{}' >package.json && $$npm sqlite3@$$version && \
+	   cd node_modules/sqlite3 && node "$(NODE_GYP)" rebuild --silent --release --jobs max \
+	     --nodedir="$$(dirname "$$(dirname "$$(readlink -f "$(NODE_BIN)/node")")")" >build.log 2>&1 || \
+	   { cat build.log >&2; exit 1; }) & \
+	  sqlite=$$!; $$npm --no-save && wait $$sqlite; } && \
+	mkdir -p $(SQLITE_BINARY) && mv sqlite/$(SQLITE_BINARY)/*.node $(SQLITE_BINARY) && rm -rf sqlite && \
+	node -e 'require("sqlite3"); require("isolated-vm")'
+	@touch $@
+
+browser:
+	@command -v chromium >/dev/null || $(call install,chromium)
+
+# The package and the examples in the real n8n, with a browser. UPDATE=1 takes the screenshots anew.
+# One file after the other: each starts an n8n of its own, which has half a gigabyte.
+test-n8n: compiler n8n browser n8n-package
+	@test -n "$$SPILLWAY_BINARY" || cargo build --locked --quiet
+	$(NODE_BIN)/node --test --test-concurrency=1 $(ARGS) tests/n8n/*.test.ts
+
+# 200 rows straight at a limited provider, and through Spillway: the table in n8n-nodes/README.md.
+bench-n8n: compiler n8n n8n-package
+	@test -n "$$SPILLWAY_BINARY" || cargo build --locked --quiet
+	$(NODE_BIN)/node tests/n8n/bench.ts

@@ -1,0 +1,52 @@
+// Stands between n8n and Spillway: knows what was submitted, and decides when and what n8n hears.
+
+import { once } from "node:events";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Running } from "../platforms/service.ts";
+
+type Answer = { status: number; body: any };
+
+export class Between {
+  readonly url: string;
+  /** The groups and jobs that were submitted, in their order. */
+  readonly submitted: string[] = [];
+  /** Gets each answer to a `POST`: what it returns is what n8n gets. */
+  judge: (answer: Answer) => Promise<Answer> = async (answer) => answer;
+  readonly #server: Server;
+
+  private constructor(server: Server) {
+    this.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    this.#server = server;
+  }
+
+  /** An address that leads to the service. */
+  static async start(service: Running): Promise<Between> {
+    const server = createServer().listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const between = new Between(server);
+    server.on("request", (request, response) => void between.#pass(service, request, response));
+    return between;
+  }
+
+  stop(): void {
+    this.#server.close();
+    this.#server.closeAllConnections();
+  }
+
+  async #pass(service: Running, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const headers = new Headers();
+    for (const name of ["authorization", "content-type", "idempotency-key"]) {
+      if (request.headers[name]) headers.set(name, String(request.headers[name]));
+    }
+    const posted = request.method === "POST";
+    const body = posted ? Buffer.concat(await Array.fromAsync(request)) : undefined;
+    const answer = await fetch(service.url + request.url, { method: request.method, headers, body });
+    let told: Answer = { status: answer.status, body: await answer.json() };
+    if (posted) {
+      if (told.status === 202) this.submitted.push(told.body.id);
+      told = await this.judge(told);
+    }
+    response.writeHead(told.status, { "content-type": "application/json" }).end(JSON.stringify(told.body));
+  }
+}
