@@ -73,8 +73,8 @@ pub(super) async fn subscribe(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     known(&state, &request).await?;
-    let Received { from, prefer, fields } = receive(&state, &request, payload).await?;
-    let (asked, mut warnings) = read::asked(fields, prefer.strict)?;
+    let Received { from, fields, manner, .. } = receive(&state, &request, payload, false).await?;
+    let (asked, mut warnings) = read::asked(fields, manner.strict)?;
     for task in &asked.filter.tasks {
         if state.engine.catalog().task(task).is_none() {
             warnings.push(format!("there is no task `{task}`: it will not match"));
