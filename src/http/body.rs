@@ -24,11 +24,11 @@ pub(super) struct Body {
 }
 
 /// What a body is made of.
-pub(super) enum Content {
+pub(super) enum Content<'a> {
     /// Fields of a form, in order.
     Form(Vec<(String, String)>),
     /// JSON, or whatever else is sent under another name or none: platforms are careless.
-    Text(String),
+    Text(&'a str),
 }
 
 /// Reads the body of one job, or of many, whole and takes it apart.
@@ -41,18 +41,21 @@ pub(super) async fn read(
     let most = if many { settings.max_group_body.0 } else { settings.max_body.0 };
     let bytes = read_bytes(request, payload, settings, most).await?;
     let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    match content(&bytes, kind).await? {
-        Content::Form(pairs) => Ok(Body { bytes, fields: form(pairs), is_form: true }),
+    let (fields, is_form) = match content(&bytes, kind).await? {
+        Content::Form(pairs) => (form(pairs), true),
         Content::Text(text) => {
-            refuse_if_many(&text)?;
-            let fields = json(&text, settings.max_depth, many)?;
-            Ok(Body { bytes, fields, is_form: false })
+            refuse_if_many(text)?;
+            (json(text, settings.max_depth, many)?, false)
         }
-    }
+    };
+    Ok(Body { bytes, fields, is_form })
 }
 
 /// Takes a body apart by its content type.
-pub(super) async fn content(bytes: &Bytes, kind: Option<&str>) -> Result<Content, Problem> {
+pub(super) async fn content<'a>(
+    bytes: &'a Bytes,
+    kind: Option<&str>,
+) -> Result<Content<'a>, Problem> {
     let kind = kind.unwrap_or_default();
     match kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
         "application/x-www-form-urlencoded" => {
@@ -60,7 +63,7 @@ pub(super) async fn content(bytes: &Bytes, kind: Option<&str>) -> Result<Content
             Ok(Content::Form(counted(pairs.collect())?))
         }
         "multipart/form-data" => Ok(Content::Form(counted(parts(bytes, kind).await?)?)),
-        _ => Ok(Content::Text(utf8(bytes)?.to_owned())),
+        _ => Ok(Content::Text(utf8(bytes)?)),
     }
 }
 

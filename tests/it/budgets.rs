@@ -116,7 +116,7 @@ async fn calls_of_a_day_count_what_was_stored_and_nothing_else(#[case] store: St
     };
     assert_eq!(once().await.0, 202);
     assert_eq!(once().await.0, 202);
-    assert_eq!(spillway.post("/v1/jobs", &json!({ "task": "tag", "input": 5 })).await.0, 422);
+    assert_eq!(spillway.post("/v1/jobs", &json!({ "task": "tag", "input": {} })).await.0, 422);
     assert_eq!(made().await, 1, "neither a repetition nor what was refused");
     let group = |jobs: usize| json!({ "jobs": vec![job(); jobs] });
     assert_eq!(spillway.post("/v1/groups", &group(4)).await.0, 429);

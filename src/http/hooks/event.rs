@@ -10,6 +10,7 @@ use crate::http::body::{self, Content, Fields};
 use crate::http::coerce::json_within;
 use crate::http::nested::nest;
 use crate::http::problem::{Kind, Problem};
+use crate::http::settings::Settings;
 
 /// A request to a hook as it came.
 #[derive(Clone, Debug)]
@@ -65,13 +66,14 @@ const HIDDEN: [&str; 3] = ["authorization", "x-api-key", "cookie"];
 pub(super) async fn read(
     request: &Request,
     secret: Option<&str>,
-    max_depth: usize,
+    settings: &Settings,
 ) -> Result<Told, Problem> {
     let content = body::content(&request.body, request.header("content-type")).await?;
     let body = match content {
         Content::Form(pairs) => form(pairs),
-        Content::Text(text) => text_body(&text, request.header("content-type"), max_depth)?,
+        Content::Text(text) => text_body(text, request.header("content-type"), settings.max_depth)?,
     };
+    refuse_if_long(&body, settings.max_group)?;
     let shown = |name: &str| {
         !HIDDEN.contains(&name) && secret.is_none_or(|secret| !secret.eq_ignore_ascii_case(name))
     };
@@ -89,6 +91,15 @@ pub(super) async fn read(
     let whole = outer.event(body, &mut warnings);
     warnings.dedup();
     Ok(Told { whole, each, warnings })
+}
+
+/// Before any work is done for each of them.
+fn refuse_if_long(body: &Value, most: usize) -> Result<(), Problem> {
+    if body.as_array().is_some_and(|items| items.len() > most) {
+        let detail = format!("A list may have {most} events at the most.");
+        return Err(Problem::new(Kind::InvalidRequest, detail));
+    }
+    Ok(())
 }
 
 /// Headers and query around a body.
@@ -195,7 +206,12 @@ mod tests {
         let query =
             [("a", "b"), ("token", "t")].map(|(name, value)| (name.to_owned(), value.to_owned()));
         let query = query.to_vec();
-        read(&Request { headers, query, body: body.to_owned().into() }, Some("Token"), 64).await
+        read(
+            &Request { headers, query, body: body.to_owned().into() },
+            Some("Token"),
+            &Settings::default(),
+        )
+        .await
     }
 
     async fn body(kind: &str, text: &str) -> Value {

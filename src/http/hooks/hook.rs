@@ -150,8 +150,7 @@ impl Hook {
         now: DateTime<Utc>,
     ) -> Result<Prepared, Problem> {
         let secret = self.verifier.secret_place();
-        let Told { whole, each, mut warnings } =
-            event::read(request, secret, settings.max_depth).await?;
+        let Told { whole, each, mut warnings } = event::read(request, secret, settings).await?;
         let Some(events) = each else {
             let scene = scene(&whole);
             if !self.holds(&scene)? {
@@ -173,11 +172,6 @@ impl Hook {
             keys.push(self.own_key(&scene)?);
         }
         warnings.dedup();
-        let most = settings.max_group;
-        if jobs.len() > most {
-            let detail = format!("A list may have {most} events at the most.");
-            return Err(Problem::new(Kind::InvalidRequest, detail));
-        }
         if jobs.is_empty() {
             return Ok(Prepared { taken: Taken::Nothing, key: None, warnings });
         }

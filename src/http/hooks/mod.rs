@@ -23,13 +23,13 @@ pub use event::Request;
 pub use hook::{Hook, Prepared, Taken};
 pub use verify::Refused;
 
-use super::State;
 use super::auth::Authenticated;
 use super::body::read_bytes;
 use super::jobs::{Receipt, base_url, receipt, refuse_if_stopping, result_in_time, traceparent};
 use super::openapi::Operation;
 use super::prefer::Preference;
 use super::problem::{Kind, Problem};
+use super::{State, other_method};
 use crate::domain::id::{digest, hex};
 use crate::domain::result::JobResult;
 use crate::engine::intake::Submitter;
@@ -102,6 +102,7 @@ pub(super) fn receive_doc() -> Operation {
         "Takes what a service sends: JSON, a form, text. The hook's settings say what becomes of it, and \
          how senders are known (an API key only when they say nothing else).",
     )
+    .dialect("What the service sends: JSON, a form (urlencoded or multipart) or text.")
     .header("Idempotency-Key", "Recognises a repetition, where the sender has nothing of its own.")
     .answer::<Receipt>(202, "Taken, or as `answer` in the hook's settings says: a job, or a group for a list")
     .answer::<JobResult>(200, "The result, when the hook waits for it; or the event was ignored")
@@ -246,8 +247,7 @@ pub(super) async fn challenge(
     let get =
         |name: &str| query.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
     if get("hub.mode").is_none() {
-        let detail = "Hooks take POST.";
-        return Err(Problem::new(Kind::MethodNotAllowed, detail));
+        return Ok(other_method(request.path(), "POST, OPTIONS"));
     }
     let token = get("hub.verify_token").unwrap_or_default();
     let shown =
