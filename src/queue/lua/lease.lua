@@ -54,7 +54,10 @@ local function read(id)
     text = call('GET', cell .. 'j:' .. id)
   end
   local result = delivery and call('GET', cell .. 'r:' .. job)
-  if delivery and not result then return nil end
+  if delivery and not result then
+    call('UNLINK', cell .. 'e:' .. job)
+    return nil
+  end
   return text, result
 end
 
