@@ -208,9 +208,9 @@ pub struct Callback {
     /// Headers to send along, such as a fixed `Authorization`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
-    /// Post the bare result instead of the Standard Webhooks envelope.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub bare: bool,
+    /// What is posted.
+    #[serde(default, skip_serializing_if = "CallbackBody::is_default")]
+    pub body: CallbackBody,
     /// Not before this long after the job ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_delay: Option<Span>,
@@ -219,7 +219,37 @@ pub struct Callback {
     pub success_statuses: Vec<u16>,
 }
 
+/// What is posted to a callback.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CallbackBody {
+    /// The Standard Webhooks envelope with the result in `data`.
+    #[default]
+    Envelope,
+    /// The result alone.
+    Bare,
+    /// The envelope with what ended and how; the result itself is fetched.
+    Thin,
+}
+
+impl CallbackBody {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl Callback {
+    /// A plain one to this address.
+    pub const fn to(url: String) -> Self {
+        Self {
+            url,
+            headers: BTreeMap::new(),
+            body: CallbackBody::Envelope,
+            min_delay: None,
+            success_statuses: Vec::new(),
+        }
+    }
+
     /// The address's host and port: the unit deliveries are shaped by.
     pub fn host(&self) -> String {
         url::Url::parse(&self.url).map_or_else(
@@ -348,13 +378,8 @@ mod tests {
 
     #[test]
     fn a_callback_shows_its_host_and_hides_its_secrets() {
-        let callback = Callback {
-            url: "http://u:p@n8n:5678/webhook-waiting/1?signature=abc".to_owned(),
-            headers: BTreeMap::new(),
-            bare: false,
-            min_delay: None,
-            success_statuses: Vec::new(),
-        };
+        let url = "http://u:p@n8n:5678/webhook-waiting/1?signature=abc";
+        let callback = Callback::to(url.to_owned());
         assert_eq!(callback.host(), "n8n:5678");
         assert_eq!(callback.redacted(), "http://n8n:5678/[redacted]");
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +14,7 @@ use super::held::For;
 use super::subscriptions::Subscriber;
 use crate::callback::http::{Reply, Verdict as Said, envelope};
 use crate::domain::id::{EventId, SubscriptionId};
-use crate::domain::job::{Callback, Lane, Line};
+use crate::domain::job::{Callback, CallbackBody, Lane, Line};
 use crate::domain::limits::Cost;
 use crate::domain::result::{DeliveryAttempt, JobResult, PostedEvent};
 use crate::limiter::{Ask, End, Obstacle, Turn};
@@ -305,7 +306,12 @@ impl Engine {
             return Task::Drop(self.nobody("there is no callback"));
         };
         let Message { id, kind, data } = message;
-        let body = if callback.bare { data } else { envelope(&kind, self.clock.now(), &data) };
+        let now = self.clock.now();
+        let body = match callback.body {
+            CallbackBody::Envelope => envelope(&kind, now, &data),
+            CallbackBody::Bare => data,
+            CallbackBody::Thin => envelope(&kind, now, &thin(&data)),
+        };
         let (lease, tries) = (lease.token.clone(), lease.tries);
         Task::Post(Post { lease, lost, callback, id, body, tries, subscriber: None })
     }
@@ -337,6 +343,17 @@ fn kind_of(result: &JobResult) -> String {
 /// An event as attempts to post it name it.
 fn posted(id: &str, subscription: &SubscriptionId) -> Option<PostedEvent> {
     Some(PostedEvent { id: EventId::parse(id)?, subscription: subscription.clone() })
+}
+
+/// What a thin callback tells of a job or a group.
+const THIN: [&str; 9] =
+    ["id", "object", "status", "ok", "task", "workflow", "counts", "metadata", "finished_at"];
+
+/// What ended and how.
+fn thin(data: &[u8]) -> Bytes {
+    let all: serde_json::Map<String, Value> = serde_json::from_slice(data).unwrap_or_default();
+    let kept = all.into_iter().filter(|(key, _)| THIN.contains(&key.as_str()));
+    json(&kept.collect::<serde_json::Map<_, _>>())
 }
 
 fn json(value: &impl serde::Serialize) -> Bytes {

@@ -2,7 +2,7 @@
 //! as the numbers, lists and objects that the task's schema wants.
 
 use super::coerce::{READ_AS_WANTED, fitted};
-use super::submission::Manner;
+use super::reader::Manner;
 use crate::engine::Engine;
 use crate::engine::intake::{Accepted, GroupSubmission, IntakeError, Submission, Submitter};
 

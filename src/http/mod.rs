@@ -29,6 +29,7 @@ mod nested;
 pub mod openapi;
 mod prefer;
 pub mod problem;
+mod reader;
 pub mod settings;
 mod submission;
 mod subscriptions;

@@ -103,8 +103,7 @@ pub fn document() -> Value {
     schemas.insert("Submission".to_owned(), submission());
     schemas.insert("Group".to_owned(), schema(include_str!("../../schemas/group.json")));
     schemas.insert("Chat".to_owned(), schema(include_str!("../../schemas/chat.json")));
-    let subscription = include_str!("../../schemas/subscription.json");
-    schemas.insert("Subscription".to_owned(), schema(subscription));
+    schemas.insert("Subscription".to_owned(), subscription());
     schemas.insert("Problem".to_owned(), problem());
     json!({
         "openapi": "3.1.0",
@@ -218,6 +217,11 @@ fn operation_id(endpoint: &Endpoint) -> String {
 /// What a job is described as.
 pub(super) fn submission() -> Value {
     schema(include_str!("../../schemas/submission.json"))
+}
+
+/// What a subscription is described as.
+pub(super) fn subscription() -> Value {
+    schema(include_str!("../../schemas/subscription.json"))
 }
 
 /// A schema file; it is checked by a test, and an unreadable one would describe anything.

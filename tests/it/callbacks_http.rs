@@ -15,7 +15,7 @@ use spillway::callback::http::{Poster, Reply, Verdict, envelope};
 use spillway::callback::settings::Settings;
 use spillway::callback::sign::Secret;
 use spillway::clock::{Clock, ManualClock, SharedClock, SystemClock};
-use spillway::domain::job::Callback;
+use spillway::domain::job::{Callback, CallbackBody};
 use spillway::domain::units::Span;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -137,7 +137,7 @@ fn callback(url: impl Into<String>) -> Callback {
     Callback {
         url: url.into(),
         headers: BTreeMap::new(),
-        bare: false,
+        body: CallbackBody::Envelope,
         min_delay: None,
         success_statuses: Vec::new(),
     }

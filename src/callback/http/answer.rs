@@ -53,7 +53,8 @@ impl Answer {
         if status == StatusCode::GONE {
             return (Verdict::Gone, Some("410: the receiver is gone".to_owned()));
         }
-        if status == StatusCode::CONFLICT && self.says("finished already") {
+        // n8n: `has finished already`, or `has finished with error`.
+        if status == StatusCode::CONFLICT && self.says("has finished") {
             let repeat = "409: the receiver had it already; this was a repeat";
             return (Verdict::Taken, Some(repeat.to_owned()));
         }
@@ -144,6 +145,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::domain::job::CallbackBody;
 
     fn callback() -> Callback {
         Callback {
@@ -152,7 +154,7 @@ mod tests {
                 "authorization".to_owned(),
                 "Bearer hunter2hunter2".to_owned(),
             )]),
-            bare: false,
+            body: CallbackBody::default(),
             min_delay: None,
             success_statuses: vec![404],
         }
@@ -200,13 +202,15 @@ mod tests {
 
     #[test]
     fn a_409_is_a_repeat_only_when_it_says_finished() {
-        let body = r#"{"message":"The execution \"7\" has finished already."}"#;
-        let (verdict, error) = answer(409, &[], body).judge(&callback());
-        assert_eq!(verdict, Verdict::Taken);
-        assert!(error.unwrap().contains("repeat"));
+        for end in ["already", "with error"] {
+            let body = format!(r#"{{"message":"The execution \"7\" has finished {end}."}}"#);
+            let (verdict, error) = answer(409, &[], &body).judge(&callback());
+            assert_eq!(verdict, Verdict::Taken);
+            assert!(error.unwrap().contains("repeat"));
+        }
         let body = r#"{"message":"The execution \"7\" is running already."}"#;
         assert_eq!(answer(409, &[], body).judge(&callback()).0, Verdict::Again);
-        assert_eq!(answer(500, &[], "finished already").judge(&callback()).0, Verdict::Again);
+        assert_eq!(answer(500, &[], "has finished already").judge(&callback()).0, Verdict::Again);
     }
 
     #[test]

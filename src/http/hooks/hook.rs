@@ -9,7 +9,7 @@ use serde_json::value::to_raw_value;
 
 use super::event::{self, Event, Request, Told};
 use super::input;
-use super::settings::{CallbackBody, HookCallback, HookSettings, Scheme};
+use super::settings::{HookCallback, HookSettings, Scheme};
 use super::template::{Template, Tree};
 use super::verify::{Refused, Verifier};
 use crate::callback::http::check_headers;
@@ -233,7 +233,7 @@ impl Hook {
             headers: headers
                 .map(|(name, value)| (name.clone(), value.0.expose_secret().to_owned()))
                 .collect(),
-            bare: more.body == CallbackBody::Bare,
+            body: more.body,
             min_delay: more.min_delay,
             success_statuses: more.success_statuses.clone(),
         }))

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
 
-use crate::domain::job::Lane;
+use crate::domain::job::{CallbackBody, Lane};
 use crate::domain::secret::Secret;
 use crate::domain::units::Span;
 
@@ -149,24 +149,13 @@ pub enum Encoding {
 pub struct HookCallback {
     /// Headers to send along.
     pub headers: BTreeMap<String, Secret>,
-    /// `bare` posts the result without the Standard Webhooks envelope.
+    /// `bare` posts the result without the Standard Webhooks envelope, `thin` only what ended and how.
     pub body: CallbackBody,
     /// Not before this long after the job's end.
     pub min_delay: Option<Span>,
     /// Statuses that count as delivered beside 2xx.
     #[schemars(inner(range(min = 100, max = 599)))]
     pub success_statuses: Vec<u16>,
-}
-
-/// What is posted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CallbackBody {
-    /// The envelope with the result in `data`.
-    #[default]
-    Envelope,
-    /// The result alone.
-    Bare,
 }
 
 /// A status of success.

@@ -74,7 +74,7 @@ pub(super) async fn subscribe(
 ) -> Result<HttpResponse, Problem> {
     known(&state, &request).await?;
     let Received { from, fields, manner, .. } = receive(&state, &request, payload, false).await?;
-    let (asked, mut warnings) = read::asked(fields, manner.strict)?;
+    let (asked, mut warnings) = read::asked(fields, manner)?;
     for task in &asked.filter.tasks {
         if state.engine.catalog().task(task).is_none() {
             warnings.push(format!("there is no task `{task}`: it will not match"));

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use rstest::rstest;
 use spillway::clock::{Clock, SystemClock};
 use spillway::domain::id::{IdSource, SubscriptionId};
-use spillway::domain::job::Callback;
+use spillway::domain::job::{Callback, CallbackBody};
 use spillway::domain::result::Status;
 use spillway::domain::units::Span;
 use spillway::keyspace::Keyspace;
@@ -65,7 +65,7 @@ fn subscription(caller: &str) -> Subscription {
         callback: Callback {
             url: "https://hooks.example.com/a?sig=%2F&x=ü".to_owned(),
             headers: BTreeMap::from([("x-secret".to_owned(), "hunter2".to_owned())]),
-            bare: true,
+            body: CallbackBody::Bare,
             min_delay: Some(Span::millis(250)),
             success_statuses: vec![409],
         },

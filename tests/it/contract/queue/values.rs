@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rstest::rstest;
 use spillway::clock::{Clock, SystemClock};
 use spillway::domain::choice::Cutoffs;
-use spillway::domain::job::{Callback, Job, ProviderChoice};
+use spillway::domain::job::{Callback, CallbackBody, Job, ProviderChoice};
 use spillway::domain::result::{JobResult, Status};
 use spillway::domain::units::Span;
 use spillway::queue::{Batch, Ending};
@@ -80,7 +80,7 @@ async fn every_field_of_a_job_survives(#[case] kind: Kind) {
         callback: Some(Callback {
             url: "https://n8n.example/webhook-waiting/1?signature=a%2Bb&c=%zz".to_owned(),
             headers: BTreeMap::from([("Authorization".to_owned(), "Bearer ü".to_owned())]),
-            bare: true,
+            body: CallbackBody::Bare,
             min_delay: Some(Span::millis(250)),
             success_statuses: vec![409, 410],
         }),
@@ -143,7 +143,7 @@ async fn every_field_of_a_group_survives(#[case] kind: Kind) {
     group.callback = Some(Callback {
         url: "https://hooks.example/é?q".to_owned(),
         headers: BTreeMap::new(),
-        bare: false,
+        body: CallbackBody::Envelope,
         min_delay: None,
         success_statuses: Vec::new(),
     });
