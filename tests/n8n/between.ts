@@ -11,6 +11,8 @@ export class Between {
   readonly url: string;
   /** The groups and jobs that were submitted, in their order. */
   readonly submitted: string[] = [];
+  /** Method and path of everything that n8n has asked. */
+  readonly requests: string[] = [];
   /** Gets each answer to a `POST`: what it returns is what n8n gets. */
   judge: (answer: Answer) => Promise<Answer> = async (answer) => answer;
   readonly #server: Server;
@@ -35,6 +37,7 @@ export class Between {
   }
 
   async #pass(service: Running, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    this.requests.push(`${request.method} ${request.url}`);
     const headers = new Headers();
     for (const name of ["authorization", "content-type", "idempotency-key"]) {
       if (request.headers[name]) headers.set(name, String(request.headers[name]));

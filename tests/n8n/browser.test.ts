@@ -66,7 +66,9 @@ test("a search in the node panel finds the node and the trigger", async () => {
   const actions = page.getByTestId("node-creator-item-name");
   await actions.filter({ hasText: "Run a task and wait" }).waitFor();
   const names = (await actions.allTextContents()).map((name: string) => name.trim());
-  for (const name of ["Run a task and wait", "Submit a task", "Cancel a job or group", "List jobs"]) assert.ok(names.includes(name), names.join());
+  for (const name of ["Run a task and wait", "Submit a task", "Cancel a job or group", "List jobs"]) {
+    assert.ok(names.includes(name), names.join());
+  }
   await picture("node-panel");
 });
 

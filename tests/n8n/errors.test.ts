@@ -31,6 +31,7 @@ before(async () => {
 
 beforeEach(async () => {
   between.submitted.length = 0;
+  between.requests.length = 0;
   between.judge = async (answer) => answer;
   await fetch(`${provider.url}/reset`, { method: "POST" });
 });
@@ -84,6 +85,10 @@ test("without either, the first failed item fails the node in words that help", 
 test("n8n's Retry on Fail of a failed item does not run and pay the others again", async () => {
   const retrying = { onError: "stopWorkflow", retryOnFail: true, maxTries: 3, waitBetweenTries: 0 };
   await runs("run-and-wait.json", "Summarize", retrying, { ends: "error" });
+  const [group] = between.submitted;
+  const asked = between.requests.filter((request) => request === `GET /v1/groups/${group}`);
+  assert.ok(asked.length >= 3, `n8n has tried three times: ${between.requests.join(", ")}`);
+  assert.equal(new Set(between.submitted).size, 1);
   const { answered, calls } = await stats(provider);
   assert.deepEqual({ answered, calls }, { answered: 2, calls: 3 });
 });

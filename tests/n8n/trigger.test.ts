@@ -47,7 +47,8 @@ async function subscriptions(): Promise<any[]> {
 
 /** A result as Spillway would post it, signed with this secret at this time. */
 async function post(path: string, secret: string, { id = "evt_1", at = new Date(), alter = "" } = {}): Promise<number> {
-  const body = JSON.stringify({ type: "job.succeeded", timestamp: at, data: { id: "job_1", object: "job", status: "succeeded", ok: true, task: "tag", text: "forged?" } });
+  const data = { id: "job_1", object: "job", status: "succeeded", ok: true, task: "tag", text: "signed by whom?" };
+  const body = JSON.stringify({ type: "job.succeeded", timestamp: at, data });
   const headers = {
     "content-type": "application/json",
     "webhook-id": id,
