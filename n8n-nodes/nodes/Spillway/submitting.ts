@@ -111,8 +111,8 @@ async function post(caller: IExecuteFunctions, made: IDataObject[], polling: boo
 	const group: IDataObject = { jobs: made };
 	if (!polling) {
 		group.callback_url = caller.evaluateExpression('{{ $execution.resumeUrl }}', 0) as string;
-		// n8n answers 409 until the execution sleeps.
-		group.callback = { min_delay: '250ms' };
+		// n8n answers 409 until the execution sleeps. It only wakes: results may be larger than n8n takes.
+		group.callback = { body: 'thin', min_delay: '250ms' };
 	}
 	await checkSize(caller, group);
 	const { body } = await call(caller, {
