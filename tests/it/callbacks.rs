@@ -113,3 +113,37 @@ async fn without_an_allowlist_loopback_is_refused_at_submit() {
     }
     assert!(receiver.all().is_empty());
 }
+
+#[tokio::test]
+async fn a_thin_callback_tells_what_ended_and_how_but_not_the_result() {
+    let (spillway, _folder) = start(Store::Embedded, SCRIPTED);
+    let receiver = Receiver::start();
+    let thin = json!({ "body": "thin" });
+    let job = json!({
+        "task": "tag", "input": "x", "metadata": { "row": 1 }, "workflow": "w",
+        "callback_url": receiver.url("/thin/job"), "callback": thin,
+    });
+    let id = spillway.submit(&job).await;
+    receiver.until_taken(1).await;
+    let group = json!({
+        "task": "tag", "jobs": [{ "input": "a" }, { "input": "b" }],
+        "callback_url": receiver.url("/thin/group"), "callback": thin,
+    });
+    let (status, receipt) = spillway.post("/v1/groups", &group).await;
+    assert_eq!(status, 202, "{receipt}");
+    receiver.until_taken(2).await;
+    let all = receiver.all();
+    let of_job = &all[0].body["data"];
+    let whole = spillway.get(&format!("/v1/jobs/{id}")).await.1;
+    assert_eq!(
+        of_job,
+        &json!({
+            "id": id, "object": "job", "status": "succeeded", "ok": true, "task": "tag",
+            "workflow": "w", "metadata": { "row": 1 }, "finished_at": whole["finished_at"],
+        })
+    );
+    let of_group = &all[1].body["data"];
+    assert_eq!((&of_group["id"], &of_group["status"]), (&receipt["id"], &json!("finished")));
+    assert_eq!(of_group["counts"]["succeeded"], 2);
+    assert_eq!(of_group.get("results"), None);
+}

@@ -125,10 +125,11 @@ async fn take(inner: Data<Inner>, request: HttpRequest, body: Bytes) -> HttpResp
     }
     let value: Value = serde_json::from_slice(&body).unwrap();
     let data = value.get("data").unwrap_or(&value);
-    if data["object"] == "job" {
+    let target = request.uri().to_string();
+    // Where a test asks for thin callbacks, the result does not come along.
+    if data["object"] == "job" && !target.starts_with("/thin") {
         check_result(data);
     }
-    let target = request.uri().to_string();
     let mut received = inner.received.lock().unwrap();
     let before = received.iter().filter(|other| other.target == target).count();
     let (status, text) = (inner.answer)(before, &target);
