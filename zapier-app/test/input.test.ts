@@ -75,7 +75,7 @@ suite("whole numbers that JavaScript would round", () => {
     const filled = {
       input__all__id: ` +0${ID} `,
       input__all__amount: `-${LARGEST}`,
-      input__all__ids: [LARGEST, ID, "3"],
+      input__all__ids: ["18446744073709551615", ID, "3"],
       input__all__free: `{"id": ${ID}, "within": [{"id": ${LARGEST}}], "text": "${ID}", "half": 0.5}`,
       input__all__lines: `[{"a-b": ${ID}, "sku": ${LARGEST}, "other": ${ID}}]`,
       "input__all__-further": `{"ref": ${LARGEST}}`,
@@ -84,7 +84,7 @@ suite("whole numbers that JavaScript would round", () => {
     for (const expected of [
       `"id":${ID}`,
       `"amount":-${LARGEST}`,
-      `"ids":[${LARGEST},${ID},3]`,
+      `"ids":[18446744073709551615,${ID},3]`,
       `"within":[{"id":${LARGEST}}]`,
       `"text":"${ID}"`,
       `"half":0.5`,
