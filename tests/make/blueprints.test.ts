@@ -28,7 +28,7 @@ function walk(flow: Node[], before: Node[] = []): { node: Node; before: Node[] }
 /** Modules of Make's own that we use, each with the version whose fields we know. */
 const KNOWN: Record<string, number> = {
   "gateway:CustomWebHook": 1,
-  "http:ActionSendData": 3,
+  "http:ActionSendDataAPIKeyAuth": 3,
   "builtin:BasicRouter": 1,
   "builtin:Break": 1,
   "util:SetVariables": 1,
@@ -55,6 +55,15 @@ for (const name of names) {
       assert.ok(["gateway:CustomWebHook", "spillway:watchResults"].includes(flow[0]!.module));
       assert.equal(metadata.instant, true);
       assert.equal(metadata.scenario.dlq, all.some(({ node }) => node.module === "builtin:Break"));
+    });
+
+    test("holds no key: an exported scenario carries what stands in its modules", () => {
+      assert.doesNotMatch(JSON.stringify(blueprint(name)), /bearer|authorization|api_key|\bsw_/i);
+      for (const { node } of all.filter(({ node }) => node.module.startsWith("http:"))) {
+        const [asked] = (node as any).metadata.parameters;
+        assert.deepEqual([asked.name, asked.type, asked.required], ["auth", "keychain:apikeyauth", true]);
+        assert.equal(node.parameters.auth, undefined, "a key of somebody's keychain is theirs");
+      }
     });
 
     test("maps only from modules before", () => {
@@ -132,7 +141,7 @@ suite("played", () => {
     });
     try {
       const request = blueprint("http-1-submit.json").flow[1]!.mapper;
-      const placeholders: [string, string][] = [["https://SPILLWAY_HOST", service.url], ["SPILLWAY_API_KEY", KEY], ["https://hook.eu1.make.com/RESULTS_WEBHOOK", hook.url]];
+      const placeholders: [string, string][] = [["https://SPILLWAY_HOST", service.url], ["https://hook.eu1.make.com/RESULTS_WEBHOOK", hook.url]];
       const scope = { 1: { text: TEXT, row: 17 }, executionId: "0f6a" };
       const value = (template: string) => {
         const filledIn = placeholders.reduce((text, [from, to]) => text.replace(from, to), template);
@@ -141,7 +150,8 @@ suite("played", () => {
       const send = () =>
         fetch(value(request.url), {
           method: request.method.toUpperCase(),
-          headers: request.headers.map(({ name, value: template }: any) => [name, value(template)]),
+          // What the keychain adds, filled in as the README says.
+          headers: [["Authorization", `Bearer ${KEY}`], ...request.headers.map(({ name, value: template }: any) => [name, value(template)])],
           body: new URLSearchParams(request.formFields.map(({ key, value: template }: any) => [key, value(template)])),
         });
       const answer = await send();

@@ -122,6 +122,7 @@ function filled(field: any, all: boolean): unknown {
       return true;
     case "text":
       if (field.name === "tool_choice~json") return '"auto"';
+      if (field.name === "~others") return '{"more": "x"}';
       return field.name?.endsWith("~json") ? '{"type": "object"}' : 'a "text"\nof two lines, ü';
     default:
       throw new Error(`no value for a field of type ${field.type}`);

@@ -33,6 +33,21 @@ steps = ["broken/tiny-1"]
 route = "slow"
 [tasks.broken]
 route = "broken"
+# It answers its own input.
+[tasks.echo]
+route = "cheap"
+template = '''#scripted:say {{ {"all": all, "more": more} | tojson }}'''
+[tasks.echo.input_schema]
+type = "object"
+required = ["all"]
+additionalProperties = true
+[tasks.echo.input_schema.properties.all]
+type = "object"
+[tasks.echo.input_schema.properties.all.properties]
+lines = { type = "array", items = { type = "object", additionalProperties = false, properties = { sku = { type = "string" } } } }
+strict = { type = "array", items = { type = "object", required = ["sku"], properties = { sku = { type = "string" } } } }
+"x~json" = { type = "string" }
+x = { type = "object" }
 `;
   service = await startService({ more: accounts });
   play = new Play({ baseUrl: service.url, apiKey: KEY });
@@ -84,6 +99,28 @@ suite("run a task", () => {
     const [result] = await play.run("runTask", { ...wait, inputMode: "json", inputJson: JSON.stringify({ text: TEXT }), task: "summarize" });
     assert.equal(result.status, "succeeded");
     await assert.rejects(play.run("runTask", { ...wait, inputMode: "json", inputJson: '{"text": "a "b""}', task: "summarize" }), /input is not JSON.*Create JSON/);
+  });
+
+  test("gives metadata back, whatever it is named", async () => {
+    const metadata = [{ key: "note~json", value: "no { JSON" }, { key: "row~own", value: 17 }];
+    const [result] = await play.run("runTask", { ...wait, task: "tag", metadata });
+    assert.deepEqual(result.metadata, { "note~json": "no { JSON", "row~own": 17 });
+  });
+
+  test("keeps rows in their places, odd names and further fields", async () => {
+    const [{ spec }] = await play.rpc("inputFields", { task: "echo" });
+    const names = (fields: any[]) => fields.map((field) => field.name);
+    assert.deepEqual([names(spec), names(spec[0].spec)], [["all", "~others"], ["lines", "strict", "x~json~own", "x~json"]]);
+    const run = async (input: object) => {
+      const [result] = await play.run("runTask", { ...wait, inputMode: "fields", task: "echo", input });
+      return JSON.parse(result.text);
+    };
+    const lines = [{ sku: "a" }, { sku: "" }, null, { sku: "d" }, {}];
+    const sent = await run({ all: { lines, "x~json~own": "{", "x~json": '{"a": null}' }, "~others": '{"more": [""]}' });
+    assert.deepEqual(sent, { all: { lines: [{ sku: "a" }, {}, {}, { sku: "d" }], "x~json": "{", x: { a: null } }, more: [""] });
+    // Spillway tells which row is empty; none takes its place.
+    await assert.rejects(run({ all: { strict: [{ sku: "a" }, { sku: "" }, { sku: "c" }] } }), failing("DataError", /strict.*1.*sku/));
+    await assert.rejects(run({ all: { x: "" }, "~others": '["more"]' }), /must be a JSON object/);
   });
 
   test("goes on with a receipt when the time is over", async () => {

@@ -169,7 +169,14 @@ const node = closed(
     filter: closed({ name: text(64), conditions: list({ ...list(condition), minItems: 1 }) }, ["name", "conditions"]),
     routes: list(closed({ flow: nodes }, ["flow"])),
     onerror: nodes,
-    metadata: closed({ designer: closed({ x: { type: "integer" }, y: { type: "integer" }, name: text(64) }, ["x", "y"]) }, ["designer"]),
+    metadata: closed(
+      {
+        designer: closed({ x: { type: "integer" }, y: { type: "integer" }, name: text(64) }, ["x", "y"]),
+        // What is chosen after the import, such as a key of the keychain.
+        parameters: list(closed({ name: text(64), type: { type: "string", pattern: "^keychain:[a-z]+$" }, label: text(64), required: { const: true } }, ["name", "type", "label", "required"])),
+      },
+      ["designer"],
+    ),
   },
   ["id", "module", "version", "metadata"],
 );

@@ -55,8 +55,14 @@ async function ask(z, bundle, { method = "GET", path, params, body, headers, saf
     url: baseUrl(z, bundle) + path,
     method,
     params,
-    body,
-    headers: { ...headers, Authorization: `Bearer ${bundle.authData.apiKey}`, Accept: "application/json" },
+    // Core would stumble over numbers that are kept as they are written.
+    body: body && JSON.stringify(body),
+    headers: {
+      ...headers,
+      Authorization: `Bearer ${bundle.authData.apiKey}`,
+      Accept: "application/json",
+      ...(body && { "Content-Type": "application/json" }),
+    },
     redirect: "manual",
     skipThrowForStatus: true,
     // Core would throw away what Spillway says to do.

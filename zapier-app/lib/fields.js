@@ -1,6 +1,6 @@
 // A task's schemas as Zapier's fields: what a person fills in, and what later steps can use.
 
-import { inputOf, isSimple, propertiesOf, shapeOf } from "./schema.js";
+import { FURTHER, inputOf, isSimple, keyOf, propertiesOf, shapeOf } from "./schema.js";
 
 const MOST_HELP = 1000;
 
@@ -28,7 +28,7 @@ export const ANY_INPUT = {
 
 /** The fields of a task's input, in Zapier's form. Their keys are `input__` and the path. */
 export function inputFields(task) {
-  const { properties, text, conversation } = inputOf(task);
+  const { properties, open, text, conversation } = inputOf(task);
   const about = { key: "about", type: "copy", ...help(task.description) };
   const fields = task.description ? [about] : [];
   if (conversation) {
@@ -41,7 +41,14 @@ export function inputFields(task) {
   const made = asked.flatMap((one) => fieldsOf(one, "input", ""));
   // Required fields first: that is the order a person fills them in.
   fields.push(...made.filter((field) => field.required), ...made.filter((field) => !field.required));
+  if (open) fields.push(further("input", ""));
   return fields.map((field) => ({ ...field, group: "task" }));
+}
+
+/** For the properties that a schema allows and does not name. */
+function further(prefix, before) {
+  const text = 'What else the task takes, as a JSON object such as {"name": "value"}.';
+  return { key: `${prefix}__${FURTHER}`, label: `${before}Further Fields`, type: "json", required: false, ...help(text) };
 }
 
 /** With a message to fill in, the messages before it are an extra. */
@@ -51,7 +58,7 @@ function earlier(messages) {
 }
 
 function fieldsOf({ name, required, shape }, prefix, before) {
-  const key = `${prefix}__${name}`;
+  const key = `${prefix}__${keyOf(name)}`;
   const label = before + labelOf(name);
   const base = { key, label, required, ...help(shape.description) };
   switch (shape.kind) {
@@ -60,12 +67,15 @@ function fieldsOf({ name, required, shape }, prefix, before) {
     case "rows": {
       // Zapier shows no help beside line items.
       const children = shape.properties.map((one) => fieldsOf(one, key, "")[0]);
-      return [{ key, label, required, children }];
+      return [{ key, label, required, children: shape.open ? [...children, further(key, "")] : children }];
     }
-    case "object":
-      return shape.properties.flatMap((one) =>
-        fieldsOf({ ...one, required: required && one.required }, key, `${label} `),
+    case "object": {
+      const within = `${label} `;
+      const named = shape.properties.flatMap((one) =>
+        fieldsOf({ ...one, required: required && one.required }, key, within),
       );
+      return shape.open ? [...named, further(key, within)] : named;
+    }
     case "map":
       return [{ ...base, dict: true }];
     case "json":
@@ -94,7 +104,9 @@ function scalarType(shape, long = false) {
 export function outputFields(task) {
   const schema = task?.output_schema;
   if (!schema) return [];
-  return propertiesOf(schema, schema).flatMap((one) => outputsOf(one, "data__", ""));
+  const made = propertiesOf(schema, schema).flatMap((one) => outputsOf(one, "data__", ""));
+  // Zapier itself names `b` within `a` and a property `a__b` alike.
+  return made.filter(({ key }, index) => made.findIndex((one) => one.key === key) === index);
 }
 
 function outputsOf({ name, shape }, prefix, before) {

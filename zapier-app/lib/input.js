@@ -1,30 +1,33 @@
 // What a person filled in, as the input a task takes. Zapier hands over texts where numbers, lists
 // and objects are meant, and empty ones where nothing was filled in; the task's schema tells.
 
-import { inputOf } from "./schema.js";
-
-const PREFIX = "input__";
+import { numberIn, parse, roundedIn } from "./exact.js";
+import { FURTHER, inputOf, keyOf } from "./schema.js";
 
 function isEmpty(value) {
   return value === undefined || value === null || (typeof value === "string" && value.trim() === "");
 }
 
+function isObject(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value) && !JSON.isRawJSON(value);
+}
+
+function refused(z, detail, code) {
+  return new z.errors.Error(detail, code, 400);
+}
+
 /** The task's input out of the step's fields; `task` is unknown when its name was mapped wrongly. */
 export function readInput(z, inputData, task) {
-  const { properties, text, conversation } = inputOf(task);
-  const fields = {};
-  for (const one of properties) {
-    const value = valueOf(z, inputData, one.shape, PREFIX + one.name, one.name);
-    if (value !== undefined) fields[one.name] = value;
-  }
+  const { text, conversation, ...shape } = inputOf(task);
+  const fields = objectOf(z, inputData, shape, "input", "") ?? {};
   if (conversation && !isEmpty(inputData.message)) {
     fields.messages = [...(fields.messages ?? []), { role: "user", content: String(inputData.message) }];
   }
   if (Object.keys(fields).length > 0) return fields;
   if (isEmpty(inputData.input)) {
-    throw new z.errors.Error("The task's input is empty. Fill in what it should work on.", "NoInput", 400);
+    throw refused(z, "The task's input is empty. Fill in what it should work on.", "NoInput");
   }
-  return !text && typeof inputData.input === "string" ? parsed(z, inputData.input, "Input") : inputData.input;
+  return text && typeof inputData.input === "string" ? inputData.input : jsonOf(z, inputData.input, "Input");
 }
 
 function valueOf(z, data, shape, key, name) {
@@ -33,64 +36,114 @@ function valueOf(z, data, shape, key, name) {
   return cast(z, data[key], shape, name);
 }
 
-function objectOf(z, data, shape, key, name) {
-  const entries = shape.properties
-    .map((one) => [one.name, valueOf(z, data, one.shape, `${key}__${one.name}`, `${name} ${one.name}`)])
-    .filter(([, value]) => value !== undefined);
+function objectOf(z, data, { properties, open }, key, name) {
+  const label = (part) => `${name} ${part}`.trim();
+  const named = properties.map((one) => [
+    one.name,
+    valueOf(z, data, one.shape, `${key}__${keyOf(one.name)}`, label(one.name)),
+  ]);
+  const others = open ? furtherOf(z, data[`${key}__${FURTHER}`], properties, label("Further Fields")) : [];
+  const entries = [...named.filter(([, value]) => value !== undefined), ...others];
   return entries.length > 0 ? Object.fromEntries(entries) : undefined;
 }
 
-/** Line items: a list of objects whose keys are those of the child fields. */
+/** The properties that have no field of their own. */
+function furtherOf(z, value, properties, name) {
+  if (isEmpty(value)) return [];
+  const others = jsonOf(z, value, name);
+  if (!isObject(others)) {
+    throw refused(z, `The field ${name} must be a JSON object such as {"name": "value"}.`, "NotAnObject");
+  }
+  const twice = properties.find((one) => Object.hasOwn(others, one.name));
+  if (twice) {
+    throw refused(z, `The field ${name} holds ${twice.name}, which has a field of its own. Fill in that one.`, "Twice");
+  }
+  return Object.entries(others);
+}
+
+/**
+ * Line items: a list of objects whose keys are those of the child fields. A list of whole objects
+ * has the properties' own names; what has no field there goes on as it is.
+ */
 function rowsOf(z, value, shape, key, name) {
+  if (isEmpty(value)) return undefined;
   const rows = typeof value === "string" ? parsed(z, value, name) : value;
-  if (isEmpty(rows)) return undefined;
-  const made = [rows].flat().map((row) => {
-    const plain = Object.fromEntries(
-      Object.entries(row).map(([child, one]) => [child.startsWith(`${key}__`) ? child : `${key}__${child}`, one]),
-    );
-    return objectOf(z, plain, shape, key, name);
-  });
+  const made = [rows].flat().map((row) => rowOf(z, row, shape, key, name));
   const filled = made.filter((row) => row !== undefined);
   return filled.length > 0 ? filled : undefined;
 }
 
+function rowOf(z, row, shape, key, name) {
+  if (isEmpty(row)) return undefined;
+  if (!isObject(row)) {
+    const detail = `The line items of ${name} must be objects; ${JSON.stringify(row).slice(0, 60)} is none.`;
+    throw refused(z, detail, "NotAnObject");
+  }
+  const keys = new Map(shape.properties.map((one) => [one.name, `${key}__${keyOf(one.name)}`]));
+  const isField = (child) => keys.has(child) || child.startsWith(`${key}__`);
+  const entries = Object.entries(row);
+  const fields = Object.fromEntries(entries.map(([child, one]) => [keys.get(child) ?? child, one]));
+  const made = objectOf(z, fields, shape, key, name);
+  const others = entries.filter(([child, one]) => !isField(child) && !isEmpty(one));
+  return made || others.length > 0 ? { ...Object.fromEntries(others), ...made } : undefined;
+}
+
 function cast(z, value, shape, name) {
   if (isEmpty(value)) return undefined;
+  if (JSON.isRawJSON(value)) return shape.types.includes("string") ? value.rawJSON : value;
   switch (shape.kind) {
+    // What is no number stays, so that Spillway says what is wrong with it.
     case "integer":
+      return typeof value === "string" ? (numberIn(value.trim()) ?? value) : unrounded(z, value, name);
     case "number":
-      return numeric(value);
+      return typeof value === "string" ? (numberIn(value.trim()) ?? value) : value;
     case "boolean":
       return { true: true, yes: true, 1: true, false: false, no: false, 0: false }[String(value).toLowerCase()] ?? value;
     case "list":
       return listOf(z, value, shape, name);
     case "map":
     case "json":
-      return typeof value === "string" ? parsed(z, value, name) : value;
+      return jsonOf(z, value, name);
     default:
       return shape.types.includes("string") && typeof value !== "object" ? String(value) : value;
   }
 }
 
-/** A number written as text; what is none stays, so that Spillway says what is wrong with it. */
-function numeric(value) {
-  const number = typeof value === "string" ? Number(value.trim()) : value;
-  return Number.isNaN(number) ? value : number;
-}
-
 function listOf(z, value, shape, name) {
-  const written = typeof value === "string" && value.trim().startsWith("[") ? parsed(z, value, name) : value;
-  const items = [written].flat().map((item) => cast(z, item, shape.item, name));
+  const items = [writtenList(value) ?? value].flat().map((item) => cast(z, item, shape.item, name));
   const filled = items.filter((item) => item !== undefined);
   return filled.length > 0 ? filled : undefined;
 }
 
-function parsed(z, text, name) {
-  if (text.trim() === "") return undefined;
+/** A list written as JSON. `[urgent] customer` is a text like any other. */
+function writtenList(value) {
+  if (typeof value !== "string" || !value.trim().startsWith("[")) return undefined;
   try {
-    return JSON.parse(text);
-  } catch (fault) {
-    const detail = `The field ${name} must be JSON: ${fault.message}.`;
-    throw new z.errors.Error(detail, "NotJson", 400);
+    return parse(value);
+  } catch {
+    return undefined;
   }
+}
+
+/** JSON as a text, or as Zapier has read it. */
+function jsonOf(z, value, name) {
+  return typeof value === "string" ? parsed(z, value, name) : unrounded(z, value, name);
+}
+
+function parsed(z, text, name) {
+  try {
+    return parse(text);
+  } catch (fault) {
+    throw refused(z, `The field ${name} must be JSON: ${fault.message}.`, "NotJson");
+  }
+}
+
+/** A number that came as one has lost its digits on the way: nobody can tell which it had. */
+function unrounded(z, value, name) {
+  const rounded = roundedIn(value);
+  if (rounded === undefined) return value;
+  const detail =
+    `The field ${name} holds ${rounded}, a number too large to reach this app with all its digits. ` +
+    "If it is an ID, let the task's input schema have a text there.";
+  throw refused(z, detail, "Rounded");
 }

@@ -45,7 +45,7 @@ export function shapeOf(root, given, depth = 0) {
     const item = shapeOf(root, schema.items, depth + 1);
     if (isSimple(item)) return { ...shape, kind: "list", item };
     if (item.kind === "object" && !has("string") && item.properties.every((one) => isSimple(one.shape))) {
-      return { ...shape, kind: "rows", properties: item.properties };
+      return { ...shape, kind: "rows", properties: item.properties, open: item.open };
     }
     if (!has("string")) return { ...shape, kind: "json" };
   }
@@ -54,7 +54,7 @@ export function shapeOf(root, given, depth = 0) {
   if (scalar) return { ...shape, kind: scalar, choices: choicesOf(root, schema) };
   if (types.length === 0 && depth > 0) return { ...shape, kind: "text", any: true };
   const properties = depth > DEEPEST ? [] : propertiesOf(root, schema, depth);
-  if (properties.length > 0) return { ...shape, kind: "object", properties };
+  if (properties.length > 0) return { ...shape, kind: "object", properties, open: isOpen(schema) };
   const values = schema.additionalProperties;
   const texts = typeof values === "object" && resolved(root, values).type === "string";
   return { ...shape, kind: texts ? "map" : "json" };
@@ -83,6 +83,23 @@ export function isSimple(shape) {
   return ["text", "choice", "integer", "number", "boolean", "datetime"].includes(shape.kind);
 }
 
+/** Whether a schema says that an object takes more than the properties it names. */
+function isOpen({ additionalProperties }) {
+  return additionalProperties === true || typeof additionalProperties === "object";
+}
+
+/**
+ * A property's name as a part of a field's key. The parts are joined by `__`, and what could be
+ * taken for that is written as its code: `a__b` is one property, not `b` within `a`.
+ */
+export function keyOf(name) {
+  const special = /[^\p{L}\p{N}_]|(?<![\p{L}\p{N}])_|_(?![\p{L}\p{N}])/gu;
+  return name.replace(special, (letter) => `-${letter.codePointAt(0).toString(16)}-`);
+}
+
+/** The last part of the key of the field for all other properties; no name makes it. */
+export const FURTHER = "-further";
+
 /** The properties of an object: name, whether it is required, shape. */
 export function propertiesOf(root, schema, depth = 0) {
   return Object.entries(schema.properties ?? {}).map(([name, property]) => ({
@@ -92,15 +109,16 @@ export function propertiesOf(root, schema, depth = 0) {
   }));
 }
 
-/** A task's input: its properties, and whether a plain text does as well. */
+/** A task's input: its properties, whether it takes others, and whether a plain text does as well. */
 export function inputOf(task) {
   const root = task?.input_schema ?? {};
-  const types = typesOf(root, resolved(root, root));
-  const properties = propertiesOf(root, resolved(root, root));
+  const schema = resolved(root, root);
+  const types = typesOf(root, schema);
+  const properties = propertiesOf(root, schema);
   const text = types.length === 0 || types.includes("string");
   const messages = properties.find((one) => one.name === "messages" && one.required);
   const items = messages && resolved(root, resolved(root, messages.shape.schema).items);
   // A conversation: a person at a form has one message, not a list of roles.
   const conversation = Boolean(items?.properties?.role && items.properties.content);
-  return { properties, text, conversation };
+  return { properties, open: properties.length > 0 && isOpen(schema), text, conversation };
 }

@@ -8,18 +8,21 @@ function jobBody(parameters) {
     deliver_by: parameters.deliverBy,
     max_cost_usd: parameters.maxCostUsd,
   };
-  const metadata = {};
-  (parameters.metadata || []).forEach((entry) => {
-    if (entry && entry.key) metadata[entry.key] = entry.value;
-  });
-  body.metadata = metadata;
   if (parameters.delivery === 'webhook') {
     body.callback_url = parameters.callbackUrl;
     body.callback = { body: 'bare', headers: { 'x-make-apikey': parameters.webhookKey } };
   }
-  if (parameters.inputMode === 'text') body.input = parameters.inputText;
-  else if (parameters.inputMode === 'json') body['input~json'] = parameters.inputJson;
-  else if (parameters['input~json'] !== undefined) body['input~json'] = parameters['input~json'];
-  else body.input = parameters.input;
-  return iml.withoutEmpty(body);
+  const metadata = {};
+  (parameters.metadata || []).forEach((entry) => {
+    const isEmpty = !entry || !entry.key || entry.value === undefined || entry.value === null || entry.value === '';
+    if (!isEmpty) metadata[entry.key] = entry.value;
+  });
+  let given = { input: parameters.input, 'input~json': parameters['input~json'] };
+  if (parameters.inputMode === 'text') given = { input: parameters.inputText };
+  else if (parameters.inputMode === 'json') given = { 'input~json': parameters.inputJson };
+  return Object.assign(
+    iml.withoutEmpty(body),
+    Object.keys(metadata).length > 0 ? { metadata } : {},
+    iml.taskInput(given),
+  );
 }

@@ -21,3 +21,16 @@ it('sends everything else', () => {
     callback: { body: 'bare', headers: { 'x-make-apikey': 'k' } }, input: 'hi',
   });
 });
+
+it('gives metadata back as it came, whatever it is named', () => {
+  const metadata = [{ key: 'note~json', value: '{' }, { key: '~others', value: 'x' }, { key: 'list', value: ['', 'a'] }, { key: 'empty', value: '' }];
+  assert.deepStrictEqual(jobBody({ task: 'tag', inputMode: 'text', inputText: 'hi', metadata }), {
+    task: 'tag', metadata: { 'note~json': '{', '~others': 'x', list: ['', 'a'] }, input: 'hi',
+  });
+});
+
+it('sends no input of another mode', () => {
+  const parameters = { task: 'tag', input: { text: 'fields' }, inputText: 'text', inputJson: '"JSON"' };
+  const sent = (inputMode) => jobBody(Object.assign({ inputMode }, parameters)).input;
+  assert.deepStrictEqual([sent('fields'), sent('text'), sent('json')], [{ text: 'fields' }, 'text', 'JSON']);
+});

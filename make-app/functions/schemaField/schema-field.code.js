@@ -1,5 +1,6 @@
 // One of Make's fields out of a JSON Schema: to be filled in (`editable`) or to be mapped from.
-// What Make has no field for is filled in as JSON, under a name that ends in ~json (see withoutEmpty).
+// Names to be filled in may end in a word for taskInput: ~json holds what Make has no field for, ~others
+// what the schema allows and does not name, and ~own is behind a name that itself ends like these.
 function schemaField(name, schema, required, root, editable, depth = 0) {
   const resolve = (part) => {
     if (!part || typeof part !== 'object') return {};
@@ -16,7 +17,8 @@ function schemaField(name, schema, required, root, editable, depth = 0) {
   const deep = depth >= 6;
 
   const words = name.replace(/_/g, ' ');
-  const field = { name, label: known.title && depth > 0 ? known.title : words.charAt(0).toUpperCase() + words.slice(1) };
+  const isOdd = editable && /~(json|others|own)$/.test(name);
+  const field = { name: isOdd ? `${name}~own` : name, label: known.title && depth > 0 ? known.title : words.charAt(0).toUpperCase() + words.slice(1) };
   const describe = (type, more) => {
     const validate = {};
     const number = type === 'number' || type === 'integer';
@@ -45,8 +47,13 @@ function schemaField(name, schema, required, root, editable, depth = 0) {
     field.help = `${known.description ? `${known.description} ` : ''}As JSON.`;
     return field;
   };
-  const fields = (part) => Object.keys(part.properties)
-    .map((key) => iml.schemaField(key, part.properties[key], (part.required || []).includes(key), root, editable, depth + 1));
+  const fields = (part) => {
+    const named = Object.keys(part.properties)
+      .map((key) => iml.schemaField(key, part.properties[key], (part.required || []).includes(key), root, editable, depth + 1));
+    if (!editable || !part.additionalProperties) return named;
+    const help = 'What else is taken, as a JSON object such as `{"name": "value"}`.';
+    return named.concat({ name: '~others', label: 'Further fields', type: 'text', multiline: true, help });
+  };
 
   const values = known.const !== undefined ? [known.const] : known.enum;
   if (values) {

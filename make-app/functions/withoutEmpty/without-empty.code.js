@@ -1,5 +1,4 @@
-// Leaves out what a form left empty, and reads the fields that hold JSON (their names end in ~json).
-// Spillway holds a task's input to its schema, where null is a value of its own.
+// Leaves out what a form left empty, and the empty items of lists whose order says nothing.
 function withoutEmpty(value) {
   if (value === undefined || value === null || value === '') return undefined;
   if (typeof value !== 'object') return value;
@@ -11,21 +10,7 @@ function withoutEmpty(value) {
   const kept = {};
   Object.keys(value).forEach((key) => {
     const item = iml.withoutEmpty(value[key]);
-    if (item === undefined) return;
-    if (!key.endsWith('~json')) {
-      kept[key] = item;
-      return;
-    }
-    const name = key.slice(0, -5);
-    if (typeof item !== 'string') {
-      kept[name] = item;
-      return;
-    }
-    try {
-      kept[name] = JSON.parse(item);
-    } catch (fault) {
-      throw new Error(`The field ${name} is not JSON: ${fault.message}. Build it with JSON > Create JSON.`);
-    }
+    if (item !== undefined) kept[key] = item;
   });
   return Object.keys(kept).length === 0 ? undefined : kept;
 }
