@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::http::body::{self, Content, Fields};
 use crate::http::coerce::json_within;
-use crate::http::nested::nest;
+use crate::http::nested::{is_flat, nest};
 use crate::http::problem::{Kind, Problem};
 use crate::http::settings::Settings;
 
@@ -146,6 +146,10 @@ fn is_item(table: &Map<String, Value>) -> bool {
 
 /// The same fields with those flat names nested whose first part is known; `None` without such.
 pub(super) fn nested(table: &Map<String, Value>, known: impl Fn(&str) -> bool) -> Option<Value> {
+    // Most have none: they are not copied to find that out.
+    if !table.keys().any(|name| is_flat(name)) {
+        return None;
+    }
     let fields: Fields = serde_json::from_value(Value::Object(table.clone())).ok()?;
     let (fields, any) = nest(fields, known);
     any.then(|| serde_json::to_value(fields).ok()).flatten()
