@@ -187,7 +187,7 @@ fn text_body(text: &str, kind: Option<&str>, max_depth: usize) -> Result<Value, 
         Ok(value) => Ok(value),
         // What says that it is JSON, or begins so, was meant to be.
         Err(fault)
-            if kind.contains("json")
+            if ["json", "urlencoded"].iter().any(|word| kind.contains(word))
                 || (kind.is_empty() && text.trim().starts_with(['{', '['])) =>
         {
             Err(body::not_json(text, &fault))
