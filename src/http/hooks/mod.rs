@@ -153,19 +153,21 @@ async fn submit(
     (caller, prepared): (String, Prepared),
 ) -> Result<HttpResponse, Problem> {
     let Prepared { taken, key, warnings } = prepared;
+    // A list is never the repetition of a single event.
+    let shape = if matches!(taken, Taken::Many(_)) { "list" } else { "event" };
     let dedup = key.map(|key| Dedup {
-        key: hex(&digest(&[&caller, "hook", &hook.name, &key])),
+        key: hex(&digest(&[&caller, "hook", &hook.name, shape, &key])),
         // The key alone says that it is the same event: senders change a timestamp when they try again.
         fingerprint: hex(&digest(&["hook", &hook.name])),
         keep: state.settings.idempotency.0,
     });
     let from = Submitter { caller, dedup, traceparent: traceparent(request) };
-    let (accepted, object, first) = match taken {
+    let accepted = match taken {
         Taken::Nothing => return Ok(ignored(hook, "the hook's condition (`when`) does not hold")),
-        Taken::One(job) => (state.engine.submit(from, *job).await?, "job", "queued"),
-        Taken::Many(group) => (state.engine.submit_group(from, *group).await?, "group", "running"),
+        Taken::One(job) => state.engine.submit(from, *job).await,
+        Taken::Many(group) => state.engine.submit_group(from, *group).await,
     };
-    let status = if accepted.repeated { "running" } else { first };
+    let accepted = accepted?;
     let asked = Preference::of(request, &state.settings);
     let longest = state.settings.max_wait.0;
     let wait = hook.wait.or(asked.wait.filter(|_| hook.scheme() == Scheme::Bearer));
@@ -175,7 +177,7 @@ async fn submit(
     }
     let base = base_url(state, request);
     let prefer = Preference::default();
-    Ok(as_wanted(receipt(&base, accepted, (object, status), prefer, warnings), hook.answer))
+    Ok(as_wanted(receipt(&base, accepted, prefer, warnings), hook.answer))
 }
 
 /// The same answer with another status; 204 has no body.
