@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use actix_web::http::{Method, StatusCode};
@@ -32,7 +33,7 @@ use super::problem::{Kind, Problem};
 use super::{State, other_method};
 use crate::domain::id::{digest, hex};
 use crate::domain::result::JobResult;
-use crate::engine::intake::Submitter;
+use crate::engine::intake::{IntakeError, Submitter};
 use crate::queue::Dedup;
 use settings::Scheme;
 
@@ -41,6 +42,9 @@ pub type Hooks = BTreeMap<String, Arc<Hook>>;
 
 /// The longest text a handshake gives back.
 const LONGEST_CHALLENGE: usize = 1_024;
+
+/// When to come again with an event whose deadline cannot be met now.
+const LATER: Duration = Duration::from_secs(30);
 
 /// An event that makes no job.
 #[derive(Serialize, JsonSchema)]
@@ -167,7 +171,7 @@ async fn submit(
         Taken::One(job) => state.engine.submit(from, *job).await,
         Taken::Many(group) => state.engine.submit_group(from, *group).await,
     };
-    let accepted = accepted?;
+    let accepted = accepted.map_err(|fault| not_taken(hook, fault))?;
     let asked = Preference::of(request, &state.settings);
     let longest = state.settings.max_wait.0;
     let wait = hook.wait.or(asked.wait.filter(|_| hook.scheme() == Scheme::Bearer));
@@ -178,6 +182,24 @@ async fn submit(
     let base = base_url(state, request);
     let prefer = Preference::default();
     Ok(as_wanted(receipt(&base, accepted, prefer, warnings), hook.answer))
+}
+
+/// Why nothing was stored. The deadline that a hook sets moves on with every try: one that cannot be
+/// met now can be later, and services take 4xx for good.
+fn not_taken(hook: &Hook, fault: IntakeError) -> Problem {
+    let inner = match &fault {
+        IntakeError::InGroup { fault, .. } => fault,
+        other => other,
+    };
+    if !matches!(inner, IntakeError::UnreachableDeadline { .. } | IntakeError::PastDeadline) {
+        return fault.into();
+    }
+    let detail = format!(
+        "A job of this event could not end within `deliver_within` in [hooks.{}] at this moment. Nothing was \
+         stored: send it again later. Should that never help, allow more time, or use a route with more room.",
+        hook.name
+    );
+    Problem::new(Kind::TooBusyInTime, detail).retry_after(LATER)
 }
 
 /// The same answer with another status; 204 has no body.
