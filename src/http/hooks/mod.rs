@@ -46,6 +46,17 @@ const LONGEST_CHALLENGE: usize = 1_024;
 /// When to come again with an event whose deadline cannot be met now.
 const LATER: Duration = Duration::from_secs(30);
 
+/// What is answered to a service that only looks whether somebody is there.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// Nothing but that all is well.
+    Ping,
+    /// This text.
+    Echo(String),
+    /// Slack's challenge, as JSON.
+    Challenge(String),
+}
+
 /// An event that makes no job.
 #[derive(Serialize, JsonSchema)]
 struct Ignored {
@@ -136,8 +147,12 @@ pub(super) async fn receive(
     if hook.scheme() != Scheme::Open {
         request.extensions_mut().insert(Authenticated);
     }
-    if let Some(answer) = handshake(hook, &sent) {
-        return Ok(answer);
+    if let Some(handshake) = handshake(hook, &sent) {
+        return Ok(match handshake {
+            Handshake::Ping => ignored(hook, "GitHub's ping"),
+            Handshake::Echo(text) => echo(&text),
+            Handshake::Challenge(text) => HttpResponse::Ok().json(json!({ "challenge": text })),
+        });
     }
     refuse_if_stopping(&state)?;
     let Some(task) = state.engine.catalog().task(&hook.task) else {
@@ -220,14 +235,14 @@ fn ignored(hook: &Hook, detail: &'static str) -> HttpResponse {
 }
 
 /// What services send to see whether somebody is there, once their signature was found right.
-fn handshake(hook: &Hook, sent: &Request) -> Option<HttpResponse> {
+pub fn handshake(hook: &Hook, sent: &Request) -> Option<Handshake> {
     if hook.scheme() == Scheme::Github && sent.header("x-github-event") == Some("ping") {
-        return Some(ignored(hook, "GitHub's ping"));
+        return Some(Handshake::Ping);
     }
     // Microsoft Graph.
     let token = sent.parameter("validationToken").filter(|_| sent.body.is_empty());
     if let Some(token) = token {
-        return Some(echo(token));
+        return Some(Handshake::Echo(token.to_owned()));
     }
     if hook.scheme() != Scheme::Slack {
         return None;
@@ -237,8 +252,7 @@ fn handshake(hook: &Hook, sent: &Request) -> Option<HttpResponse> {
         return None;
     }
     let challenge = body.get("challenge").and_then(Value::as_str)?;
-    (challenge.len() <= LONGEST_CHALLENGE)
-        .then(|| HttpResponse::Ok().json(json!({ "challenge": challenge })))
+    (challenge.len() <= LONGEST_CHALLENGE).then(|| Handshake::Challenge(challenge.to_owned()))
 }
 
 /// Gives a challenge back as text that no browser takes for a page.
