@@ -123,8 +123,8 @@ async fn show_event(
     let Prepared { taken, key, warnings } =
         prepared.map_err(|problem| anyhow!("the event would be refused: {problem}"))?;
     let callback = match &taken {
-        Taken::Nothing => {
-            writeln!(out, "event      ignored: `when` does not hold; answered well")?;
+        Taken::Nothing(why) => {
+            writeln!(out, "event      ignored: {why}; answered well")?;
             None
         }
         Taken::One(job) => {
@@ -139,7 +139,7 @@ async fn show_event(
             group.callback.as_ref()
         }
     };
-    if !matches!(taken, Taken::Nothing) {
+    if !matches!(taken, Taken::Nothing(_)) {
         show_whole(hook, callback, key.as_deref(), out)?;
     }
     for warning in warnings {

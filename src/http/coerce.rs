@@ -59,6 +59,11 @@ fn fits(value: &Value, task: &Task) -> bool {
     task.fits(value) && (task.template.is_some() || task.prompt(value).is_ok())
 }
 
+/// Whether a task's input is a list.
+pub(super) fn wants_lists(task: &Task) -> bool {
+    task.input.as_ref().is_some_and(|schema| kinds(schema.source()).contains(&"array"))
+}
+
 /// The object or list a text holds.
 pub(super) fn json_within(text: &str) -> Option<Value> {
     let text = text.trim();

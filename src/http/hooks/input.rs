@@ -43,8 +43,13 @@ pub(super) fn whole(event: &Event, task: &Task, hook: &str, warnings: &mut Vec<S
     // What has one of the task's fields was meant to fit: it is refused for what is wrong with it.
     let meant =
         bodies().filter_map(Value::as_object).any(|table| table.keys().any(|name| is_known(name)));
-    let is_empty = event.plain.as_object().is_some_and(serde_json::Map::is_empty);
-    if !meant && !is_empty {
+    // Nothing, or a list within a list, is no text by accident.
+    let is_event = match &event.plain {
+        Value::Null | Value::Array(_) => false,
+        Value::Object(table) => !table.is_empty(),
+        _ => true,
+    };
+    if !meant && is_event {
         let text = Value::String(event.plain.to_string());
         if task.fits(&text) {
             warnings.push(format!(

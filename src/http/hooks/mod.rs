@@ -182,7 +182,7 @@ async fn submit(
     });
     let from = Submitter { caller, dedup, traceparent: traceparent(request) };
     let accepted = match taken {
-        Taken::Nothing => return Ok(ignored(hook, "the hook's condition (`when`) does not hold")),
+        Taken::Nothing(why) => return Ok(ignored(hook, why)),
         Taken::One(job) => state.engine.submit(from, *job).await,
         Taken::Many(group) => state.engine.submit_group(from, *group).await,
     };
