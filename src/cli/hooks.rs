@@ -15,7 +15,7 @@ use crate::config::fault::instead;
 use crate::domain::job::Callback;
 use crate::engine::intake::Submission;
 use crate::http::hooks::settings::Scheme;
-use crate::http::hooks::{Hook, Prepared, Refused, Request, Taken};
+use crate::http::hooks::{Handshake, Hook, Prepared, Refused, Request, Taken, handshake};
 
 /// What to do with hooks.
 #[derive(Debug, Subcommand)]
@@ -80,6 +80,10 @@ async fn try_out(loaded: &Loaded, test: &Test, out: &mut (impl Write + Send)) ->
         anyhow!("there is no hook `{}`{hint}", test.name)
     })?;
     let request = request(test)?;
+    let most = loaded.config.server.max_body.0;
+    if request.body.len() > most {
+        bail!("the event would be refused: its body may have {most} bytes (`server.max_body`)");
+    }
     let now = SystemClock.now();
     writeln!(out, "hook       {} → task {}", hook.name, hook.task)?;
     let known = sender(hook, &request, now);
@@ -88,13 +92,39 @@ async fn try_out(loaded: &Loaded, test: &Test, out: &mut (impl Write + Send)) ->
         "auth       {}",
         known.as_ref().map_or_else(|why| format!("REFUSED: {why}"), Clone::clone)
     )?;
+    match handshake(hook, &request) {
+        Some(handshake) => show_handshake(&handshake, out)?,
+        None => show_event(loaded, hook, &request, now, out).await?,
+    }
+    if let Err(why) = known {
+        bail!("the request would be refused with 401: {why}");
+    }
+    Ok(())
+}
+
+/// What a service gets that only looks whether somebody is there.
+fn show_handshake(handshake: &Handshake, out: &mut impl Write) -> Result<()> {
+    let answer = match handshake {
+        Handshake::Ping => "well: GitHub's ping",
+        Handshake::Echo(text) | Handshake::Challenge(text) => text,
+    };
+    Ok(writeln!(out, "handshake  no job; answered {answer}")?)
+}
+
+async fn show_event(
+    loaded: &Loaded,
+    hook: &Hook,
+    request: &Request,
+    now: DateTime<Utc>,
+    out: &mut (impl Write + Send),
+) -> Result<()> {
     let task = loaded.plan.tasks.get(&hook.task).context("the hook's task is not offered here")?;
-    let prepared = hook.prepare(&request, task, &loaded.config.server, now).await;
+    let prepared = hook.prepare(request, task, &loaded.config.server, now).await;
     let Prepared { taken, key, warnings } =
         prepared.map_err(|problem| anyhow!("the event would be refused: {problem}"))?;
     let callback = match &taken {
-        Taken::Nothing => {
-            writeln!(out, "event      ignored: `when` does not hold; answered well")?;
+        Taken::Nothing(why) => {
+            writeln!(out, "event      ignored: {why}; answered well")?;
             None
         }
         Taken::One(job) => {
@@ -109,7 +139,7 @@ async fn try_out(loaded: &Loaded, test: &Test, out: &mut (impl Write + Send)) ->
             group.callback.as_ref()
         }
     };
-    if !matches!(taken, Taken::Nothing) {
+    if !matches!(taken, Taken::Nothing(_)) {
         show_whole(hook, callback, key.as_deref(), out)?;
     }
     for warning in warnings {
@@ -119,9 +149,6 @@ async fn try_out(loaded: &Loaded, test: &Test, out: &mut (impl Write + Send)) ->
     let guard = Guard::new(settings.allow_networks.clone(), settings.allow_http);
     if let Some(callback) = callback {
         guard.admit_resolved(&callback.url).await.context("the event would be refused")?;
-    }
-    if let Err(why) = known {
-        bail!("the request would be refused with 401: {why}");
     }
     Ok(())
 }
@@ -181,7 +208,9 @@ fn request(test: &Test) -> Result<Request> {
     for header in &test.header {
         let (name, value) =
             header.split_once(':').with_context(|| format!("`{header}` is not `Name: value`"))?;
-        headers.insert(name.trim().to_ascii_lowercase(), value.trim().to_owned());
+        // The service takes the first, too.
+        let name = name.trim().to_ascii_lowercase();
+        headers.entry(name).or_insert_with(|| value.trim().to_owned());
     }
     if let Some(kind) = &test.content_type {
         headers.insert("content-type".to_owned(), kind.clone());

@@ -1,6 +1,6 @@
 //! JSON Schemas, compiled once, and violations a person can act on.
 
-use jsonschema::Validator;
+use jsonschema::{ValidationError, Validator};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -24,6 +24,9 @@ pub struct Violation {
 /// The most violations told at once.
 const MOST: usize = 50;
 
+/// The longest message, and the longest value that is repeated in one.
+const LONGEST: usize = 300;
+
 impl Schema {
     /// Compiles a schema. `$ref`s reach only inside the schema itself.
     pub fn compile(source: Value) -> Result<Self, String> {
@@ -36,9 +39,14 @@ impl Schema {
         &self.source
     }
 
+    /// Whether `value` fits.
+    pub fn is_valid(&self, value: &Value) -> bool {
+        self.validator.is_valid(value)
+    }
+
     /// Every way in which `value` does not fit; empty when it does.
     pub fn violations(&self, value: &Value) -> Vec<Violation> {
-        if self.validator.is_valid(value) {
+        if self.is_valid(value) {
             return Vec::new();
         }
         self.validator
@@ -46,15 +54,42 @@ impl Schema {
             .take(MOST)
             .map(|fault| Violation {
                 pointer: format!("#{}", fault.instance_path()),
-                detail: shortened(&fault.to_string()),
+                detail: told(&fault),
             })
             .collect()
     }
 }
 
+/// What is wrong, with the value where that is not long: a message would repeat all of it.
+fn told(fault: &ValidationError<'_>) -> String {
+    let (value, mut left) = (fault.instance(), LONGEST);
+    if is_long(value, &mut left) {
+        let kind = if value.is_array() { "this list" } else { "this value" };
+        return shortened(&fault.masked_with(kind).to_string());
+    }
+    shortened(&fault.to_string())
+}
+
+/// Whether a value takes more than what is left to write.
+fn is_long(value: &Value, left: &mut usize) -> bool {
+    let own = match value {
+        Value::String(text) => text.len(),
+        _ => 1,
+    };
+    *left = left.saturating_sub(own);
+    *left == 0
+        || match value {
+            Value::Array(items) => items.iter().any(|item| is_long(item, left)),
+            Value::Object(table) => table.iter().any(|(name, item)| {
+                *left = left.saturating_sub(name.len());
+                is_long(item, left)
+            }),
+            _ => false,
+        }
+}
+
 /// Long values inside a message are cut: a violation is told, the document is not repeated.
 fn shortened(text: &str) -> String {
-    const LONGEST: usize = 300;
     if text.chars().count() <= LONGEST {
         return text.to_owned();
     }
@@ -82,6 +117,25 @@ mod tests {
         assert_eq!(places.len(), 3, "{told:?}");
         assert!(places.contains(&"#/b/0") && places.contains(&"#/b/2") && places.contains(&"#"));
         assert!(schema.violations(&json!({ "a": 1 })).is_empty());
+    }
+
+    #[test]
+    fn a_long_value_is_not_repeated() {
+        let schema = Schema::compile(json!({ "properties": {
+            "a": { "type": "integer" }, "b": { "maxItems": 1 }, "c": { "type": "integer" },
+        } }))
+        .unwrap();
+        let long = "x".repeat(1_000_000);
+        let told = schema.violations(&json!({ "a": long, "b": [long, 1], "c": "short" }));
+        let details: Vec<&str> = told.iter().map(|violation| violation.detail.as_str()).collect();
+        assert_eq!(
+            details,
+            [
+                "this value is not of type \"integer\"",
+                "this list has more than 1 item",
+                "\"short\" is not of type \"integer\""
+            ]
+        );
     }
 
     #[test]

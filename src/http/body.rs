@@ -59,7 +59,12 @@ pub(super) async fn content<'a>(
     let kind = kind.unwrap_or_default();
     match kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
         "application/x-www-form-urlencoded" => {
-            let pairs = url::form_urlencoded::parse(utf8(bytes)?.as_bytes()).into_owned();
+            let text = utf8(bytes)?;
+            // curl's `-d` says form whatever it sends, and forms write these two as %7B and %5B.
+            if text.trim_start_matches('\u{feff}').trim_start().starts_with(['{', '[']) {
+                return Ok(Content::Text(text));
+            }
+            let pairs = url::form_urlencoded::parse(text.as_bytes()).into_owned();
             Ok(Content::Form(counted(pairs.collect())?))
         }
         "multipart/form-data" => Ok(Content::Form(counted(parts(bytes, kind).await?)?)),

@@ -37,7 +37,7 @@ pub(super) fn fitted(input: &RawValue, task: &Task, is_form: bool) -> Option<Box
     if fits(&value, task) {
         return None;
     }
-    to_raw_value(&fit(value, task)?).ok()
+    to_raw_value(&made_to_fit(value, task)?).ok()
 }
 
 /// The value as the task wants it, if it then fits.
@@ -45,13 +45,23 @@ pub(super) fn fit(value: Value, task: &Task) -> Option<Value> {
     if fits(&value, task) {
         return Some(value);
     }
+    made_to_fit(value, task)
+}
+
+/// A value that does not fit as it is, as the task wants it.
+fn made_to_fit(value: Value, task: &Task) -> Option<Value> {
     let value = coerced(value, task.input.as_ref()?.source());
     fits(&value, task).then_some(value)
 }
 
 fn fits(value: &Value, task: &Task) -> bool {
     // A conversation has rules that its schema cannot tell.
-    task.unfit(value).is_empty() && (task.template.is_some() || task.prompt(value).is_ok())
+    task.fits(value) && (task.template.is_some() || task.prompt(value).is_ok())
+}
+
+/// Whether a task's input is a list.
+pub(super) fn wants_lists(task: &Task) -> bool {
+    task.input.as_ref().is_some_and(|schema| kinds(schema.source()).contains(&"array"))
 }
 
 /// The object or list a text holds.

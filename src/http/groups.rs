@@ -41,8 +41,7 @@ pub(super) async fn submit(
     warnings.extend(fitted);
     // A group is not waited for: it is polled, or comes by its callback.
     let prefer = Preference { wait: None, ..prefer };
-    let base = base_url(&state, &request);
-    Ok(receipt(&base, accepted, ("group", "running"), prefer, warnings))
+    Ok(receipt(&base_url(&state, &request), accepted, prefer, warnings))
 }
 
 pub(super) fn get_doc() -> Operation {

@@ -17,7 +17,7 @@ use super::problem::{Kind, Problem};
 use super::reader::Manner;
 use super::submission;
 use super::{State, choice, fitting};
-use crate::domain::id::{JobId, digest, hex};
+use crate::domain::id::{GroupId, JobId, digest, hex};
 use crate::domain::result::{DeliveryAttempt, JobResult, Status};
 use crate::engine::intake::{Accepted, Submitter};
 use crate::engine::view::{Again, What};
@@ -94,9 +94,7 @@ pub(super) async fn submit(
     if let Some(result) = result_in_time(&state, &accepted, prefer).await {
         return Ok(result);
     }
-    let status = if accepted.repeated { "running" } else { "queued" };
-    let base = base_url(&state, &request);
-    Ok(receipt(&base, accepted, ("job", status), prefer, warnings))
+    Ok(receipt(&base_url(&state, &request), accepted, prefer, warnings))
 }
 
 /// The result, when it was to be waited for and came in time.
@@ -114,15 +112,20 @@ pub(super) async fn result_in_time(
     Some(response.json(record.into_result()))
 }
 
-/// The answer to a submit that was accepted.
+/// The answer to a submit that was accepted. What it became is told by its id: a repetition gets that
+/// of the first.
 pub(super) fn receipt(
     base: &str,
     accepted: Accepted,
-    (object, status): (&'static str, &'static str),
     prefer: Preference,
     mut warnings: Vec<String>,
 ) -> HttpResponse {
     warnings.extend(accepted.warnings.iter().cloned());
+    let (object, status) = match GroupId::parse(&accepted.id) {
+        Some(_) => ("group", "running"),
+        None if accepted.repeated => ("job", "running"),
+        None => ("job", "queued"),
+    };
     let path = format!("/v1/{object}s/{}", accepted.id);
     let mut response = HttpResponse::Accepted();
     response.insert_header((LOCATION, path.as_str()));

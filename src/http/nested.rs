@@ -8,8 +8,9 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::body::Fields;
 
-/// How deep names may lead; a longer one is left as it is.
+/// How deep names may lead, and how long they may be; what is beyond is left as it is.
 const DEEPEST: usize = 16;
+const LONGEST: usize = 1_024;
 
 /// Puts every flat name into the object it leads to, when `known` has its first part and no field
 /// has that name itself. Whatever cannot be placed stays as it came. Tells whether any was placed.
@@ -19,10 +20,10 @@ pub(super) fn nest(flat: Fields, known: impl Fn(&str) -> bool) -> (Fields, bool)
             path.first().is_some_and(|first| known(first) && !flat.contains_key(*first))
         })
     };
-    if !flat.keys().any(|name| leads(name)) {
+    let placed: Vec<bool> = flat.keys().map(|name| leads(name)).collect();
+    if !placed.contains(&true) {
         return (flat, false);
     }
-    let placed: Vec<bool> = flat.keys().map(|name| leads(name)).collect();
     let mut roots: IndexMap<String, Node> = IndexMap::new();
     let (mut kept, mut any) = (Fields::new(), false);
     for ((name, value), leads) in flat.into_iter().zip(placed) {
@@ -40,27 +41,49 @@ pub(super) fn nest(flat: Fields, known: impl Fn(&str) -> bool) -> (Fields, bool)
     (kept, any)
 }
 
-/// A field's names, one by one: `a__b`, `a.b`, `a[b]`, `a[]`, and mixtures. `None` for a plain name.
+/// Whether a name leads into something.
+pub(super) fn is_flat(name: &str) -> bool {
+    path(name).is_some()
+}
+
+/// A field's names, one by one: `a__b`, `a.b`, `a[b]`, `a[]`, and mixtures. `None` for a plain name,
+/// as soon as that shows: names are written by whoever sends.
 fn path(name: &str) -> Option<Vec<&str>> {
+    if name.len() > LONGEST {
+        return None;
+    }
     let (mut parts, mut rest) = (Vec::new(), name);
-    loop {
-        let end = [rest.find('['), rest.find('.'), rest.find("__")].into_iter().flatten().min();
-        let part = end.map_or(Some(rest), |end| rest.get(..end))?;
+    while parts.len() < DEEPEST {
+        let end = part_end(rest);
+        let part = rest.get(..end)?;
         if part.is_empty() {
             return None;
         }
         parts.push(part);
-        rest = end.and_then(|end| rest.get(end..)).unwrap_or_default();
+        rest = rest.get(end..)?;
         while let Some(inner) = rest.strip_prefix('[') {
             let (part, after) = inner.split_once(']')?;
             parts.push(part);
+            if parts.len() > DEEPEST {
+                return None;
+            }
             rest = after;
         }
         if rest.is_empty() {
-            return (2..=DEEPEST).contains(&parts.len()).then_some(parts);
+            return (parts.len() > 1).then_some(parts);
         }
         rest = rest.strip_prefix('.').or_else(|| rest.strip_prefix("__"))?;
     }
+    None
+}
+
+/// Where the first part ends: before the first `[`, `.` or `__`.
+fn part_end(rest: &str) -> usize {
+    let ends = |at: &usize| {
+        let tail = rest.as_bytes().get(*at..).unwrap_or_default();
+        matches!(tail, [b'[' | b'.', ..] | [b'_', b'_', ..])
+    };
+    (0..rest.len()).find(ends).unwrap_or(rest.len())
 }
 
 /// An object, a list, or what stands in it as it came.
@@ -174,8 +197,12 @@ mod tests {
             "a": 1, "a__b": 2, "c.d.e": 4, "c": {"d": 3}, "years": {"2024": 5},
         });
         assert_eq!(nested(&flat), whole);
-        let deep = format!("a{}", "[b]".repeat(DEEPEST));
-        assert_eq!(path(&deep), None);
+        for part in ["[b]", ".b", "__b"] {
+            let deep = |parts: usize| format!("a{}", part.repeat(parts));
+            assert_eq!(path(&deep(DEEPEST - 1)).map(|path| path.len()), Some(DEEPEST));
+            assert_eq!(path(&deep(DEEPEST)), None);
+        }
+        assert_eq!(path(&format!("a.{}", "b".repeat(LONGEST))), None);
     }
 
     #[test]
@@ -184,6 +211,22 @@ mod tests {
         let (fields, any) = nest(fields, |first| first == "metadata");
         assert!(any);
         assert_eq!(fields["metadata"].get(), r#"{"amount":1.10}"#);
+    }
+
+    /// A megabyte of names that lead on and on: 40 seconds when each part looked at all the rest.
+    #[test]
+    fn hostile_names_take_no_longer_than_others() {
+        let began = std::time::Instant::now();
+        for part in [".a", "[a]", "__a", "[", ".", "_", "[a].a"] {
+            let long = format!("zz{}", part.repeat((1 << 20) / part.len()));
+            assert_eq!(path(&long), None);
+            let within = format!("zz{}", part.repeat(900 / part.len()));
+            let many = (0..1_000).map(|at| (format!("{within}{at}"), json!(1)));
+            let many = Value::Object(many.chain([(long, json!(1))]).collect());
+            assert_eq!(leaves(&nested(&many)), 1_001);
+        }
+        // About 0.2 s.
+        assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
     }
 
     #[test]

@@ -71,6 +71,7 @@ kinds! {
     InvalidCallback, UNPROCESSABLE_ENTITY, "invalid_callback", "The callback is refused";
     PastDeadline, UNPROCESSABLE_ENTITY, "deliver_by_past", "The deadline has passed";
     UnreachableDeadline, UNPROCESSABLE_ENTITY, "deliver_by_unreachable", "The deadline cannot be met";
+    TooBusyInTime, SERVICE_UNAVAILABLE, "deliver_within_unreachable", "The hook's deadline cannot be met now";
     LargerThanLimit, UNPROCESSABLE_ENTITY, "larger_than_limit", "The job is larger than a limit";
     NoStep, UNPROCESSABLE_ENTITY, "no_step", "No step of the route is left";
     OverBudget, UNPROCESSABLE_ENTITY, "over_budget", "The job would cost more than it may";

@@ -172,6 +172,21 @@ async fn a_repeated_request_is_recognised_and_another_under_its_key_refused(#[ca
     )
     .await;
     assert_eq!((other.0.as_u16(), &other.1["code"]), (422, &json!("idempotency_key_reused")));
+    // A group under a job's key is another request, and a job under a group's.
+    let group = json!({ "jobs": [body] });
+    for [(first, one), (second, other)] in [
+        [("/v1/jobs", &body), ("/v1/groups", &group)],
+        [("/v1/groups", &group), ("/v1/jobs", &body)],
+    ] {
+        let key = format!("row-18 {first}");
+        let send = |path, body| {
+            let request = spillway.request(Method::POST, path).header("idempotency-key", &key);
+            answer(request.json(body))
+        };
+        assert_eq!(send(first, one).await.0, 202);
+        let (status, problem) = send(second, other).await;
+        assert_eq!((status.as_u16(), &problem["code"]), (422, &json!("idempotency_key_reused")));
+    }
     let another_caller = spillway
         .request_as("sw_otherkey_0123456789abcdefghijABCDEFGHIJ", Method::POST, "/v1/jobs")
         .header("idempotency-key", "row-17")

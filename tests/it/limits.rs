@@ -7,7 +7,7 @@ use crate::support::scripted::ScriptedServer;
 use crate::support::spillway::{Spillway, embedded, settings};
 
 /// A service with one account of a provider over HTTP, limited as given.
-fn limited(server: &ScriptedServer, limits: &str) -> (Spillway, tempfile::TempDir) {
+pub(crate) fn limited(server: &ScriptedServer, limits: &str) -> (Spillway, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let more = format!(
         r#"

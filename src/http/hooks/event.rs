@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::http::body::{self, Content, Fields};
 use crate::http::coerce::json_within;
-use crate::http::nested::nest;
+use crate::http::nested::{is_flat, nest};
 use crate::http::problem::{Kind, Problem};
 use crate::http::settings::Settings;
 
@@ -54,64 +54,96 @@ pub(super) struct Event {
 pub(super) struct Told {
     /// The whole of it: what a group's templates see.
     pub(super) whole: Event,
-    /// One for each item of a list of objects; `None` for a single event.
+    /// One for each item of a list; `None` for a single event.
     pub(super) each: Option<Vec<Event>>,
     pub(super) warnings: Vec<String>,
 }
 
 /// Headers whose values are secrets: not for templates, and so not for jobs.
-const HIDDEN: [&str; 3] = ["authorization", "x-api-key", "cookie"];
+const HIDDEN: [&str; 4] = ["authorization", "proxy-authorization", "x-api-key", "cookie"];
 
 /// Reads a request's body, whatever it is written in. What shows the hook's secret stays out of it.
+/// A list is as many events, unless lists are wanted as they are.
 pub(super) async fn read(
     request: &Request,
     secret: Option<&str>,
     settings: &Settings,
+    lists_stay: bool,
 ) -> Result<Told, Problem> {
     let content = body::content(&request.body, request.header("content-type")).await?;
     let body = match content {
         Content::Form(pairs) => form(pairs),
         Content::Text(text) => text_body(text, request.header("content-type"), settings.max_depth)?,
     };
-    refuse_if_long(&body, settings.max_group)?;
-    let shown = |name: &str| {
-        !HIDDEN.contains(&name) && secret.is_none_or(|secret| !secret.eq_ignore_ascii_case(name))
-    };
-    let (mut headers, query) = (request.headers.clone(), request.query.iter().cloned());
-    headers.retain(|name, _| shown(name));
-    let query = query.filter(|(name, _)| shown(name));
-    let query = query.map(|(name, value)| (name, Value::String(value))).collect();
-    let outer = Frame { headers, query };
+    let outer = Frame::around(request, secret);
     let mut warnings = Vec::new();
-    let is_list = |items: &[Value]| !items.is_empty() && items.iter().all(Value::is_object);
-    let each = body
-        .as_array()
-        .filter(|items| is_list(items))
-        .map(|items| items.iter().map(|item| outer.event(item.clone(), &mut warnings)).collect());
-    let whole = outer.event(body, &mut warnings);
+    let (whole, each) = match body {
+        Value::Array(items) if !lists_stay && !items.is_empty() => {
+            refuse_if_many(items.len(), settings.max_group)?;
+            let each = items.into_iter().map(|item| outer.event(item, &mut warnings));
+            let each: Vec<Event> = each.collect();
+            let bodies = each.iter().map(|event| event.body.clone()).collect();
+            (outer.event(bodies, &mut Vec::new()), Some(each))
+        }
+        body => (outer.event(body, &mut warnings), None),
+    };
     warnings.dedup();
     Ok(Told { whole, each, warnings })
 }
 
 /// Before any work is done for each of them.
-fn refuse_if_long(body: &Value, most: usize) -> Result<(), Problem> {
-    if body.as_array().is_some_and(|items| items.len() > most) {
+fn refuse_if_many(count: usize, most: usize) -> Result<(), Problem> {
+    if count > most {
         let detail = format!("A list may have {most} events at the most.");
         return Err(Problem::new(Kind::InvalidRequest, detail));
     }
     Ok(())
 }
 
-/// Headers and query around a body.
-struct Frame {
+/// Headers and query around a body, without secrets.
+struct Frame<'a> {
     headers: BTreeMap<String, String>,
     query: Map<String, Value>,
+    /// The header or parameter that holds the hook's own.
+    secret: Option<&'a str>,
 }
 
-impl Frame {
+impl<'a> Frame<'a> {
+    fn around(request: &Request, secret: Option<&'a str>) -> Self {
+        let mut frame = Self { headers: BTreeMap::new(), query: Map::new(), secret };
+        let headers = request.headers.iter().filter(|(name, _)| frame.shows(name));
+        let headers = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let query = request.query.iter().filter(|(name, _)| frame.shows(name)).cloned();
+        frame.query = query.map(|(name, value)| (name, Value::String(value))).collect();
+        frame.headers = headers;
+        frame
+    }
+
+    /// Whether a header or parameter of this name may be seen.
+    fn shows(&self, name: &str) -> bool {
+        let is = |hidden: &str| hidden.eq_ignore_ascii_case(name);
+        !HIDDEN.into_iter().any(is) && !self.secret.is_some_and(is)
+    }
+
+    /// A workflow that passes on what it got passes on its caller's secrets.
+    fn hide(&self, body: &mut Value) {
+        if let Value::Array(items) = body {
+            for item in items {
+                self.hide(item);
+            }
+            return;
+        }
+        for part in ["headers", "query"] {
+            if let Some(Value::Object(inner)) = body.get_mut(part) {
+                inner.retain(|name, _| self.shows(name));
+            }
+        }
+    }
+
     /// An event. A whole item of n8n's Webhook node brings its own headers and query.
     fn event(&self, body: Value, warnings: &mut Vec<String>) -> Event {
         let (mut headers, mut query, mut plain) = (self.headers.clone(), self.query.clone(), body);
+        self.hide(&mut plain);
         if let Some(item) = plain.as_object_mut().filter(|table| is_item(table)) {
             warnings.push("the event was taken from `body` of a whole webhook item".to_owned());
             if let Some(Value::Object(inner)) = item.shift_remove("headers") {
@@ -126,6 +158,7 @@ impl Frame {
                 query = inner;
             }
             plain = item.shift_remove("body").unwrap_or_default();
+            self.hide(&mut plain);
         }
         let nested = plain.as_object().and_then(|table| nested(table, |_| true));
         let mut body = plain.clone();
@@ -146,19 +179,18 @@ fn is_item(table: &Map<String, Value>) -> bool {
 
 /// The same fields with those flat names nested whose first part is known; `None` without such.
 pub(super) fn nested(table: &Map<String, Value>, known: impl Fn(&str) -> bool) -> Option<Value> {
+    // Most have none: they are not copied to find that out.
+    if !table.keys().any(|name| is_flat(name)) {
+        return None;
+    }
     let fields: Fields = serde_json::from_value(Value::Object(table.clone())).ok()?;
     let (fields, any) = nest(fields, known);
     any.then(|| serde_json::to_value(fields).ok()).flatten()
 }
 
 /// A form's fields. A name given several times is a list; GitHub and Slack send JSON as `payload`.
+/// What else there is stands beside what is in that.
 fn form(pairs: Vec<(String, String)>) -> Value {
-    if let [(name, value)] = pairs.as_slice()
-        && name == "payload"
-        && let Some(payload) = json_within(value)
-    {
-        return payload;
-    }
     let mut table = Map::new();
     for (name, value) in pairs {
         let value = Value::String(value);
@@ -167,6 +199,14 @@ fn form(pairs: Vec<(String, String)>) -> Value {
             Some(first) => *first = Value::Array(vec![first.take(), value]),
             None => _ = table.insert(name, value),
         }
+    }
+    match table.get("payload").and_then(Value::as_str).and_then(json_within) {
+        Some(payload) if table.len() == 1 => return payload,
+        Some(Value::Object(payload)) => {
+            table.shift_remove("payload");
+            table.extend(payload);
+        }
+        _ => {}
     }
     Value::Object(table)
 }
@@ -183,7 +223,7 @@ fn text_body(text: &str, kind: Option<&str>, max_depth: usize) -> Result<Value, 
         Ok(value) => Ok(value),
         // What says that it is JSON, or begins so, was meant to be.
         Err(fault)
-            if kind.contains("json")
+            if ["json", "urlencoded"].iter().any(|word| kind.contains(word))
                 || (kind.is_empty() && text.trim().starts_with(['{', '['])) =>
         {
             Err(body::not_json(text, &fault))
@@ -202,6 +242,10 @@ mod tests {
     use serde_json::json;
 
     async fn told(kind: &str, body: &str) -> Result<Told, Problem> {
+        read_so(kind, body, false).await
+    }
+
+    async fn read_so(kind: &str, body: &str, lists_stay: bool) -> Result<Told, Problem> {
         let headers = [("content-type".to_owned(), kind.to_owned())].into();
         let query =
             [("a", "b"), ("token", "t")].map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -210,6 +254,7 @@ mod tests {
             &Request { headers, query, body: body.to_owned().into() },
             Some("Token"),
             &Settings::default(),
+            lists_stay,
         )
         .await
     }
@@ -231,6 +276,13 @@ mod tests {
         assert_eq!(body("", "").await, json!({}));
         assert_eq!(body(form, "t=a&t=b&u=c").await, json!({ "t": ["a", "b"], "u": "c" }));
         assert_eq!(body(form, "payload=%7B%22zen%22%3A1%7D").await, json!({ "zen": 1 }));
+        assert_eq!(
+            body(form, "payload=%7B%22zen%22%3A1%7D&zen=2&more=3").await,
+            json!({ "zen": 1, "more": "3" })
+        );
+        assert_eq!(body(form, "payload=%7B&more=3").await, json!({ "payload": "{", "more": "3" }));
+        assert_eq!(body(form, "{\"a\":\"b=c&d\"}").await, json!({ "a": "b=c&d" }));
+        assert!(told(form, "{\"a\":\"b=c&d}").await.is_err());
         assert!(told("application/json", "{\"a\": \"say \"x\"\"}").await.is_err());
         assert!(told("", "{\"a\"").await.is_err());
     }
@@ -264,9 +316,30 @@ mod tests {
         assert_eq!((&each[0].body, each[0].headers["x-a"].as_str()), (&json!({ "b": 3 }), "1"));
         assert_eq!((&each[1].body, &each[1].query["a"]), (&json!({ "b": 4 }), &json!("b")));
         assert_eq!(warnings.len(), 1, "{warnings:?}");
-        let Ok(Told { each, .. }) = told("application/json", "[1,2]").await else {
-            panic!("not read")
-        };
-        assert!(each.is_none());
+        for (list, count) in [("[1,{}]", Some(2)), ("[[1],null]", Some(2)), ("[]", None)] {
+            for (lists_stay, count) in [(false, count), (true, None)] {
+                let read = read_so("application/json", list, lists_stay).await;
+                let each = read.unwrap_or_else(|fault| panic!("{fault}")).each;
+                assert_eq!(each.map(|each| each.len()), count, "{list}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_passed_on_keeps_no_secret() {
+        let headers = json!({ "Authorization": "s3", "proxy-authorization": "s3", "cookie": "s3",
+            "X-Api-Key": "s3", "TOKEN": "s3", "x-a": "1" });
+        let query = json!({ "token": "s3", "q": "2" });
+        let whole = json!({ "headers": headers, "params": {}, "query": query, "body": { "b": 3 } });
+        let part = json!({ "headers": headers, "query": query });
+        let twice = json!({ "headers": headers, "params": {}, "query": query, "body": part });
+        for body in [json!([whole, part]), whole.clone(), part.clone(), twice] {
+            for lists_stay in [false, true] {
+                let read = read_so("application/json", &body.to_string(), lists_stay).await;
+                let told = read.unwrap_or_else(|fault| panic!("{fault}"));
+                let seen = json!([told.whole, told.whole.plain, told.each]).to_string();
+                assert!(!seen.contains("s3") && seen.contains("x-a"), "{seen}");
+            }
+        }
     }
 }

@@ -17,12 +17,16 @@ use crate::domain::id::{digest, hex};
 use crate::domain::job::{Callback, Lane};
 use crate::domain::task::Task;
 use crate::engine::intake::{GroupSubmission, Submission};
+use crate::http::coerce;
 use crate::http::jobs::idempotency_key;
 use crate::http::problem::{Kind, Problem};
 use crate::http::settings::Settings;
 
 /// The longest workflow or session made of an event; what is longer is cut.
 const LONGEST_NAME: usize = 256;
+
+/// Why an event, or every one of a list, makes no job.
+const NOT_HELD: &str = "the hook's condition (`when`) does not hold";
 
 /// An address for the webhooks of a service.
 #[derive(Debug)]
@@ -63,8 +67,8 @@ pub struct Prepared {
 /// What is to be submitted.
 #[derive(Debug)]
 pub enum Taken {
-    /// Nothing: the hook's condition does not hold.
-    Nothing,
+    /// Nothing, and why.
+    Nothing(&'static str),
     /// A job.
     One(Box<Submission>),
     /// A job for each item of a list.
@@ -150,11 +154,17 @@ impl Hook {
         now: DateTime<Utc>,
     ) -> Result<Prepared, Problem> {
         let secret = self.verifier.secret_place();
-        let Told { whole, each, mut warnings } = event::read(request, secret, settings).await?;
+        // A task for lists gets them as they are; templates are over single events.
+        let lists_stay = self.input.is_none() && coerce::wants_lists(task);
+        let told = event::read(request, secret, settings, lists_stay).await?;
+        let Told { whole, each, mut warnings } = told;
+        if let Some(why) = nothing_in(&whole.plain) {
+            return Ok(Prepared { taken: Taken::Nothing(why), key: None, warnings });
+        }
         let Some(events) = each else {
             let scene = scene(&whole);
             if !self.holds(&scene)? {
-                return Ok(Prepared { taken: Taken::Nothing, key: None, warnings });
+                return Ok(Prepared { taken: Taken::Nothing(NOT_HELD), key: None, warnings });
             }
             let mut submission = self.submission((&whole, &scene), task, now, &mut warnings)?;
             submission.callback = self.callback(&scene)?;
@@ -173,7 +183,7 @@ impl Hook {
         }
         warnings.dedup();
         if jobs.is_empty() {
-            return Ok(Prepared { taken: Taken::Nothing, key: None, warnings });
+            return Ok(Prepared { taken: Taken::Nothing(NOT_HELD), key: None, warnings });
         }
         let callback = self.callback(&scene(&whole))?;
         let group = GroupSubmission { jobs, callback, metadata: None };
@@ -263,10 +273,12 @@ impl Hook {
             Scheme::Slack => field("event_id"),
             _ => None,
         };
-        match own.or_else(|| header("idempotency-key")) {
-            Some(key) => Ok(Some(idempotency_key(&key)?.to_owned())),
-            None => Ok(None),
+        // What a service writes by itself is no fault of the sender's, and is hashed anyway.
+        if let Some(key) = own.filter(|key| !key.trim().is_empty()) {
+            return Ok(Some(key));
         }
+        let given = header("idempotency-key");
+        given.map(|key| idempotency_key(&key).map(str::to_owned)).transpose()
     }
 
     fn name_of(
@@ -305,6 +317,17 @@ impl Hook {
             self.name, self.name
         );
         Problem::new(Kind::InvalidRequest, detail)
+    }
+}
+
+/// A body in which nothing is told.
+fn nothing_in(body: &Value) -> Option<&'static str> {
+    match body {
+        Value::Null => Some("the body is `null`: there is no event in it"),
+        Value::Array(items) if items.is_empty() => {
+            Some("the body is an empty list: there is no event in it")
+        }
+        _ => None,
     }
 }
 

@@ -30,6 +30,9 @@ pub(super) fn whole(event: &Event, task: &Task, hook: &str, warnings: &mut Vec<S
     }
     for body in bodies() {
         let Some(table) = body.as_object() else { continue };
+        if table.keys().all(|name| is_known(name)) {
+            continue;
+        }
         let own = table.iter().filter(|(name, _)| is_known(name));
         let own: Value = own.map(|(name, value)| (name.clone(), value.clone())).collect();
         if let Some(input) = fit(own, task) {
@@ -40,13 +43,20 @@ pub(super) fn whole(event: &Event, task: &Task, hook: &str, warnings: &mut Vec<S
     // What has one of the task's fields was meant to fit: it is refused for what is wrong with it.
     let meant =
         bodies().filter_map(Value::as_object).any(|table| table.keys().any(|name| is_known(name)));
-    let is_empty = event.plain.as_object().is_some_and(serde_json::Map::is_empty);
-    let text = Value::String(event.plain.to_string());
-    if !meant && !is_empty && task.unfit(&text).is_empty() {
-        warnings.push(format!(
-            "the whole body went to the task as text: `input` in [hooks.{hook}] takes out what matters"
-        ));
-        return text;
+    // Nothing, or a list within a list, is no text by accident.
+    let is_event = match &event.plain {
+        Value::Null | Value::Array(_) => false,
+        Value::Object(table) => !table.is_empty(),
+        _ => true,
+    };
+    if !meant && is_event {
+        let text = Value::String(event.plain.to_string());
+        if task.fits(&text) {
+            warnings.push(format!(
+                "the whole body went to the task as text: `input` in [hooks.{hook}] takes out what matters"
+            ));
+            return text;
+        }
     }
     let body = event.nested.as_ref().unwrap_or(&event.plain).clone();
     match schema {

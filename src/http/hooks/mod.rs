@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use actix_web::http::{Method, StatusCode};
@@ -32,7 +33,7 @@ use super::problem::{Kind, Problem};
 use super::{State, other_method};
 use crate::domain::id::{digest, hex};
 use crate::domain::result::JobResult;
-use crate::engine::intake::Submitter;
+use crate::engine::intake::{IntakeError, Submitter};
 use crate::queue::Dedup;
 use settings::Scheme;
 
@@ -41,6 +42,20 @@ pub type Hooks = BTreeMap<String, Arc<Hook>>;
 
 /// The longest text a handshake gives back.
 const LONGEST_CHALLENGE: usize = 1_024;
+
+/// When to come again with an event whose deadline cannot be met now.
+const LATER: Duration = Duration::from_secs(30);
+
+/// What is answered to a service that only looks whether somebody is there.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// Nothing but that all is well.
+    Ping,
+    /// This text.
+    Echo(String),
+    /// Slack's challenge, as JSON.
+    Challenge(String),
+}
 
 /// An event that makes no job.
 #[derive(Serialize, JsonSchema)]
@@ -132,8 +147,12 @@ pub(super) async fn receive(
     if hook.scheme() != Scheme::Open {
         request.extensions_mut().insert(Authenticated);
     }
-    if let Some(answer) = handshake(hook, &sent) {
-        return Ok(answer);
+    if let Some(handshake) = handshake(hook, &sent) {
+        return Ok(match handshake {
+            Handshake::Ping => ignored(hook, "GitHub's ping"),
+            Handshake::Echo(text) => echo(&text),
+            Handshake::Challenge(text) => HttpResponse::Ok().json(json!({ "challenge": text })),
+        });
     }
     refuse_if_stopping(&state)?;
     let Some(task) = state.engine.catalog().task(&hook.task) else {
@@ -153,19 +172,21 @@ async fn submit(
     (caller, prepared): (String, Prepared),
 ) -> Result<HttpResponse, Problem> {
     let Prepared { taken, key, warnings } = prepared;
+    // A list is never the repetition of a single event.
+    let shape = if matches!(taken, Taken::Many(_)) { "list" } else { "event" };
     let dedup = key.map(|key| Dedup {
-        key: hex(&digest(&[&caller, "hook", &hook.name, &key])),
+        key: hex(&digest(&[&caller, "hook", &hook.name, shape, &key])),
         // The key alone says that it is the same event: senders change a timestamp when they try again.
         fingerprint: hex(&digest(&["hook", &hook.name])),
         keep: state.settings.idempotency.0,
     });
     let from = Submitter { caller, dedup, traceparent: traceparent(request) };
-    let (accepted, object, first) = match taken {
-        Taken::Nothing => return Ok(ignored(hook, "the hook's condition (`when`) does not hold")),
-        Taken::One(job) => (state.engine.submit(from, *job).await?, "job", "queued"),
-        Taken::Many(group) => (state.engine.submit_group(from, *group).await?, "group", "running"),
+    let accepted = match taken {
+        Taken::Nothing(why) => return Ok(ignored(hook, why)),
+        Taken::One(job) => state.engine.submit(from, *job).await,
+        Taken::Many(group) => state.engine.submit_group(from, *group).await,
     };
-    let status = if accepted.repeated { "running" } else { first };
+    let accepted = accepted.map_err(|fault| not_taken(hook, fault))?;
     let asked = Preference::of(request, &state.settings);
     let longest = state.settings.max_wait.0;
     let wait = hook.wait.or(asked.wait.filter(|_| hook.scheme() == Scheme::Bearer));
@@ -175,7 +196,25 @@ async fn submit(
     }
     let base = base_url(state, request);
     let prefer = Preference::default();
-    Ok(as_wanted(receipt(&base, accepted, (object, status), prefer, warnings), hook.answer))
+    Ok(as_wanted(receipt(&base, accepted, prefer, warnings), hook.answer))
+}
+
+/// Why nothing was stored. The deadline that a hook sets moves on with every try: one that cannot be
+/// met now can be later, and services take 4xx for good.
+fn not_taken(hook: &Hook, fault: IntakeError) -> Problem {
+    let inner = match &fault {
+        IntakeError::InGroup { fault, .. } => fault,
+        other => other,
+    };
+    if !matches!(inner, IntakeError::UnreachableDeadline { .. } | IntakeError::PastDeadline) {
+        return fault.into();
+    }
+    let detail = format!(
+        "A job of this event could not end within `deliver_within` in [hooks.{}] at this moment. Nothing was \
+         stored: send it again later. Should that never help, allow more time, or use a route with more room.",
+        hook.name
+    );
+    Problem::new(Kind::TooBusyInTime, detail).retry_after(LATER)
 }
 
 /// The same answer with another status; 204 has no body.
@@ -196,14 +235,14 @@ fn ignored(hook: &Hook, detail: &'static str) -> HttpResponse {
 }
 
 /// What services send to see whether somebody is there, once their signature was found right.
-fn handshake(hook: &Hook, sent: &Request) -> Option<HttpResponse> {
+pub fn handshake(hook: &Hook, sent: &Request) -> Option<Handshake> {
     if hook.scheme() == Scheme::Github && sent.header("x-github-event") == Some("ping") {
-        return Some(ignored(hook, "GitHub's ping"));
+        return Some(Handshake::Ping);
     }
     // Microsoft Graph.
     let token = sent.parameter("validationToken").filter(|_| sent.body.is_empty());
     if let Some(token) = token {
-        return Some(echo(token));
+        return Some(Handshake::Echo(token.to_owned()));
     }
     if hook.scheme() != Scheme::Slack {
         return None;
@@ -213,8 +252,7 @@ fn handshake(hook: &Hook, sent: &Request) -> Option<HttpResponse> {
         return None;
     }
     let challenge = body.get("challenge").and_then(Value::as_str)?;
-    (challenge.len() <= LONGEST_CHALLENGE)
-        .then(|| HttpResponse::Ok().json(json!({ "challenge": challenge })))
+    (challenge.len() <= LONGEST_CHALLENGE).then(|| Handshake::Challenge(challenge.to_owned()))
 }
 
 /// Gives a challenge back as text that no browser takes for a page.

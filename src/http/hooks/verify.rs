@@ -165,8 +165,10 @@ impl Verifier {
     fn standard<'a>(&self, request: &'a Request, now: DateTime<Utc>) -> Result<Claim<'a>, Refused> {
         let get = |name: &str| {
             let found = request.header(&format!("webhook-{name}"));
+            // The standard's own libraries take an empty one for none.
             found
                 .or_else(|| request.header(&format!("svix-{name}")))
+                .filter(|text| !text.trim().is_empty())
                 .ok_or_else(|| Refused::Missing(format!("header `webhook-{name}`")))
         };
         let (id, timestamp, signature) = (get("id")?, get("timestamp")?, get("signature")?);
@@ -409,6 +411,8 @@ mod tests {
             standard.check(&headers("webhook", "msg_2"), at(1_614_265_330)),
             Err(Refused::Wrong(_))
         ));
+        let empty = standard.check(&headers("webhook", ""), at(1_614_265_330));
+        assert_eq!(empty, Err(Refused::Missing("header `webhook-id`".to_owned())));
         assert!(matches!(
             standard.check(&headers("webhook", "a.b"), at(1_614_265_330)),
             Err(Refused::Unreadable(..))

@@ -42,6 +42,8 @@ const MULTIPART: &str = "multipart/form-data; boundary=----f";
 #[case::form_repeated(FORM, "text=a&tags=x&tags=y&who__name=n", "a|||x;y|n")]
 #[case::form_brackets(FORM, "text=a&tags[]=x&tags[]=y&urgent=&count=", "a|||x;y|")]
 #[case::payload(FORM, "payload=%7B%22text%22%3A%22a%22%2C%22count%22%3A3%7D", "a|3|||")]
+#[case::payload_and_more(FORM, "payload=%7B%22text%22%3A%22a%22%7D&count=3&text=b", "a|3|||")]
+#[case::json_said_to_be_a_form(FORM, r#"{"text":"a=b&c","count":3}"#, "a=b&c|3|||")]
 #[case::multipart(
     MULTIPART,
     "------f\r\nContent-Disposition: form-data; name=\"text\"\r\n\r\na\nb\r\n------f\r\n\
@@ -89,6 +91,7 @@ auth = { scheme = "open" }
         ("application/json", r#"{"text": "say "hi""}"#, 400, "line 1 column"),
         ("application/json", r#"{"text":""}"#, 422, "shorter"),
         ("multipart/form-data", "x", 400, "boundary"),
+        ("application/x-www-form-urlencoded", r#"{"text": "say "hi""}"#, 400, "line 1 column"),
         ("application/octet-stream", "\u{1}", 415, "JSON, a form or text"),
     ] {
         let refused = send(&spillway, "/v1/hooks/said", &[("content-type", kind)], body).await;

@@ -17,6 +17,9 @@ callback_url = "https://hooks.example.com/private-path?token=hidden"
 lane = "batch"
 [hooks.form]
 task = "shown"
+[hooks.slack]
+task = "shown"
+auth = { scheme = "slack", secret = "slack's own secret" }
 [hooks.local]
 task = "shown"
 auth = { scheme = "header", name = "X-Secret", secret = "correct horse" }
@@ -109,6 +112,32 @@ fn what_would_be_submitted_is_shown_and_nothing_is_stored() {
         all.lines().any(|line| line.contains("issues") && line.ends_with("/v1/hooks/issues")),
         "{all}"
     );
+}
+
+/// What the service itself would do, told before it is set up.
+#[test]
+fn handshakes_empty_lists_and_repeated_headers_are_told_as_the_service_takes_them() {
+    let folder = Folder::new();
+    let ping = ["test", "issues", "--body", "-", "--header", "X-GitHub-Event: ping"];
+    let shown = folder.shown(&ping, r#"{"zen":"Design for failure."}"#);
+    assert!(shown.contains("handshake  no job; answered well: GitHub's ping"), "{shown}");
+    let slack = r#"{"type":"url_verification","challenge":"3eZbrw1a"}"#;
+    let shown = folder.shown(&["test", "slack", "--body", "-"], slack);
+    assert!(shown.contains("handshake  no job; answered 3eZbrw1a"), "{shown}");
+    let graph = ["test", "form", "--body", "-", "--query", "validationToken=abc"];
+    let shown = folder.shown(&graph, "");
+    assert!(shown.contains("handshake  no job; answered abc"), "{shown}");
+    for body in ["[]", "null"] {
+        let shown = folder.shown(&["test", "form", "--body", "-"], body);
+        assert!(shown.contains("event      ignored: the body is"), "{shown}");
+    }
+    let twice = ["X-GitHub-Delivery: first", "x-github-delivery: second"];
+    let twice = ["test", "issues", "--body", "-", "--header", twice[0], "--header", twice[1]];
+    let shown = folder.shown(&twice, r#"{"action":"opened","title":"It crashes","number":7}"#);
+    assert!(shown.contains("key        first"), "{shown}");
+    let large = format!(r#"{{"text":"{}"}}"#, "x".repeat(1 << 20));
+    let told = folder.refused(&["test", "form", "--body", "-"], &large);
+    assert!(told.contains("1048576 bytes"), "{told}");
 }
 
 #[test]

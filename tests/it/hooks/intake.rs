@@ -47,6 +47,7 @@ async fn jobs_are_taken_however_platforms_write_them() {
             "task=shown&input%5Btext%5D=a&input%5Btags%5D%5B%5D=x&input%5Btags%5D%5B%5D=y&metadata%5Brow%5D=17",
             "a|||x;y|",
         ),
+        (form, r#"{"task":"shown","input":{"text":"a=b&c"},"metadata":{"row":"17"}}"#, "a=b&c||||"),
         ("multipart/form-data; boundary=x", &multipart, "a||||"),
         ("application/json", r#"{"task":"shown","input__text":"a","metadata.row":"17"}"#, "a||||"),
         (
@@ -104,6 +105,11 @@ async fn a_group_may_be_a_list_or_a_form() {
     };
     let list = json!([{ "task": "shown", "input": { "text": "a", "count": "1" } }, { "task": "shown", "input": { "text": "b" } }]);
     let (status, receipt) = spillway.post("/v1/groups", &list).await;
+    assert_eq!(status, 202, "{receipt}");
+    assert_eq!(results(&receipt["id"]).await, ["a|1|||", "b||||"]);
+    let request = spillway.request(Method::POST, "/v1/groups");
+    let labelled = request.header("content-type", "application/x-www-form-urlencoded");
+    let (status, receipt) = answer(labelled.body(list.to_string())).await;
     assert_eq!(status, 202, "{receipt}");
     assert_eq!(results(&receipt["id"]).await, ["a|1|||", "b||||"]);
     let form = [("task", "shown"), ("jobs[0][input][text]", "a"), ("jobs[1][input][text]", "b")];

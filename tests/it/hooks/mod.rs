@@ -4,6 +4,7 @@ mod bodies;
 mod cli;
 mod faults;
 mod handshakes;
+mod hardened;
 mod intake;
 mod readme;
 mod senders;
