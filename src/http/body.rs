@@ -4,16 +4,12 @@ use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use actix_web::{HttpRequest, web};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use indexmap::IndexMap;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::to_raw_value;
 use serde_json::{Map, Value};
 
-use super::nested::numbered;
+use super::nested::{Fields, numbered};
 use super::problem::{Kind, Problem};
 use super::settings::Settings;
-
-/// A body's fields as they came; a field given twice counts as given last.
-pub(super) type Fields = IndexMap<String, Box<RawValue>>;
 
 /// A body as it came and its fields.
 pub(super) struct Body {

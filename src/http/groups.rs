@@ -5,7 +5,7 @@ use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::jobs::{Deliveries, Receipt, Received, base_url, receipt, receive, unknown};
-use super::openapi::Operation;
+use super::operation::Operation;
 use super::prefer::Preference;
 use super::problem::{Kind, Problem};
 use super::{State, choice, fitting, submission};

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::State;
-use super::openapi::Operation;
+use super::operation::Operation;
 use super::problem::{Kind, Problem};
 
 /// A healthy answer.

@@ -10,8 +10,9 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::body::{self, Fields};
-use super::openapi::Operation;
+use super::body;
+use super::nested::Fields;
+use super::operation::Operation;
 use super::prefer::Preference;
 use super::problem::{Kind, Problem};
 use super::reader::Manner;

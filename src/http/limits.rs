@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::State;
-use super::openapi::Operation;
+use super::operation::Operation;
 use super::problem::{Kind, Problem};
 use super::what_is::{ByLane, millis};
 use crate::domain::bucket::Ramp;

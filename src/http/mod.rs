@@ -27,6 +27,7 @@ mod limits;
 mod live;
 mod nested;
 pub mod openapi;
+mod operation;
 mod prefer;
 pub mod problem;
 mod reader;
@@ -59,11 +60,11 @@ pub(crate) struct Endpoint {
     pub(crate) method: Method,
     pub(crate) path: &'static str,
     pub(crate) route: Route,
-    pub(crate) doc: openapi::Operation,
+    pub(crate) doc: operation::Operation,
 }
 
 /// A row of the table.
-fn row(method: Method, path: &'static str, route: Route, doc: openapi::Operation) -> Endpoint {
+fn row(method: Method, path: &'static str, route: Route, doc: operation::Operation) -> Endpoint {
     let route = match method {
         // actix leaves out the body of what answers HEAD.
         Method::GET => route.guard(guard::Any(guard::Get()).or(guard::Head())),

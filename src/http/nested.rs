@@ -6,7 +6,8 @@ use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::body::Fields;
+/// A body's fields as they came; a field given twice counts as given last.
+pub(super) type Fields = IndexMap<String, Box<RawValue>>;
 
 /// How deep names may lead, and how long they may be; what is beyond is left as it is.
 const DEEPEST: usize = 16;

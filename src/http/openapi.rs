@@ -3,78 +3,15 @@
 use std::collections::BTreeMap;
 
 use actix_web::HttpResponse;
+use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
-use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::live::dialect_at;
+use super::operation::Operation;
 use super::problem::Kind;
-use super::{Endpoint, endpoints};
-
-type MakeSchema = fn(&mut SchemaGenerator) -> Value;
-
-/// How an endpoint is described.
-pub(crate) struct Operation {
-    summary: &'static str,
-    description: &'static str,
-    parameters: Vec<(&'static str, &'static str, &'static str)>,
-    body: Option<&'static str>,
-    dialect: Option<&'static str>,
-    answers: Vec<(u16, &'static str, Option<MakeSchema>)>,
-    needs_key: bool,
-}
-
-impl Operation {
-    pub(super) fn new(summary: &'static str, description: &'static str) -> Self {
-        Self {
-            summary,
-            description,
-            parameters: Vec::new(),
-            body: None,
-            dialect: None,
-            answers: Vec::new(),
-            needs_key: true,
-        }
-    }
-
-    /// The body is described by this file under `schemas/`.
-    pub(super) fn body(mut self, schema: &'static str) -> Self {
-        self.body = Some(schema);
-        self
-    }
-
-    /// The body is an object that is documented elsewhere.
-    pub(super) const fn dialect(mut self, what: &'static str) -> Self {
-        self.dialect = Some(what);
-        self
-    }
-
-    pub(super) fn header(mut self, name: &'static str, what: &'static str) -> Self {
-        self.parameters.push(("header", name, what));
-        self
-    }
-
-    pub(super) fn query(mut self, name: &'static str, what: &'static str) -> Self {
-        self.parameters.push(("query", name, what));
-        self
-    }
-
-    pub(super) fn answer<T: JsonSchema>(mut self, status: u16, what: &'static str) -> Self {
-        self.answers.push((status, what, Some(|maker| maker.subschema_for::<T>().to_value())));
-        self
-    }
-
-    pub(super) fn text(mut self, status: u16, what: &'static str) -> Self {
-        self.answers.push((status, what, None));
-        self
-    }
-
-    /// Needs no key.
-    pub(super) const fn open(mut self) -> Self {
-        self.needs_key = false;
-        self
-    }
-}
+use super::reader::schema;
+use super::{Endpoint, endpoints, submission, subscriptions};
 
 pub(super) fn serve_doc() -> Operation {
     Operation::new("This document", "Needs no key.").open().text(200, "OpenAPI 3.1")
@@ -100,10 +37,10 @@ pub fn document() -> Value {
         paths.entry(path).or_default().insert(method, operation(&endpoint, &mut maker));
     }
     let mut schemas: Map<String, Value> = maker.take_definitions(true).into_iter().collect();
-    schemas.insert("Submission".to_owned(), submission());
+    schemas.insert("Submission".to_owned(), submission::described());
     schemas.insert("Group".to_owned(), schema(include_str!("../../schemas/group.json")));
     schemas.insert("Chat".to_owned(), schema(include_str!("../../schemas/chat.json")));
-    schemas.insert("Subscription".to_owned(), subscription());
+    schemas.insert("Subscription".to_owned(), subscriptions::described());
     schemas.insert("Problem".to_owned(), problem());
     json!({
         "openapi": "3.1.0",
@@ -212,21 +149,6 @@ fn operation_id(endpoint: &Endpoint) -> String {
         .filter(|piece| !piece.is_empty() && *piece != "v1")
         .collect();
     format!("{}_{}", endpoint.method.as_str().to_lowercase(), path.join("_"))
-}
-
-/// What a job is described as.
-pub(super) fn submission() -> Value {
-    schema(include_str!("../../schemas/submission.json"))
-}
-
-/// What a subscription is described as.
-pub(super) fn subscription() -> Value {
-    schema(include_str!("../../schemas/subscription.json"))
-}
-
-/// A schema file; it is checked by a test, and an unreadable one would describe anything.
-fn schema(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or(Value::Bool(true))
 }
 
 /// Every problem a caller can get, by its stable code.

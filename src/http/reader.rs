@@ -8,9 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::body::Fields;
 use super::coerce::coerced;
-use super::nested::nest;
+use super::nested::{Fields, nest};
 use super::problem::{Kind, Problem, summary};
 use crate::domain::job::{Callback, CallbackBody};
 use crate::domain::schema::Violation;
@@ -231,4 +230,9 @@ fn check_more(more: &CallbackFields) -> Result<(), String> {
         return Err("`success_statuses` is a short list of HTTP statuses".to_owned());
     }
     Ok(())
+}
+
+/// A schema file; it is checked by a test, and an unreadable one would describe anything.
+pub(super) fn schema(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or(Value::Bool(true))
 }

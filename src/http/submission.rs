@@ -6,11 +6,11 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::body::Fields;
+use super::choice;
 use super::coerce::json_within;
+use super::nested::Fields;
 use super::problem::Problem;
-use super::reader::{Form, Manner, Reader, TOLD};
-use super::{choice, openapi};
+use super::reader::{Form, Manner, Reader, TOLD, schema};
 use crate::domain::job::{Callback, Lane, ProviderChoice};
 use crate::engine::intake::{GroupSubmission, Submission};
 
@@ -47,11 +47,16 @@ const ALIASES: [(&str, &str); 9] = [
     ("sessionId", "session"),
 ];
 
-/// What the fields of a job are described as.
-static SCHEMA: LazyLock<Value> = LazyLock::new(openapi::submission);
+static SCHEMA: LazyLock<Value> =
+    LazyLock::new(|| schema(include_str!("../../schemas/submission.json")));
 
 static FORM: LazyLock<Form> =
     LazyLock::new(|| Form { fields: &JOB, aliases: &ALIASES, schema: &SCHEMA });
+
+/// What the fields of a job are described as.
+pub(super) fn described() -> Value {
+    SCHEMA.clone()
+}
 
 /// A job out of a body's fields.
 pub(super) fn job(fields: Fields, manner: Manner) -> Result<(Submission, Vec<String>), Problem> {

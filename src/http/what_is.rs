@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::State;
-use super::openapi::Operation;
+use super::operation::Operation;
 use super::problem::{Kind, Problem};
 use crate::domain::allowance::{Money, Period};
 use crate::domain::choice::SortBy;

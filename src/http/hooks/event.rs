@@ -6,9 +6,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::http::body::{self, Content, Fields};
+use crate::http::body::{self, Content};
 use crate::http::coerce::json_within;
-use crate::http::nested::{is_flat, nest};
+use crate::http::nested::{Fields, is_flat, nest};
 use crate::http::problem::{Kind, Problem};
 use crate::http::settings::Settings;
 

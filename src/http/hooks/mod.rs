@@ -27,7 +27,7 @@ pub use verify::Refused;
 use super::auth::Authenticated;
 use super::body::read_bytes;
 use super::jobs::{Receipt, base_url, receipt, refuse_if_stopping, result_in_time, traceparent};
-use super::openapi::Operation;
+use super::operation::Operation;
 use super::prefer::Preference;
 use super::problem::{Kind, Problem};
 use super::{State, other_method};

@@ -3,7 +3,7 @@
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::super::openapi::Operation;
+use super::super::operation::Operation;
 use super::super::problem::{Kind, Problem};
 use super::super::{State, body, jobs};
 use super::asked::{Asked, Conversation, Fields, choice};

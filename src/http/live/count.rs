@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::State;
-use super::super::openapi::Operation;
+use super::super::operation::Operation;
 use super::problems::Failure;
 use super::{named, receive, refused};
 use crate::domain::prompt::Dialect;

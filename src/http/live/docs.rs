@@ -1,6 +1,6 @@
 //! How the dialects' endpoints are described.
 
-use super::super::openapi::Operation;
+use super::super::operation::Operation;
 use super::steer::{MAX_COST, MAX_WAIT, SESSION, WORKFLOW};
 
 /// The headers that every call may have.

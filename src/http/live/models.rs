@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
 
 use super::super::State;
-use super::super::openapi::Operation;
+use super::super::operation::Operation;
 use super::super::problem::Problem;
 use super::{named, refused};
 use crate::domain::prompt::Dialect;

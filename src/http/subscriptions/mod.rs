@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::State;
 use super::auth::Caller;
 use super::jobs::{Received, receive};
-use super::openapi::Operation;
+use super::operation::Operation;
 use super::problem::{Kind, Problem};
 use crate::domain::id::SubscriptionId;
 use crate::domain::result::Status;
@@ -19,6 +19,8 @@ use crate::subscriptions::{StoreError, Subscription};
 use crate::telemetry::metrics;
 
 mod read;
+
+pub(super) use read::described;
 
 /// A subscription as its caller sees it.
 #[derive(Serialize, JsonSchema)]

@@ -7,17 +7,16 @@ use serde_json::Value;
 use crate::domain::job::Callback;
 use crate::domain::result::Status;
 use crate::engine::subscriptions::Asked;
-use crate::http::body::Fields;
-use crate::http::openapi;
+use crate::http::nested::Fields;
 use crate::http::problem::Problem;
-use crate::http::reader::{Form, LONGEST_NAME, Manner, Reader};
+use crate::http::reader::{Form, LONGEST_NAME, Manner, Reader, schema};
 use crate::subscriptions::JobFilter;
 
 /// The longest list of names.
 const LONGEST_LIST: usize = 100;
 
-/// What the fields are described as.
-static SCHEMA: LazyLock<Value> = LazyLock::new(openapi::subscription);
+static SCHEMA: LazyLock<Value> =
+    LazyLock::new(|| schema(include_str!("../../../schemas/subscription.json")));
 
 static FORM: LazyLock<Form> = LazyLock::new(|| Form {
     fields: &["url", "name", "statuses", "tasks", "workflows", "callback"],
@@ -31,6 +30,11 @@ static FORM: LazyLock<Form> = LazyLock::new(|| Form {
     ],
     schema: &SCHEMA,
 });
+
+/// What the fields are described as.
+pub(in crate::http) fn described() -> Value {
+    SCHEMA.clone()
+}
 
 /// What is asked for, and what is to be told of fields that mean nothing.
 pub(super) fn asked(fields: Fields, manner: Manner) -> Result<(Asked, Vec<String>), Problem> {
