@@ -233,6 +233,7 @@ pub enum CallbackBody {
 }
 
 impl CallbackBody {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
     fn is_default(&self) -> bool {
         *self == Self::default()
     }
