@@ -12,7 +12,7 @@ use super::Engine;
 use crate::callback::http::check_headers;
 use crate::callback::sign::{self, Secret};
 use crate::domain::id::SubscriptionId;
-use crate::domain::job::{Callback, Flow, Job};
+use crate::domain::job::{Callback, Flow, Job, Owner};
 use crate::domain::result::Status;
 use crate::queue::{Delivery, EventDelivery};
 use crate::subscriptions::{
@@ -89,6 +89,12 @@ impl Subscribers {
         Ok(())
     }
 
+    /// Whose subscription it is, as far as is known here.
+    pub(super) fn owner(&self, id: &SubscriptionId) -> Owner {
+        let known = self.known.load();
+        known.by_id.get(id).map(|one| Owner::of(&one.subscription.caller)).unwrap_or_default()
+    }
+
     /// The subscription of this name, which another replica may have been told of just now.
     pub(super) async fn find(
         &self,
@@ -111,7 +117,7 @@ impl Known {
                 continue;
             };
             // Not by host: one that is down must not stand before another at the same host.
-            let flow = Flow::of(&[subscription.id.as_str()]);
+            let flow = Flow::of_owner(&Owner::of(&subscription.caller), subscription.id.as_str());
             let id = subscription.id.clone();
             let caller = subscription.caller.clone();
             let one = Arc::new(Subscriber { subscription, secrets: [secret].into(), flow });

@@ -25,6 +25,7 @@ mod dialects;
 mod docs;
 mod fault_matrix;
 mod followers;
+mod hanging;
 mod hooks;
 mod jobs;
 mod keys_away;
