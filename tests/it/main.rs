@@ -30,6 +30,7 @@ mod hooks;
 mod jobs;
 mod keys_away;
 mod keys_refused;
+mod large_groups;
 mod limits;
 mod live;
 mod live_contract;
