@@ -54,7 +54,9 @@ async fn post_as_other(spillway: &Spillway, path: &str, body: &serde_json::Value
 fn start(store: Store) -> (Spillway, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(&store.settings(folder.path()), SCRIPTED);
-    (Spillway::start_with(&settings, &[("SPILLWAY_CALLBACKS__TIMEOUT", "10m")]), folder)
+    let environment =
+        [("SPILLWAY_CALLBACKS__TIMEOUT", "10m"), ("SPILLWAY_ENGINE__DELIVERY_CONCURRENCY", "64")];
+    (Spillway::start_with(&settings, &environment), folder)
 }
 
 /// A hundred callbacks are taken although another caller's posts hang, and go on hanging.
