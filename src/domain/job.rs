@@ -271,9 +271,9 @@ impl Callback {
         )
     }
 
-    /// Whose share of the delivery line it uses: its host's.
-    pub fn flow(&self) -> Flow {
-        Flow::of(&[&self.host()])
+    /// Whose share of the delivery line it uses: its host's, among the caller's.
+    pub fn flow(&self, caller: &str) -> Flow {
+        Flow::of_owner(&Owner::of(caller), &self.host())
     }
 }
 
@@ -321,6 +321,11 @@ impl Flow {
         Self(digest16(parts))
     }
 
+    /// One of an owner's flows.
+    pub fn of_owner(owner: &Owner, name: &str) -> Self {
+        Self(format!("{}.{}", owner.0, digest16(&[name])))
+    }
+
     /// The flow as it stands in the store.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -329,6 +334,27 @@ impl Flow {
     /// A flow read back from the store.
     pub const fn stored(text: String) -> Self {
         Self(text)
+    }
+}
+
+/// Whose flows are looked past together: what their names begin with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner(String);
+
+impl Owner {
+    /// A caller, as the owner of what is posted for it.
+    pub fn of(caller: &str) -> Self {
+        Self(digest16(&[caller]))
+    }
+
+    /// The owner as it stands in the store.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether a flow is one of its own.
+    pub fn has(&self, flow: &str) -> bool {
+        flow.strip_prefix(&self.0).is_some_and(|rest| rest.starts_with('.'))
     }
 }
 

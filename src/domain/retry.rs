@@ -31,11 +31,14 @@ impl Schedule {
 
 impl Default for Schedule {
     /// Fast at first, because a receiver such as n8n's Wait node may not be waiting yet and
-    /// answers 409 for a moment; then by the Standard Webhooks example over three days.
+    /// answers 409 for a moment; then often for two minutes, in which one that is started again is
+    /// back; then by the Standard Webhooks example over three days.
     fn default() -> Self {
-        const MS: [u64; 7] = [100, 200, 400, 800, 1_600, 3_200, 5_000];
+        const FIRST_MS: [u64; 6] = [100, 200, 400, 800, 1_600, 3_200];
+        const AGAIN_S: [u64; 18] = [5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 10, 10, 10, 10, 10, 10];
         const S: [u64; 10] = [30, 120, 600, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
-        Self(MS.into_iter().map(Span::millis).chain(S.into_iter().map(Span::secs)).collect())
+        let first = FIRST_MS.into_iter().map(Span::millis);
+        Self(first.chain(AGAIN_S.into_iter().chain(S).map(Span::secs)).collect())
     }
 }
 
@@ -47,7 +50,7 @@ mod tests {
     proptest! {
         #[test]
         fn pauses_stay_near_the_schedule_and_honour_the_receiver(
-            failures in 1u32..17, chance in 0.0f64..1.0, asked in 0u64..100_000,
+            failures in 1u32..35, chance in 0.0f64..1.0, asked in 0u64..100_000,
         ) {
             let schedule = Schedule::default();
             let base = schedule.0[failures as usize - 1].0;
@@ -59,8 +62,23 @@ mod tests {
     }
 
     #[test]
+    fn a_receiver_that_is_started_again_is_soon_found_back() {
+        let schedule = Schedule::default();
+        let (mut since, mut failures) = (Duration::ZERO, 0);
+        while since < Duration::from_secs(120) {
+            failures += 1;
+            let pause = schedule.pause(failures, 0.5, None).unwrap();
+            let most = if since < Duration::from_secs(60) { 5 } else { 10 };
+            assert!(pause <= Duration::from_secs(most), "{pause:?} after {since:?}");
+            since += pause;
+        }
+        assert!(failures < 30, "and is not stormed");
+    }
+
+    #[test]
     fn the_schedule_ends() {
-        assert_eq!(Schedule::default().pause(18, 0.5, None), None);
+        assert!(Schedule::default().pause(34, 0.5, None).is_some());
+        assert_eq!(Schedule::default().pause(35, 0.5, None), None);
         assert_eq!(Schedule(vec![]).pause(1, 0.5, None), None);
     }
 }

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::held::For;
+use super::slots::{Place, Room};
 use super::subscriptions::Subscriber;
 use crate::callback::http::{Reply, Verdict as Said, envelope};
 use crate::domain::id::{EventId, SubscriptionId};
-use crate::domain::job::{Callback, CallbackBody, Lane, Line};
+use crate::domain::job::{Callback, CallbackBody, Lane, Line, Owner};
 use crate::domain::limits::Cost;
 use crate::domain::result::{DeliveryAttempt, JobResult, PostedEvent};
 use crate::limiter::{Ask, End, Obstacle, Turn};
@@ -38,6 +38,14 @@ const LOOK_PAST: usize = 64;
 
 /// The longest the loop sleeps without looking.
 const IDLE: Duration = Duration::from_millis(500);
+
+/// The same while somebody is looked past: the store tells of nothing that comes to a line that is
+/// not empty.
+const SOON: Duration = Duration::from_millis(50);
+
+/// How many times as long as a receiver took to fail it is left alone at least: one that hangs costs
+/// a slot each time, one that refuses costs nothing.
+const HANGS: u32 = 2;
 
 /// One POST to be made.
 struct Post {
@@ -65,11 +73,14 @@ pub(super) fn start(engine: &Arc<Engine>) {
     engine.lifecycle.clone().spawn(async move {
         let mut hints = engine.queue.hints(&Line::Deliver);
         while !engine.is_draining() {
-            match engine.deliver_some().await {
+            let room = engine.slots.room();
+            match engine.deliver_some(&room).await {
                 Ok(0) => {
+                    let pause = if room.is_tight() { SOON } else { IDLE };
                     tokio::select! {
                         () = engine.lifecycle.draining() => {}
-                        () = tokio::time::sleep(IDLE) => {}
+                        () = engine.slots.freed(), if room.is_tight() => {}
+                        () = tokio::time::sleep(pause) => {}
                         changed = hints.changed() => if changed.is_err() {
                             engine.lifecycle.sleep(IDLE).await;
                         }
@@ -88,26 +99,18 @@ pub(super) fn start(engine: &Arc<Engine>) {
 
 impl Engine {
     /// Takes some deliveries out of the line and starts them. How many.
-    async fn deliver_some(self: &Arc<Self>) -> Result<usize, QueueError> {
-        let Ok(permit) = Arc::clone(&self.posting).acquire_owned().await else {
+    async fn deliver_some(self: &Arc<Self>, room: &Room) -> Result<usize, QueueError> {
+        let (most, term) = (room.most.min(BATCH), self.settings.lease.0);
+        if most == 0 {
             return Ok(0);
-        };
-        let free = self.posting.available_permits() + 1;
-        let term = self.settings.lease.0;
-        let leases = self.queue.lease(&Line::Deliver, free.min(BATCH), term).await?;
+        }
+        let leases = self.queue.lease_past(&Line::Deliver, most, term, &room.past).await?;
         let taken = leases.len();
-        let mut permit = Some(permit);
         let mut put_back = 0;
         let mut soonest = IDLE;
         for lease in leases {
-            let own = match permit.take() {
-                Some(permit) => permit,
-                None => match Arc::clone(&self.posting).acquire_owned().await {
-                    Ok(permit) => permit,
-                    Err(_) => return Ok(taken),
-                },
-            };
-            if let Some(wait) = self.deliver(lease, own).await {
+            let place = self.slots.take(self.whose(&lease.item));
+            if let Some(wait) = self.deliver(lease, place).await {
                 put_back += 1;
                 soonest = soonest.min(wait);
             }
@@ -122,11 +125,7 @@ impl Engine {
     }
 
     /// Gets one delivery its turn and starts it, or puts it back; then the answer is for how long.
-    async fn deliver(
-        self: &Arc<Self>,
-        lease: Lease,
-        permit: OwnedSemaphorePermit,
-    ) -> Option<Duration> {
+    async fn deliver(self: &Arc<Self>, lease: Lease, place: Place) -> Option<Duration> {
         let token = lease.token.clone();
         let lost = self.held.add(&token, For::Post);
         let post = match self.task_of(lease, lost).await {
@@ -150,7 +149,7 @@ impl Engine {
                 self.lifecycle.spawn(async move {
                     tokio::time::sleep(wait).await;
                     engine.send(post, &ask).await;
-                    drop(permit);
+                    drop(place);
                 });
                 None
             }
@@ -165,6 +164,15 @@ impl Engine {
                 self.held.remove(&token);
                 Some(wait)
             }
+        }
+    }
+
+    /// Who has a delivery's slot.
+    fn whose(&self, item: &Item) -> Owner {
+        match item {
+            Item::Job(job, _) => Owner::of(&job.caller),
+            Item::Group(group) => Owner::of(&group.caller),
+            Item::Event(event, _) => self.subscribers.owner(&event.subscription),
         }
     }
 
@@ -211,7 +219,8 @@ impl Engine {
                 let chance = self.chance.share();
                 let pause = self.callbacks.schedule.pause(post.tries + 1, chance, retry_after);
                 let (status, error) = (log.status, log.error.as_deref());
-                let Some(after) = pause else {
+                let hung = Duration::from_millis(log.ms).saturating_mul(HANGS);
+                let Some(after) = pause.map(|pause| pause.max(hung)) else {
                     metrics::delivered(kind, "dead");
                     let kept =
                         if kind == "event" { "given up" } else { "given up, kept for replay" };

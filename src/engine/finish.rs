@@ -131,14 +131,14 @@ impl Engine {
         let group = match &job.group {
             Some(id) => Some(GroupDelivery {
                 id: id.clone(),
-                delivery: self.group_callback(id).await.as_ref().map(due),
+                delivery: self.group_callback(id).await.map(|to| due(&job.caller, &to)),
             }),
             None => None,
         };
         Ending {
             result: serde_json::to_vec(result).map_or_else(|_| Bytes::new(), Bytes::from),
             status: result.status,
-            delivery: job.callback.as_ref().map(due),
+            delivery: job.callback.as_ref().map(|to| due(&job.caller, to)),
             events: self.events(job, result.status),
             group,
             keep: self.settings.retention.0,
@@ -195,9 +195,9 @@ impl Engine {
 }
 
 /// A callback that is due.
-pub(super) fn due(callback: &Callback) -> Delivery {
+pub(super) fn due(caller: &str, callback: &Callback) -> Delivery {
     Delivery {
-        flow: callback.flow(),
+        flow: callback.flow(caller),
         after: callback.min_delay.map(|delay| delay.0).unwrap_or_default(),
     }
 }

@@ -52,6 +52,7 @@ mod pump;
 mod refusal;
 mod sessions;
 pub mod settings;
+mod slots;
 pub mod streamed;
 pub mod subscriptions;
 mod turn;
@@ -71,6 +72,7 @@ use learned::Learned;
 use load::Load;
 use pace::Paces;
 use settings::Settings;
+use slots::Slots;
 use subscriptions::Subscribers;
 use wait::Waiters;
 use warm::Warmth;
@@ -132,7 +134,7 @@ pub struct Engine {
     reserved: Arc<Semaphore>,
     lanes: [Arc<Semaphore>; 3],
     freed: Notify,
-    posting: Arc<Semaphore>,
+    slots: Slots,
     held: Held,
     waiters: Waiters,
     waiting: Semaphore,
@@ -161,7 +163,7 @@ impl Engine {
                 Arc::new(Semaphore::new(most.unwrap_or(Semaphore::MAX_PERMITS)))
             }),
             freed: Notify::new(),
-            posting: Arc::new(Semaphore::new(parts.settings.delivery_concurrency)),
+            slots: Slots::new(parts.settings.delivery_concurrency),
             held: Held::default(),
             waiters: Waiters::default(),
             waiting: Semaphore::new(wait::MOST),

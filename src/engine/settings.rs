@@ -63,7 +63,7 @@ pub struct Settings {
     pub concurrency: usize,
     /// What each lane may use and is sure to get.
     pub lanes: Lanes,
-    /// Callbacks this replica makes at the same time.
+    /// Posts this replica makes at the same time. One caller has three quarters of them at the most.
     #[schemars(range(min = 1))]
     pub delivery_concurrency: usize,
     /// How long a worker holds a job without renewing; a vanished worker's jobs run again after
@@ -165,7 +165,7 @@ impl Default for Settings {
         Self {
             concurrency: 256,
             lanes: Lanes::default(),
-            delivery_concurrency: 64,
+            delivery_concurrency: 86,
             lease: Span::secs(30),
             retention: Span::secs(72 * 3_600),
             max_backlog: 1_000_000,

@@ -9,14 +9,15 @@ use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
 use super::Engine;
+use super::intake::Submitter;
 use crate::callback::http::check_headers;
 use crate::callback::sign::{self, Secret};
 use crate::domain::id::SubscriptionId;
-use crate::domain::job::{Callback, Flow, Job};
+use crate::domain::job::{Callback, Flow, Job, Owner};
 use crate::domain::result::Status;
-use crate::queue::{Delivery, EventDelivery};
+use crate::queue::{Dedup, Delivery, EventDelivery};
 use crate::subscriptions::{
-    JobFilter, SharedSubscriptionStore, Snapshot, StoreError, Subscription, Version,
+    Added, JobFilter, Request, SharedSubscriptionStore, Snapshot, StoreError, Subscription, Version,
 };
 use crate::telemetry::metrics;
 
@@ -38,6 +39,14 @@ pub struct Asked {
     pub filter: JobFilter,
 }
 
+/// A subscription that was asked for.
+pub struct Subscribed {
+    /// It as it stands.
+    pub subscription: Subscription,
+    /// Whether the same request made it before.
+    pub repeated: bool,
+}
+
 /// Why there is no subscription.
 #[derive(Debug, thiserror::Error)]
 pub enum SubscribeError {
@@ -47,6 +56,9 @@ pub enum SubscribeError {
     /// The caller has as many as it may.
     #[error("too many subscriptions")]
     Full,
+    /// The idempotency key came with another request before.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
     /// It could not be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -89,6 +101,12 @@ impl Subscribers {
         Ok(())
     }
 
+    /// Whose subscription it is, as far as is known here.
+    pub(super) fn owner(&self, id: &SubscriptionId) -> Owner {
+        let known = self.known.load();
+        known.by_id.get(id).map(|one| Owner::of(&one.subscription.caller)).unwrap_or_default()
+    }
+
     /// The subscription of this name, which another replica may have been told of just now.
     pub(super) async fn find(
         &self,
@@ -111,7 +129,7 @@ impl Known {
                 continue;
             };
             // Not by host: one that is down must not stand before another at the same host.
-            let flow = Flow::of(&[subscription.id.as_str()]);
+            let flow = Flow::of_owner(&Owner::of(&subscription.caller), subscription.id.as_str());
             let id = subscription.id.clone();
             let caller = subscription.caller.clone();
             let one = Arc::new(Subscriber { subscription, secrets: [secret].into(), flow });
@@ -149,9 +167,9 @@ impl Engine {
     /// Makes a subscription. It counts for jobs that end from now on; on other replicas, in a moment.
     pub async fn subscribe(
         &self,
-        caller: &str,
+        from: Submitter,
         asked: Asked,
-    ) -> Result<Subscription, SubscribeError> {
+    ) -> Result<Subscribed, SubscribeError> {
         check_headers(&asked.callback.headers)
             .map_err(|why| SubscribeError::Callback(IntakeError::CallbackHeaders(why)))?;
         let admitted = self.poster.guard().admit_resolved(&asked.callback.url).await;
@@ -159,19 +177,26 @@ impl Engine {
         let now = self.clock.now();
         let subscription = Subscription {
             id: self.ids.subscription(now),
-            caller: caller.to_owned(),
+            caller: from.caller,
             name: asked.name,
             callback: asked.callback,
             filter: asked.filter,
             secret: sign::generate(&mut rand::rng()),
             created_at: now,
+            request: from.dedup.map(|Dedup { key, fingerprint, .. }| Request { key, fingerprint }),
         };
-        if !self.subscribers.store.add(subscription.clone(), MOST).await? {
-            return Err(SubscribeError::Full);
+        match self.subscribers.store.add(subscription.clone(), MOST).await? {
+            Added::Stored => {}
+            Added::Known(known) if known.request == subscription.request => {
+                return Ok(Subscribed { subscription: *known, repeated: true });
+            }
+            Added::Known(_) => return Err(SubscribeError::KeyReused),
+            Added::Full => return Err(SubscribeError::Full),
         }
         self.looked_again().await;
-        tracing::info!(subscription.id = %subscription.id, caller, url = subscription.callback.redacted(), "subscribed");
-        Ok(subscription)
+        let (id, url) = (&subscription.id, subscription.callback.redacted());
+        tracing::info!(subscription.id = %id, caller = subscription.caller, url, "subscribed");
+        Ok(Subscribed { subscription, repeated: false })
     }
 
     /// Ends a caller's subscription. `false` when there is none of this name. What it was not told

@@ -64,7 +64,7 @@ impl Engine {
         let what = what.unwrap_or(if succeeded { What::Post } else { What::Run });
         let (replay, done) = match (what, &record.job.callback) {
             (What::Run, _) => (Replay::Run, Again::Runs),
-            (What::Post, Some(callback)) => (Replay::Post(due(callback)), Again::Posts),
+            (What::Post, Some(callback)) => (Replay::Post(due(caller, callback)), Again::Posts),
             (What::Post, None) => return Ok(Again::NoCallback),
         };
         Ok(match self.queue.replay(id, replay).await? {

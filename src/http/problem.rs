@@ -184,8 +184,10 @@ impl From<QueueError> for Problem {
         match error {
             QueueError::Unavailable(why) => {
                 tracing::warn!(why, "a request failed: the store is not available");
-                let detail = "The store does not answer right now; nothing was changed that you \
-                              were told of. Send the request again, with the same Idempotency-Key.";
+                let detail = "The store did not answer in time; what you sent may have been stored \
+                              all the same. Send the request again, with the same Idempotency-Key: \
+                              it is stored once and you are told its id. If it came without a key, \
+                              look at GET /v1/jobs first: a repeat would be stored beside it.";
                 Self::new(Kind::StoreUnavailable, detail).retry_after(Duration::from_secs(2))
             }
             QueueError::Unconfirmed { id, wanted } => unconfirmed(&id, wanted),

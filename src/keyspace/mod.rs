@@ -14,7 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use deadpool::Runtime;
 use deadpool::managed::{Object, Pool};
-use redis::aio::{ConnectionManagerConfig, PubSub};
+use redis::aio::{ConnectionManagerConfig, MultiplexedConnection, PubSub};
 use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, RedisError};
 use tokio::sync::watch;
 
@@ -151,14 +151,31 @@ impl Keyspace {
         commands: &Pipeline,
         limit: Duration,
     ) -> Result<T, KeyspaceError> {
+        self.alone(limit, async |mut own| commands.query_async(&mut own).await).await
+    }
+
+    /// Runs a script in the same way: one that carries much must not hold up what others ask.
+    pub async fn run_alone<T: FromRedisValue>(
+        &self,
+        invocation: &redis::ScriptInvocation<'_>,
+        limit: Duration,
+    ) -> Result<T, KeyspaceError> {
+        self.alone(limit, async |mut own| invocation.invoke_async(&mut own).await).await
+    }
+
+    async fn alone<T>(
+        &self,
+        limit: Duration,
+        ask: impl AsyncFnOnce(MultiplexedConnection) -> Result<T, RedisError>,
+    ) -> Result<T, KeyspaceError> {
         let generation = self.masters.now().generation;
         let own = self.own.get().await;
-        let mut own = own.map_err(|fault| {
+        let own = own.map_err(|fault| {
             self.doubt(generation, &Late::All(self.timeouts.connect));
             KeyspaceError::Unreachable(fault.to_string())
         })?;
-        let answer = commands.query_async(&mut own.connection);
-        let late = match tokio::time::timeout(limit, answer).await {
+        let answer = tokio::time::timeout(limit, ask(own.connection.clone())).await;
+        let late = match answer {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(fault)) => Late::Redis(fault),
             Err(_) => Late::All(limit),

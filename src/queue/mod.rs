@@ -25,7 +25,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use crate::domain::id::{GroupId, JobId};
-use crate::domain::job::{Group, Job, Line, Share};
+use crate::domain::job::{Group, Job, Line, Owner, Share};
 use crate::domain::result::{DeliveryAttempt, JobResult};
 
 pub mod embedded;
@@ -57,6 +57,18 @@ pub trait Queue: Send + Sync + 'static {
         line: &Line,
         max: usize,
         term: Duration,
+    ) -> Result<Vec<Lease>, QueueError> {
+        self.lease_past(line, max, term, &[]).await
+    }
+
+    /// The same, but what is these owners' stays where it is. Of their flows no more than
+    /// [`MOST_PAST`] are looked past.
+    async fn lease_past(
+        &self,
+        line: &Line,
+        max: usize,
+        term: Duration,
+        past: &[Owner],
     ) -> Result<Vec<Lease>, QueueError>;
 
     /// Keeps leases alive for another `term` from now. Answers those that are lost: they were
@@ -441,6 +453,9 @@ pub const MOST_AHEAD: u32 = 16;
 /// How many jobs of a flow may leave in a row before older ones for what they begin with: enough for nearly
 /// all of them to find it cached, and few enough that nobody waits long.
 pub const MOST_ALIKE: u32 = 16;
+
+/// How many flows a lease looks past at the most: Redis does nothing else meanwhile.
+pub const MOST_PAST: usize = 4_096;
 
 /// How many delivery attempts are kept.
 pub const KEPT_ATTEMPTS: usize = 20;

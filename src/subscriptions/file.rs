@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{Snapshot, StoreError, Subscription, SubscriptionStore, Version};
+use super::{Added, Snapshot, StoreError, Subscription, SubscriptionStore, Version};
 use crate::domain::id::SubscriptionId;
 use crate::files::{FileError, JsonFile};
 
@@ -64,17 +64,23 @@ impl SubscriptionStore for FileSubscriptions {
             .then(|| Snapshot { version, all: contents.subscriptions.clone() }))
     }
 
-    async fn add(&self, subscription: Subscription, most: usize) -> Result<bool, StoreError> {
+    async fn add(&self, subscription: Subscription, most: usize) -> Result<Added, StoreError> {
         let added = self.file.change(move |contents| {
             let all = &mut contents.subscriptions;
-            if all.iter().filter(|known| known.caller == subscription.caller).count() >= most {
-                return Err(Unchanged);
+            let own = || all.iter().filter(|known| known.caller == subscription.caller);
+            let is_same = |known: &&Subscription| known.key() == subscription.key();
+            if let Some(known) = subscription.key().and_then(|_| own().find(is_same)) {
+                return Err(Added::Known(Box::new(known.clone())));
+            }
+            if own().count() >= most {
+                return Err(Added::Full);
             }
             all.push(subscription);
             all.sort_by(|one, other| one.id.cmp(&other.id));
-            Ok(())
+            Ok(Added::Stored)
         });
-        Ok(added.await?.is_ok())
+        // What was refused is told, too.
+        Ok(added.await?.unwrap_or_else(|why| why))
     }
 
     async fn remove(&self, caller: &str, id: &SubscriptionId) -> Result<bool, StoreError> {

@@ -21,8 +21,8 @@ pub trait SubscriptionStore: Send + Sync + 'static {
     /// version was told.
     async fn changed(&self, since: Option<&Version>) -> Result<Option<Snapshot>, StoreError>;
 
-    /// Stores one, unless its caller has `most` of them. Whether it did.
-    async fn add(&self, subscription: Subscription, most: usize) -> Result<bool, StoreError>;
+    /// Stores one, unless its caller has it already (under the same key) or has `most` of them.
+    async fn add(&self, subscription: Subscription, most: usize) -> Result<Added, StoreError>;
 
     /// Removes one of a caller's. `false` when there is none.
     async fn remove(&self, caller: &str, id: &SubscriptionId) -> Result<bool, StoreError>;
@@ -30,6 +30,17 @@ pub trait SubscriptionStore: Send + Sync + 'static {
 
 /// A store many hold.
 pub type SharedSubscriptionStore = Arc<dyn SubscriptionStore>;
+
+/// What came of adding one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Added {
+    /// It is stored.
+    Stored,
+    /// Its caller has this one under the same key.
+    Known(Box<Subscription>),
+    /// Its caller has as many as it may.
+    Full,
+}
 
 /// All subscriptions at one moment.
 #[derive(Clone, Debug)]
@@ -63,6 +74,25 @@ pub struct Subscription {
     pub secret: String,
     /// When it was made.
     pub created_at: DateTime<Utc>,
+    /// Recognises a repetition of the request that made it, for as long as it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Request>,
+}
+
+/// A request that came with an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Digest of caller and key, in hexadecimal.
+    pub key: String,
+    /// Digest of the request, in hexadecimal.
+    pub fingerprint: String,
+}
+
+impl Subscription {
+    /// The key it was made under.
+    pub fn key(&self) -> Option<&str> {
+        self.request.as_ref().map(|request| request.key.as_str())
+    }
 }
 
 /// Which of a caller's jobs. An empty list means all.

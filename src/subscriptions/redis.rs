@@ -6,10 +6,10 @@
 //! | `subscriptions:version` | string | a text that no other state of them ever had |
 
 use async_trait::async_trait;
-use redis::Pipeline;
+use redis::{Pipeline, Value};
 use ulid::Ulid;
 
-use super::{Snapshot, StoreError, Subscription, SubscriptionStore, Version};
+use super::{Added, Snapshot, StoreError, Subscription, SubscriptionStore, Version};
 use crate::domain::id::{SubscriptionId, digest16};
 use crate::keyspace::{Keyspace, KeyspaceError, Script, script};
 
@@ -67,13 +67,20 @@ impl SubscriptionStore for RedisSubscriptions {
         Ok(Some(Snapshot { version: Version(version.unwrap_or_default()), all }))
     }
 
-    async fn add(&self, subscription: Subscription, most: usize) -> Result<bool, StoreError> {
+    async fn add(&self, subscription: Subscription, most: usize) -> Result<Added, StoreError> {
         let json = serde_json::to_vec(&subscription)
             .map_err(|fault| StoreError::Broken(fault.to_string()))?;
         let mut add = self.add.key(&self.all);
         add.key(&self.version).arg(digest16(&[&subscription.caller]));
         add.arg(subscription.id.as_str()).arg(json).arg(most).arg(fresh());
-        Ok(self.keyspace.run::<i64>(&add).await? == 1)
+        add.arg(subscription.key().unwrap_or_default());
+        match self.keyspace.run::<Value>(&add).await? {
+            Value::Int(1) => Ok(Added::Stored),
+            Value::BulkString(json) => serde_json::from_slice(&json)
+                .map(|known| Added::Known(Box::new(known)))
+                .map_err(|fault| StoreError::Broken(fault.to_string())),
+            _ => Ok(Added::Full),
+        }
     }
 
     async fn remove(&self, caller: &str, id: &SubscriptionId) -> Result<bool, StoreError> {

@@ -1,6 +1,7 @@
 //! The product through HTTP: submit, wait, list, cancel, replay, groups.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use reqwest::Method;
 use rstest::rstest;
@@ -18,17 +19,23 @@ pub(crate) enum Store {
     Redis,
 }
 
+impl Store {
+    /// Its settings, with the folder an embedded one lives in.
+    pub(crate) fn settings(self, folder: &Path) -> String {
+        match self {
+            Self::Embedded => embedded(folder),
+            Self::Redis => {
+                let url = RedisServer::shared().url();
+                format!("url = \"{url}\"\nprefix = \"{}\"", unique_prefix())
+            }
+        }
+    }
+}
+
 /// A service on this store, with the folder an embedded one lives in.
 pub(crate) fn start(store: Store, more: &str) -> (Spillway, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let store = match store {
-        Store::Embedded => embedded(folder.path()),
-        Store::Redis => {
-            let url = RedisServer::shared().url();
-            format!("url = \"{url}\"\nprefix = \"{}\"", unique_prefix())
-        }
-    };
-    (Spillway::start(&settings(&store, more)), folder)
+    (Spillway::start(&settings(&store.settings(folder.path()), more)), folder)
 }
 
 #[rstest]

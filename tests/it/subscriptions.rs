@@ -501,3 +501,39 @@ async fn what_one_replica_is_told_counts_on_the_other_a_moment_later() {
     .await;
     assert_eq!(one.get(&path).await.0, 404);
 }
+
+#[rstest]
+#[case::embedded(Store::Embedded)]
+#[case::redis(Store::Redis)]
+#[tokio::test]
+async fn a_request_that_is_repeated_under_its_key_makes_one_subscription(#[case] store: Store) {
+    let (spillway, _folder) = start(store, SCRIPTED);
+    let receiver = Receiver::of_subscriptions(|_, _| (200, String::new()));
+    let ask = async |caller: &str, path: &str, idempotency_key: &str| {
+        let request = spillway.request_as(caller, Method::POST, "/v1/subscriptions");
+        let request = request.header("idempotency-key", idempotency_key);
+        let answer = request.json(&json!({ "url": receiver.url(path) })).send().await.unwrap();
+        let repeated = answer.headers().contains_key("idempotency-replayed");
+        (answer.status().as_u16(), repeated, answer.json::<Value>().await.unwrap())
+    };
+    let (status, repeated, made) = ask(KEY, "/a", "one").await;
+    assert_eq!((status, repeated), (201, false), "{made}");
+    assert_eq!(ask(KEY, "/a", "\"one\"").await, (201, true, made.clone()), "secret and all");
+    let (status, _, problem) = ask(KEY, "/b", "one").await;
+    assert_eq!((status, &problem["code"]), (422, &json!("idempotency_key_reused")));
+    let (status, repeated, others) = ask(OTHER, "/a", "one").await;
+    assert!(status == 201 && !repeated && others["id"] != made["id"], "{others}");
+    let (_, list) = spillway.get("/v1/subscriptions").await;
+    assert_eq!(list["data"].as_array().unwrap().len(), 1, "{list}");
+    // It is one, and tells of a job once.
+    spillway.run(&json!({ "task": "tag", "input": "x" })).await;
+    receiver.until_taken(1).await;
+    // Once it has ended, the same request makes a new one.
+    let path = format!("/v1/subscriptions/{}", made["id"].as_str().unwrap());
+    let ended = spillway.request(Method::DELETE, &path).send().await.unwrap();
+    assert_eq!(ended.status(), 204);
+    let (status, repeated, anew) = ask(KEY, "/a", "one").await;
+    assert!(status == 201 && !repeated, "{anew}");
+    assert!(anew["id"] != made["id"] && anew["secret"] != made["secret"], "{anew}");
+    assert_eq!(receiver.all().len(), 1);
+}

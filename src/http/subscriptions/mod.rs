@@ -14,6 +14,7 @@ use super::problem::{Kind, Problem};
 use crate::domain::id::SubscriptionId;
 use crate::domain::result::Status;
 use crate::engine::allowances::ANONYMOUS;
+use crate::engine::intake::IntakeError;
 use crate::engine::subscriptions::{MOST, SubscribeError};
 use crate::subscriptions::{StoreError, Subscription};
 use crate::telemetry::metrics;
@@ -46,7 +47,8 @@ struct Shown {
 struct Made {
     #[serde(flatten)]
     shown: Shown,
-    /// What its events are signed with. It is never shown again.
+    /// What its events are signed with. Only who repeats the request under the same Idempotency-Key
+    /// is shown it again.
     secret: String,
     /// What was ignored, or will never match as things are.
     warnings: Vec<String>,
@@ -66,6 +68,7 @@ pub(super) fn subscribe_doc() -> Operation {
         "Each of your jobs that ends and matches is posted to the URL, beside its own callback.",
     )
     .body("subscription")
+    .header("Idempotency-Key", "Recognises a repetition of this request.")
     .answer::<Made>(201, "The subscription, with the secret its events are signed with")
 }
 
@@ -82,11 +85,15 @@ pub(super) async fn subscribe(
             warnings.push(format!("there is no task `{task}`: it will not match"));
         }
     }
-    let made = state.engine.subscribe(&from.caller, asked).await?;
-    let location = format!("/v1/subscriptions/{}", made.id);
-    let secret = made.secret.clone();
-    let made = Made { shown: shown(made), secret, warnings };
-    Ok(HttpResponse::Created().insert_header(("location", location)).json(made))
+    let made = state.engine.subscribe(from, asked).await?;
+    let location = format!("/v1/subscriptions/{}", made.subscription.id);
+    let mut response = HttpResponse::Created();
+    response.insert_header(("location", location));
+    if made.repeated {
+        response.insert_header(("idempotency-replayed", "true"));
+    }
+    let secret = made.subscription.secret.clone();
+    Ok(response.json(Made { shown: shown(made.subscription), secret, warnings }))
 }
 
 pub(super) fn list_doc() -> Operation {
@@ -185,6 +192,7 @@ impl From<SubscribeError> for Problem {
                 );
                 Self::new(Kind::SubscriptionsFull, detail)
             }
+            SubscribeError::KeyReused => IntakeError::KeyReused.into(),
             SubscribeError::Store(error) => error.into(),
         }
     }
@@ -196,9 +204,10 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::Unavailable(why) => {
                 tracing::warn!(why, "a request failed: the store is not available");
-                let detail = "The store of subscriptions does not answer right now. Look at GET \
-                              /v1/subscriptions before you send the request again: it may have been \
-                              done.";
+                let detail = "The store of subscriptions does not answer right now; what you asked \
+                              for may have been done. Send the request again, with the same \
+                              Idempotency-Key if it came with one, else look at GET \
+                              /v1/subscriptions first: it would be made twice.";
                 Self::new(Kind::StoreUnavailable, detail)
                     .retry_after(std::time::Duration::from_secs(2))
             }

@@ -7,7 +7,7 @@ use super::fault::Fault;
 use super::place::{micros, running};
 use super::tables::{Change, Entry, Kind, Place, Tables, events_of};
 use crate::domain::id::EventId;
-use crate::domain::job::{Group, Job, Stage};
+use crate::domain::job::{Group, Job, Owner, Stage};
 use crate::domain::result::{JobResult, Status};
 use crate::queue::{Event, Item, Lease, LeaseToken, Settled, Verdict};
 
@@ -52,17 +52,17 @@ impl Taken {
 }
 
 impl Tables<'_> {
-    /// Hands out the items whose turn it is.
+    /// Hands out the items whose turn it is, but for these owners'.
     pub(super) fn lease(
         &mut self,
-        line: &str,
+        (line, past): (&str, &[Owner]),
         max: usize,
         term: Duration,
     ) -> Result<Vec<Taken>, Fault> {
         let until = self.now.saturating_add(micros(term));
         let mut taken = Vec::new();
         while taken.len() < max {
-            let Some(id) = self.serve(line)? else { break };
+            let Some(id) = self.serve(line, past)? else { break };
             let mut entry = self.named(&id)?;
             entry.place = Place::Nowhere;
             entry.epoch += 1;

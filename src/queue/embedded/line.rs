@@ -15,7 +15,8 @@ use redb::ReadableTable;
 use super::fault::Fault;
 use super::place::micros;
 use super::tables::{Change, Tables, flows_in, pulled_in};
-use crate::queue::{MOST_AHEAD, NEAR};
+use crate::domain::job::Owner;
+use crate::queue::{MOST_AHEAD, MOST_PAST, NEAR};
 
 /// What a turn of a flow of weight one adds to its tag.
 const TURN: f64 = 1_048_576.0;
@@ -96,9 +97,9 @@ impl Tables<'_> {
         self.forget_if_empty(line)
     }
 
-    /// Takes out the item whose turn it is.
-    pub(super) fn serve(&mut self, line: &str) -> Result<Option<String>, Fault> {
-        while let Some(next) = self.next(line)? {
+    /// Takes out the item whose turn it is, but for these owners'.
+    pub(super) fn serve(&mut self, line: &str, past: &[Owner]) -> Result<Option<String>, Fault> {
+        while let Some(next) = self.next(line, past)? {
             let (flow, tag) = (next.flow.as_str(), next.tag);
             let state = self.flow(flow)?;
             let step = step(state.weight);
@@ -115,7 +116,7 @@ impl Tables<'_> {
     }
 
     /// The flow whose turn it is, by its deadline or by its tag.
-    fn next(&self, line: &str) -> Result<Option<Next>, Fault> {
+    fn next(&self, line: &str, past: &[Owner]) -> Result<Option<Next>, Fault> {
         let near = self.now.saturating_add(micros(NEAR));
         if self.facts.get(pulled_in(line).as_str())?.is_none()
             && let Some((deadline, flow)) = self.most_pressing(line)?
@@ -124,11 +125,14 @@ impl Tables<'_> {
             let tag = self.tags.get((line, flow.as_str()))?.map_or(0, |tag| tag.value().0);
             return Ok(Some(Next { flow, tag, by_deadline: true }));
         }
-        let first = self.active.range((line, 0, "")..=(line, u64::MAX, LAST))?.next();
-        Ok(first.transpose()?.map(|(key, _)| {
-            let (_, tag, flow) = key.value();
-            Next { flow: flow.to_owned(), tag, by_deadline: false }
-        }))
+        for row in self.active.range((line, 0, "")..=(line, u64::MAX, LAST))?.take(MOST_PAST) {
+            let row = row?;
+            let (_, tag, flow) = row.0.value();
+            if !past.iter().any(|owner| owner.has(flow)) {
+                return Ok(Some(Next { flow: flow.to_owned(), tag, by_deadline: false }));
+            }
+        }
+        Ok(None)
     }
 
     fn is_far_ahead(&self, line: &str, tag: u64, step: u64) -> Result<bool, Fault> {

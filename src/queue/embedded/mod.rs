@@ -65,7 +65,7 @@ use super::{
 };
 use crate::clock::SharedClock;
 use crate::domain::id::{GroupId, JobId};
-use crate::domain::job::Line;
+use crate::domain::job::{Line, Owner};
 
 /// A durable store of jobs in a folder of its own.
 pub struct EmbeddedQueue {
@@ -127,14 +127,16 @@ impl Queue for EmbeddedQueue {
         self.writer.ask(move |tables| tables.find_key(&dedup)).await
     }
 
-    async fn lease(
+    async fn lease_past(
         &self,
         line: &Line,
         max: usize,
         term: Duration,
+        past: &[Owner],
     ) -> Result<Vec<Lease>, QueueError> {
-        let line = line.name();
-        let taken = self.writer.ask(move |tables| tables.lease(&line, max, term)).await?;
+        let (line, past) = (line.name(), past.to_vec());
+        let lease = move |tables: &mut Tables<'_>| tables.lease((&line, &past), max, term);
+        let taken = self.writer.ask(lease).await?;
         taken.into_iter().map(|taken| Taken::unpack(taken).map_err(|fault| fault.told())).collect()
     }
 

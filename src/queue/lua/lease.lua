@@ -4,8 +4,9 @@
 -- ARGV[1] line   ARGV[2] the most items   ARGV[3] ms they are held
 -- ARGV[4] ms within which a deadline is near   ARGV[5] own turns a flow may be ahead by such jobs
 -- ARGV[6] the most items of a flow in a row that go before the oldest for what they begin with
+-- ARGV[7] owners whose flows are looked past, with spaces between   ARGV[8] the most flows to look at
 -- Returns for each {id, epoch, losses, tries, replays, progress, text, result or nil}
-assert(#ARGV == 6, 'lease: 6 arguments')
+assert(#ARGV == 8, 'lease: 8 arguments')
 local line, most, term = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local near, debt, in_a_row = now() + tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local flows, expires, delivery = cell .. 'f:' .. line, now() + term, line == 'deliver'
@@ -91,6 +92,22 @@ local function hold(id, flow)
   return true
 end
 
+local past = {}
+for owner in ARGV[7]:gmatch('%S+') do past[owner] = true end
+
+-- The flow with the smallest tag, and the tag; but for those that are looked past.
+local function first_flow()
+  local most_past = tonumber(ARGV[8])
+  local many = next(past) and 128 or 1
+  for from = 0, most_past - 1, many do
+    local some = call('ZRANGE', flows, from, from + many - 1, 'WITHSCORES')
+    for at = 1, #some, 2 do
+      if not past[some[at]:match('^(%x+)%.')] then return some[at], tonumber(some[at + 1]) end
+    end
+    if #some < 2 * many then return nil end
+  end
+end
+
 -- Whose turn it is, and its tag; by its deadline or by its tag.
 local function next_flow()
   if has_deadlines and not pulled then
@@ -99,8 +116,8 @@ local function next_flow()
       return nearest[1], tonumber(call('ZSCORE', flows, nearest[1]) or 0), true
     end
   end
-  local smallest = call('ZRANGE', flows, 0, 0, 'WITHSCORES')
-  return smallest[1], tonumber(smallest[2]), false
+  local flow, tag = first_flow()
+  return flow, tag, false
 end
 
 -- Takes a flow's oldest item, one that begins as the one before did, or the one whose deadline is

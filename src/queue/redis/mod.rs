@@ -83,7 +83,7 @@ use super::{
     Pushed, Queue, QueueError, Record, Replay, Replayed, Settled, Swept, Verdict,
 };
 use crate::domain::id::{GroupId, JobId};
-use crate::domain::job::Line;
+use crate::domain::job::{Line, Owner};
 use crate::keyspace::{Keyspace, KeyspaceError};
 use crate::lifecycle::Lifecycle;
 
@@ -147,13 +147,14 @@ impl Queue for RedisQueue {
         self.known(dedup).await
     }
 
-    async fn lease(
+    async fn lease_past(
         &self,
         line: &Line,
         max: usize,
         term: Duration,
+        past: &[Owner],
     ) -> Result<Vec<Lease>, QueueError> {
-        self.hand_out(line, max, term).await
+        self.hand_out(line, max, term, past).await
     }
 
     async fn renew(

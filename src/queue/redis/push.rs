@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use redis::ScriptInvocation;
 use tokio::sync::oneshot;
@@ -20,6 +21,13 @@ const MOST_PUSHES: usize = 64;
 
 /// A call takes no further push once it has this many bytes.
 const MANY_BYTES: usize = 256 * 1_024;
+
+/// A push with more than this goes alone: others would wait behind it, in our line and in the
+/// connection's.
+const LARGE: usize = 1_024 * 1_024;
+
+/// What a slow link carries in a second. Redis has so much more time for a large push.
+const BYTES_A_SECOND: usize = 2 * 1_024 * 1_024;
 
 /// What the script tells of a batch: a code, and figures or an id.
 pub(super) type Told = Vec<redis::Value>;
@@ -47,8 +55,15 @@ struct Queue {
 }
 
 struct Waiting {
-    batch: Batch,
+    parcel: Parcel,
     tell: Tell,
+}
+
+/// A batch and its texts as they are stored.
+struct Parcel {
+    batch: Batch,
+    jobs: Vec<Vec<u8>>,
+    group: Vec<u8>,
 }
 
 impl Pushes {
@@ -64,20 +79,35 @@ impl Pushes {
     /// Stores a batch, and tells what the script says of it.
     pub(super) async fn push(self: &Arc<Self>, batch: Batch) -> Result<Told, QueueError> {
         let (tell, told) = oneshot::channel();
+        let waiting = Waiting { parcel: Parcel::pack(batch)?, tell };
         let Ok(gathered) = self.gathered.get(|| Ok::<_, Infallible>(Gathered::default()));
-        if gathered.add(Waiting { batch, tell }) {
-            // In a task, because a caller that goes away must not stop the pushes of others.
-            let pushes = Arc::clone(self);
+        let timeouts = self.keyspace.timeouts();
+        let mut response = timeouts.response;
+        // In tasks, because a caller that goes away must not stop a push, or those of others.
+        let pushes = Arc::clone(self);
+        let bytes = waiting.parcel.bytes();
+        if bytes > LARGE {
+            response += Duration::from_secs((bytes / BYTES_A_SECOND) as u64 + 1);
+            self.lifecycle.spawn(async move { pushes.send_alone(waiting, response).await });
+        } else if gathered.add(waiting) {
             self.lifecycle.spawn(async move { pushes.serve(&gathered).await });
         }
-        let timeouts = self.keyspace.timeouts();
-        let limit = timeouts.connect + timeouts.response;
+        let limit = timeouts.connect + response;
         let unavailable = |why: String| Err(QueueError::Unavailable(why));
         match tokio::time::timeout(limit, told).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => unavailable("the push was given up".to_owned()),
             Err(_) => unavailable(format!("no answer within {limit:?}")),
         }
+    }
+
+    /// Sends a large push on a connection of its own.
+    async fn send_alone(&self, Waiting { parcel, tell }: Waiting, limit: Duration) {
+        let mut push = call(&self.script, &self.keyspace);
+        parcel.add_to(&mut push);
+        let answer = self.keyspace.run_alone::<Vec<Told>>(&push, limit).await;
+        let answer = answer.map_err(QueueError::from);
+        answered(tell, answer.and_then(|told| told.into_iter().next().ok_or_else(too_few)));
     }
 
     /// Sends what waits, until nothing does.
@@ -103,16 +133,12 @@ impl Pushes {
     fn call(&self, first: Waiting, gathered: &Gathered) -> (ScriptInvocation<'_>, Vec<Tell>) {
         let mut push = call(&self.script, &self.keyspace);
         let (mut told, mut bytes, mut next) = (Vec::new(), 0, Some(first));
-        while let Some(Waiting { batch, tell }) = next {
+        while let Some(Waiting { parcel, tell }) = next {
             // Nobody waits for it any more: what was not sent need not be.
             if !tell.is_closed() {
-                match add(&mut push, &batch) {
-                    Ok(length) => {
-                        bytes += length;
-                        told.push(tell);
-                    }
-                    Err(fault) => answered(tell, Err(fault)),
-                }
+                parcel.add_to(&mut push);
+                bytes += parcel.bytes();
+                told.push(tell);
             }
             let more = told.len() < MOST_PUSHES && bytes < MANY_BYTES;
             next = if more { gathered.pop() } else { None };
@@ -156,25 +182,37 @@ impl Gathered {
     }
 }
 
-/// Adds a batch to a call; tells how many bytes of text that was. Adds nothing if it fails.
-fn add(push: &mut ScriptInvocation<'_>, batch: &Batch) -> Result<usize, QueueError> {
-    let texts: Vec<Vec<u8>> = batch.jobs.iter().map(codec::write).collect::<Result<_, _>>()?;
-    let group = batch.group.as_ref().map(codec::write).transpose()?.unwrap_or_default();
-    push.arg(batch.jobs.len());
-    match &batch.dedup {
-        Some(dedup) => {
-            let keep = codec::millis(dedup.keep).max(1);
-            push.arg(&dedup.key).arg(&dedup.fingerprint).arg(keep);
+impl Parcel {
+    /// Packs a batch, before and not while others wait for what is sent.
+    fn pack(batch: Batch) -> Result<Self, QueueError> {
+        let jobs = batch.jobs.iter().map(codec::write).collect::<Result<_, _>>()?;
+        let group = batch.group.as_ref().map(codec::write).transpose()?.unwrap_or_default();
+        Ok(Self { batch, jobs, group })
+    }
+
+    /// How many bytes of text that are.
+    fn bytes(&self) -> usize {
+        self.group.len() + self.jobs.iter().map(Vec::len).sum::<usize>()
+    }
+
+    /// Adds it to a call.
+    fn add_to(&self, push: &mut ScriptInvocation<'_>) {
+        let batch = &self.batch;
+        push.arg(batch.jobs.len());
+        match &batch.dedup {
+            Some(dedup) => {
+                let keep = codec::millis(dedup.keep).max(1);
+                push.arg(&dedup.key).arg(&dedup.fingerprint).arg(keep);
+            }
+            None => {
+                push.arg("").arg("").arg(0);
+            }
         }
-        None => {
-            push.arg("").arg("").arg(0);
+        push.arg(batch.group.as_ref().map_or("", |group| group.id.as_str())).arg(&self.group);
+        for (job, text) in batch.jobs.iter().zip(&self.jobs) {
+            push.arg(job.id.as_str()).arg(text);
+            push.arg(job.line().name()).arg(job.flow().as_str()).arg(index_of(job));
+            push.arg(codec::asked(job));
         }
     }
-    push.arg(batch.group.as_ref().map_or("", |group| group.id.as_str())).arg(&group);
-    for (job, text) in batch.jobs.iter().zip(&texts) {
-        push.arg(job.id.as_str()).arg(text);
-        push.arg(job.line().name()).arg(job.flow().as_str()).arg(index_of(job));
-        push.arg(codec::asked(job));
-    }
-    Ok(group.len() + texts.iter().map(Vec::len).sum::<usize>())
 }

@@ -7,12 +7,13 @@ use redis::{FromRedisValue, ScriptInvocation};
 
 use super::super::{
     AWAY, Ahead, Batch, Delivery, Ended, Ending, GRACE, Lease, LeaseToken, MOST_AHEAD, MOST_ALIKE,
-    MOST_LOSSES, NEAR, Pushed, Queue, QueueError, Replay, Replayed, Settled, Swept, Verdict,
+    MOST_LOSSES, MOST_PAST, NEAR, Pushed, Queue, QueueError, Replay, Replayed, Settled, Swept,
+    Verdict,
 };
 use super::scripts::call;
 use super::{RedisQueue, codec};
 use crate::domain::id::{GroupId, JobId};
-use crate::domain::job::{Flow, Job, Line, Share};
+use crate::domain::job::{Flow, Job, Line, Owner, Share};
 use crate::domain::result::{DeliveryAttempt, Status};
 use crate::queue::KEPT_ATTEMPTS;
 
@@ -71,6 +72,7 @@ impl RedisQueue {
         line: &Line,
         max: usize,
         term: Duration,
+        past: &[Owner],
     ) -> Result<Vec<Lease>, QueueError> {
         if max == 0 {
             return Ok(Vec::new());
@@ -78,6 +80,8 @@ impl RedisQueue {
         let mut lease = call(&self.scripts.lease, &self.keyspace);
         lease.arg(line.name()).arg(max.min(MOST_AT_ONCE)).arg(codec::millis(term));
         lease.arg(codec::millis(NEAR)).arg(MOST_AHEAD).arg(MOST_ALIKE);
+        let past: Vec<&str> = past.iter().map(Owner::as_str).collect();
+        lease.arg(past.join(" ")).arg(MOST_PAST);
         let held: Vec<codec::Held> = self.keyspace.run(&lease).await?;
         // One that cannot be read is left to its lease: the others are none the worse for it.
         let readable = held.into_iter().filter_map(|held| {

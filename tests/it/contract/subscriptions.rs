@@ -14,7 +14,9 @@ use spillway::domain::units::Span;
 use spillway::keyspace::Keyspace;
 use spillway::subscriptions::file::FileSubscriptions;
 use spillway::subscriptions::redis::RedisSubscriptions;
-use spillway::subscriptions::{JobFilter, SharedSubscriptionStore, StoreError, Subscription};
+use spillway::subscriptions::{
+    Added, JobFilter, Request, SharedSubscriptionStore, StoreError, Subscription,
+};
 use tempfile::TempDir;
 
 use crate::support::cluster::ClusterServers;
@@ -76,6 +78,7 @@ fn subscription(caller: &str) -> Subscription {
         },
         secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned(),
         created_at: SystemClock.now(),
+        request: None,
     }
 }
 
@@ -99,7 +102,7 @@ async fn what_is_added_is_told_to_everybody_in_order_as_it_came(#[case] kind: Ki
     assert!(all(&one).await.is_empty());
     let made = [subscription("alice"), subscription("bob"), subscription("alice")];
     for index in [1, 0, 2] {
-        assert!(one.add(made[index].clone(), 2).await.unwrap());
+        assert_eq!(one.add(made[index].clone(), 2).await.unwrap(), Added::Stored);
     }
     assert_eq!(all(&one).await, made);
     assert_eq!(all(&other).await, made);
@@ -164,13 +167,48 @@ async fn a_caller_has_no_more_than_it_may_however_many_are_added_at_once(#[case]
         tokio::spawn(async move { store.add(subscription(caller), 3).await.unwrap() })
     });
     let added = futures::future::join_all(adds).await;
-    assert_eq!(added.into_iter().filter(|added| *added.as_ref().unwrap()).count(), 6);
+    assert_eq!(
+        added.into_iter().filter(|added| *added.as_ref().unwrap() == Added::Stored).count(),
+        6
+    );
     let there = all(&handles[0]).await;
     assert_eq!(there.iter().filter(|one| one.caller == "alice").count(), 3);
     let gone = there.iter().find(|one| one.caller == "alice").unwrap();
     handles[1].remove("alice", &gone.id).await.unwrap();
-    assert!(handles[2].add(subscription("alice"), 3).await.unwrap());
-    assert!(!handles[3].add(subscription("alice"), 3).await.unwrap());
+    assert_eq!(handles[2].add(subscription("alice"), 3).await.unwrap(), Added::Stored);
+    assert_eq!(handles[3].add(subscription("alice"), 3).await.unwrap(), Added::Full);
+}
+
+#[rstest]
+#[case::file(Kind::File)]
+#[case::memory(Kind::Memory)]
+#[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
+#[tokio::test(flavor = "multi_thread")]
+async fn one_key_makes_one_subscription_however_often_it_comes(#[case] kind: Kind) {
+    let place = Place::new(kind).await;
+    let handles: Vec<_> = (0..4).map(|_| place.handle()).collect();
+    let request = Request { key: "0a".repeat(32), fingerprint: "1b".repeat(32) };
+    let under_key =
+        |caller: &str| Subscription { request: Some(request.clone()), ..subscription(caller) };
+    let adds = (0..20).map(|index| {
+        let (store, made) = (Arc::clone(&handles[index % handles.len()]), under_key("alice"));
+        // There is room for one only: who has it is told so all the same.
+        tokio::spawn(async move { (store.add(made.clone(), 1).await.unwrap(), made) })
+    });
+    let added = futures::future::join_all(adds).await.into_iter().map(Result::unwrap);
+    let (stored, known): (Vec<_>, Vec<_>) = added.partition(|(what, _)| *what == Added::Stored);
+    let [(_, made)] = &stored[..] else { panic!("{stored:?}") };
+    assert!(known.iter().all(|(what, _)| *what == Added::Known(Box::new(made.clone()))));
+    assert_eq!(all(&handles[1]).await, std::slice::from_ref(made));
+    // Others' keys and requests without one are others.
+    assert_eq!(handles[2].add(under_key("bob"), 1).await.unwrap(), Added::Stored);
+    for _ in 0..2 {
+        assert_eq!(handles[2].add(subscription("alice"), 3).await.unwrap(), Added::Stored);
+    }
+    // What has ended is made anew.
+    assert!(handles[3].remove("alice", &made.id).await.unwrap());
+    assert_eq!(handles[0].add(under_key("alice"), 3).await.unwrap(), Added::Stored);
 }
 
 #[tokio::test]

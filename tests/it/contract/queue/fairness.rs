@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rstest::rstest;
-use spillway::domain::job::{Flow, Job, Lane, Line, Share};
+use spillway::domain::job::{Flow, Job, Lane, Line, Owner, Share};
 use spillway::domain::result::Status;
 use spillway::queue::{Ahead, Batch, Delivery, Ending, Pushed, Verdict};
 
@@ -166,6 +166,41 @@ async fn callback_hosts_share_the_line_evenly(#[case] kind: Kind) {
     let mut sorted = all.clone();
     sorted.sort();
     assert!(sorted[20..].iter().all(|id| all[..8].contains(id)), "{all:?}");
+}
+
+#[rstest]
+#[case::redis(Kind::Redis)]
+#[case::cluster(Kind::Cluster)]
+#[case::embedded(Kind::Embedded)]
+#[tokio::test(flavor = "multi_thread")]
+async fn owners_are_looked_past_until_they_are_not(#[case] kind: Kind) {
+    let store = kind.open().await;
+    let [flood, other] = ["flood", "other"].map(Owner::of);
+    let mut own = BTreeMap::<&Owner, Vec<String>>::new();
+    // More flows than Redis is asked for at once, all before the other owner's one.
+    for n in 0..300 {
+        let (owner, host) = if n < 290 { (&flood, n) } else { (&other, 0) };
+        let job = job();
+        store.add(&job).await;
+        let lease = store.take(&line()).await;
+        let flow = Flow::of_owner(owner, &host.to_string());
+        let delivery = Some(Delivery { flow, after: Duration::ZERO });
+        store.finish(&lease.token, Ending { delivery, ..ending(&job, Status::Succeeded) }).await;
+        own.entry(owner).or_default().push(job.id.to_string());
+    }
+    let past = async |past: &[&Owner], max| -> Vec<String> {
+        let past: Vec<Owner> = past.iter().copied().cloned().collect();
+        let leases = store.lease_past(&Line::Deliver, max, LONG, &past).await.unwrap();
+        leases.into_iter().map(|lease| lease.token.id).collect()
+    };
+    assert_eq!(past(&[&flood, &other], 1_000).await, [""; 0]);
+    assert_eq!(past(&[&flood], 3).await, own[&other][..3], "in order within a flow");
+    assert_eq!(past(&[&Owner::of("nobody"), &flood], 1_000).await, own[&other][3..]);
+    assert_eq!(past(&[&flood], 1_000).await, [""; 0]);
+    let mut rest = past(&[&other], 1_000).await;
+    rest.sort();
+    assert_eq!(rest, own[&flood], "nothing of it was lost");
+    assert_eq!(store.depths().await.unwrap().ready, [], "and the line is empty");
 }
 
 #[rstest]
