@@ -53,7 +53,7 @@ async function fetched(caller: IExecuteFunctions, group: string): Promise<IDataO
 		return await ended(caller, group);
 	} catch (error) {
 		if (passing(error)) return await poll(caller, group);
-		throw error;
+		throw nodeError(caller, error);
 	}
 }
 
@@ -99,7 +99,7 @@ async function poll(caller: IExecuteFunctions, group: string): Promise<IDataObje
 			const results = await ended(caller, group);
 			if (results) return results;
 		} catch (error) {
-			if (!passing(error) || stopped?.aborted) throw error;
+			if (!passing(error) || stopped?.aborted) throw nodeError(caller, error);
 			trouble = error as Error;
 		}
 		if (Date.now() > limit) throw late(caller, group, trouble);
