@@ -10,8 +10,9 @@ export interface Schema {
 	description?: string;
 	default?: unknown;
 	required?: string[];
-	properties?: Record<string, Schema>;
+	properties?: Properties;
 	additionalProperties?: boolean | Schema;
+	unevaluatedProperties?: boolean | Schema;
 	anyOf?: Schema[];
 	oneOf?: Schema[];
 	allOf?: Schema[];
@@ -29,6 +30,15 @@ function target(root: Schema, reference: string): Schema | undefined {
 		.reduce<unknown>((at, step) => (at as IDataObject | undefined)?.[step], root) as Schema | undefined;
 }
 
+type Properties = Record<string, Schema>;
+
+/** A property that both describe is what both say. */
+function both(some: Properties = {}, more: Properties = {}): Properties {
+	const shared = Object.keys(more).filter((id) => Object.keys(some).includes(id));
+	const joined = shared.map((id) => [id, { allOf: [some[id], more[id]] }]);
+	return { ...some, ...more, ...Object.fromEntries(joined) };
+}
+
 /** A schema with what its `$ref` and `allOf` say taken in; `seen` ends references in a circle. */
 function resolved(schema: Schema, root: Schema, seen: string[] = []): Schema {
 	const { $ref, allOf = [], ...own } = schema;
@@ -40,10 +50,17 @@ function resolved(schema: Schema, root: Schema, seen: string[] = []): Schema {
 			...all,
 			...part,
 			required: [...(all.required ?? []), ...(part.required ?? [])],
-			properties: { ...all.properties, ...part.properties },
+			properties: both(all.properties, part.properties),
 		}),
 		{},
 	);
+}
+
+/** A property's schema, and those it is one of. */
+function propertyOf(schema: Schema, root: Schema): Schema {
+	const whole = resolved(schema, root);
+	const choices = (of: Schema[] | undefined) => of?.map((one) => resolved(one, root));
+	return { ...whole, anyOf: choices(whole.anyOf), oneOf: choices(whole.oneOf) };
 }
 
 interface Form {
@@ -56,13 +73,14 @@ interface Form {
 /** What an input is made of; nothing when it is no object. */
 function formOf(schema: Schema | null | undefined): Form | undefined {
 	const root = schema ?? {};
-	const { type, properties, required, additionalProperties, oneOf, anyOf } = resolved(root, root);
+	const { type, properties, required, oneOf, anyOf, ...rest } = resolved(root, root);
+	const closed = rest.additionalProperties === false || rest.unevaluatedProperties === false;
 	if (type !== undefined && !([] as string[]).concat(type).includes('object')) return undefined;
 	const named = Object.entries(properties ?? {});
 	return {
-		properties: named.map(([id, property]) => [id, resolved(property, root)]),
+		properties: named.map(([id, property]) => [id, propertyOf(property, root)]),
 		required: new Set(required),
-		open: additionalProperties !== false || oneOf !== undefined || anyOf !== undefined,
+		open: !closed || oneOf !== undefined || anyOf !== undefined,
 	};
 }
 
