@@ -223,6 +223,12 @@ test("at its limit a wait is an error that names the group", { timeout: 180_000 
     const [group] = /grp_\w+/.exec(error.message)!;
     assert.equal((await call(service, "GET", `/v1/groups/${group}`)).body.status, "running");
   }
+  const again = await n8n.retry((await n8n.executions(limited.stops))[0].id);
+  const { error } = await until("a retry fails the same way", async () => {
+    const retry = (await n8n.executions(limited.stops)).find(({ id }) => id === again);
+    return retry?.status === "error" && n8n.data(again);
+  });
+  assert.match(error.message, told);
   const items = await n8n.output(await n8n.reached(limited.goesOn, "success", 120), "Summarize");
   assert.equal(items.length, 1, "n8n makes one of all");
   assert.match(items[0].json.error, told);
