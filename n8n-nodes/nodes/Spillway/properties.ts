@@ -147,7 +147,7 @@ const waiting: INodeProperties[] = [
 				name: 'Polling',
 				value: 'polling',
 				description:
-					'Ask again and again. For an n8n that Spillway cannot reach; always so as a tool of an AI Agent.',
+					'Ask again and again. For an n8n that Spillway cannot reach; always so as a tool of an AI Agent and in a sub-workflow.',
 			},
 		],
 		default: 'callback',
