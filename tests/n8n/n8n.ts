@@ -64,9 +64,8 @@ export class N8n {
   /** Starts the process and does not wait for it to be ready. */
   launch(): void {
     const log = openSync(join(this.#folder, "n8n.log"), "a");
-    // A group of its own: n8n's task runners end with it. The kernel ends it with the test, however that ends.
-    const bound = ["--pdeathsig", "KILL", process.execPath, PROGRAM, "start"];
-    const child = spawn("setpriv", bound, { env: this.#env, detached: true, stdio: ["ignore", log, log] });
+    // A group of its own: n8n's task runners end with it.
+    const child = spawn("setpriv", bound("start"), { env: this.#env, detached: true, stdio: ["ignore", log, log] });
     const killed = () => killGroup(child);
     process.once("exit", killed);
     child.once("exit", () => process.off("exit", killed));
@@ -95,7 +94,7 @@ export class N8n {
   /** n8n's command line on the same folder; its standard output. */
   async cli(...args: string[]): Promise<string> {
     // The tests' own sockets are served meanwhile.
-    const done = await promisify(execFile)(process.execPath, [PROGRAM, ...args], { env: this.#env, timeout: 120_000 });
+    const done = await promisify(execFile)("setpriv", bound(...args), { env: this.#env, timeout: 120_000 });
     return done.stdout;
   }
 
@@ -236,6 +235,9 @@ export class N8n {
 }
 
 const makeTemplate = () => N8n.prepare();
+
+/** For `setpriv`: the kernel ends n8n with the test, however that ends. */
+const bound = (...args: string[]) => ["--pdeathsig", "KILL", process.execPath, PROGRAM, ...args];
 
 function killGroup(child: ChildProcess): void {
   try {

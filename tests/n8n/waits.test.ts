@@ -151,6 +151,7 @@ test("an execution that is stopped while it polls cancels its jobs", async () =>
   const polling = spillway("Summarize", credentials, { waitBy: "polling" });
   const workflow = await starts(chained("stopped", gives("Rows", [slow(300, "never")]), polling));
   const group = await submitted();
+  await until("the node polls", () => between.requests.includes(`GET /v1/groups/${group}`));
   await n8n.rest("POST", `executions/${(await n8n.executions(workflow))[0].id}/stop`);
   await until("the group has ended", async () => {
     const { body } = await call(service, "GET", `/v1/groups/${group}`);
