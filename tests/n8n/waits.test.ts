@@ -11,7 +11,7 @@ import { Between } from "./between.ts";
 import { CALLED, calls, chained, gives, loop, spillway, to } from "./build.ts";
 import { addCredentials, type Credentials } from "./examples.ts";
 import { freePort, N8n } from "./n8n.ts";
-import { assertTakenOnce, saying, stats } from "./provider.ts";
+import { accountAt, assertTakenOnce, saying, stats } from "./provider.ts";
 
 let folder: string;
 let provider: Running;
@@ -36,15 +36,7 @@ keys = ["${KEY}"]
 [callbacks]
 secret = "${SECRET}"
 allow_networks = ["127.0.0.0/8"]
-[accounts.main]
-provider = "openai"
-api_key = "sk-scripted"
-base_url = "${provider.url}"
-[routes.cheap]
-steps = ["main/tiny-1"]
-[routes.premium]
-steps = ["main/tiny-1"]
-`;
+${accountAt(provider)}`;
   writeFileSync(join(folder, "spillway.toml"), settings);
   service = await startAgain();
   between = await Between.start(service);
