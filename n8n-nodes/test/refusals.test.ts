@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 import { call, type Running, startService, until } from "../../tests/platforms/service.ts";
 import { built } from "./built.ts";
 
-const { baseUrlOf, patience, reasonOf } = built("nodes/shared/api");
+const { baseUrlOf, patience, reasonOf, wellFormed } = built("nodes/shared/api");
 const { failureOf } = built("nodes/Spillway/results");
 const { refusedJob } = built("nodes/Spillway/submitting");
 const { repeatOf, settled } = built("nodes/SpillwayTrigger/repeats");
@@ -70,6 +70,14 @@ test("addresses are taken as people paste them", () => {
     assert.equal(baseUrlOf(given), "http://h:1", given);
   }
   assert.equal(baseUrlOf("https://h/spillway/"), "https://h/spillway");
+});
+
+test("a half of a character becomes the sign for an unknown one, and nothing else changes", () => {
+  const whole = { text: "a 😀 b", path: "C:\\ud83d", list: ["\\", "\n\u2028"] };
+  assert.equal(wellFormed(whole), whole);
+  const halves = { "\ud83d": "x\udc00y", within: ["\\\ud83d", "😀\ud83d"] };
+  assert.deepEqual(wellFormed(halves), { "\ufffd": "x\ufffdy", within: ["\\\ufffd", "😀\ufffd"] });
+  assert.equal(wellFormed(undefined), undefined);
 });
 
 test("Retry-After is waited for, within reason", () => {

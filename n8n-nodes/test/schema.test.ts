@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 import { call, type Running, startService } from "../../tests/platforms/service.ts";
 import { built } from "./built.ts";
 
-const { fieldsOf, inputOf } = built("nodes/shared/schema");
+const { fieldsOf, inputOf, noticeOf } = built("nodes/shared/schema");
 
 let service: Running;
 let tasks: { name: string; input_schema: object | null }[];
@@ -79,6 +79,71 @@ test("kinds of fields follow the schema", () => {
     },
   );
   assert.deepEqual(fieldsOf(null), []);
+});
+
+/** As Pydantic writes it: parts by reference, some of them by way of `allOf` or with null beside. */
+const MODEL = {
+  $ref: "#/$defs/Letter",
+  $defs: {
+    Letter: {
+      type: "object",
+      allOf: [{ $ref: "#/$defs/Addressed" }],
+      properties: {
+        subject: { type: "string" },
+        copy: { anyOf: [{ $ref: "#/$defs/Person" }, { type: "null" }] },
+        level: { enum: [1, 2, 3] },
+        urgent: { allOf: [{ $ref: "#/$defs/Flag" }], description: "Now?" },
+        to: { description: "The one it is for" },
+        tone: { enum: ["warm", "cool", null] },
+      },
+      required: ["subject"],
+    },
+    Addressed: { properties: { to: { $ref: "#/$defs/Person" } }, required: ["to"] },
+    Person: { type: "object", properties: { name: { type: "string" }, boss: { $ref: "#/$defs/Person" } } },
+    Flag: { type: "boolean" },
+  },
+};
+
+test("references, allOf and choices are followed", () => {
+  const fields = fieldsOf(MODEL) as { id: string; type: string; required: boolean; displayName: string }[];
+  assert.deepEqual(Object.fromEntries(fields.map(({ id, type, required }) => [id, [type, required]])), {
+    to: ["object", true],
+    subject: ["string", true],
+    copy: ["object", false],
+    level: ["number", false],
+    urgent: ["boolean", false],
+    tone: ["options", false],
+  });
+  assert.equal(fields.find(({ id }) => id === "level")!.displayName, "level (1, 2, 3)");
+});
+
+test("a schema that refers to itself has an end", () => {
+  const circle = { $ref: "#/$defs/A", $defs: { A: { allOf: [{ $ref: "#/$defs/A" }], properties: { a: { $ref: "#/$defs/A" } } } } };
+  assert.deepEqual(fieldsOf(circle).map(({ id }: { id: string }) => id), ["a"]);
+});
+
+test("values of a list are sent as the schema writes them", () => {
+  assert.deepEqual(inputOf(MODEL, { subject: "x", level: "2", tone: "warm" }), { subject: "x", level: 2, tone: "warm" });
+  assert.deepEqual(inputOf(MODEL, { subject: "x", level: 2 }), { subject: "x", level: 2 });
+  assert.deepEqual(inputOf(MODEL, { subject: "x", level: "9" }), { subject: "x", level: "9" }, "refused by the service");
+});
+
+test("Map Automatically sends what an open schema does not name, and only then", () => {
+  const named = { properties: { text: { type: "string" } } };
+  const item = { text: "x", row: 7, note: null };
+  assert.deepEqual(inputOf(named, item, true), item);
+  assert.deepEqual(inputOf(named, item, false), { text: "x" });
+  for (const closed of [{ additionalProperties: false }, { unevaluatedProperties: false }]) {
+    assert.deepEqual(inputOf({ ...named, ...closed }, item, true), { text: "x" });
+  }
+  const variants = { oneOf: [named, { properties: { row: { type: "number" } } }] };
+  assert.deepEqual(inputOf(variants, item, true), item);
+});
+
+test("where there are no fields, it is said what to do instead", () => {
+  assert.match(noticeOf({ type: "object" }), /choose JSON.*Map Automatically/);
+  assert.match(noticeOf({ type: "object", additionalProperties: false }), /write \{\}/);
+  assert.match(noticeOf({ type: "string" }), /Text or JSON/);
 });
 
 test("what the fields make is taken by the service", async () => {

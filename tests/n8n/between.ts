@@ -13,6 +13,10 @@ export class Between {
   readonly submitted: string[] = [];
   /** Method and path of everything that n8n has asked. */
   readonly requests: string[] = [];
+  /** Those of them that got no answer, as nobody was there. */
+  readonly unanswered: string[] = [];
+  /** Whether n8n is to meet nobody. */
+  away = false;
   /** Gets each answer to a `POST`: what it returns is what n8n gets. */
   judge: (answer: Answer) => Promise<Answer> = async (answer) => answer;
   readonly #server: Server;
@@ -37,19 +41,29 @@ export class Between {
   }
 
   async #pass(service: Running, request: IncomingMessage, response: ServerResponse): Promise<void> {
-    this.requests.push(`${request.method} ${request.url}`);
-    const headers = new Headers();
-    for (const name of ["authorization", "content-type", "idempotency-key"]) {
-      if (request.headers[name]) headers.set(name, String(request.headers[name]));
+    const asked = `${request.method} ${request.url}`;
+    this.requests.push(asked);
+    let told = this.away ? undefined : await answerOf(service, request).catch(() => undefined);
+    if (told === undefined) {
+      this.unanswered.push(asked);
+      request.destroy();
+      return;
     }
-    const posted = request.method === "POST";
-    const body = posted ? Buffer.concat(await Array.fromAsync(request)) : undefined;
-    const answer = await fetch(service.url + request.url, { method: request.method, headers, body });
-    let told: Answer = { status: answer.status, body: await answer.json() };
-    if (posted) {
+    if (request.method === "POST") {
       if (told.status === 202) this.submitted.push(told.body.id);
       told = await this.judge(told);
     }
     response.writeHead(told.status, { "content-type": "application/json" }).end(JSON.stringify(told.body));
   }
+}
+
+/** What the service says to the same request. */
+async function answerOf(service: Running, request: IncomingMessage): Promise<Answer> {
+  const headers = new Headers();
+  for (const name of ["authorization", "content-type", "idempotency-key"]) {
+    if (request.headers[name]) headers.set(name, String(request.headers[name]));
+  }
+  const body = request.method === "POST" ? Buffer.concat(await Array.fromAsync(request)) : undefined;
+  const answer = await fetch(service.url + request.url, { method: request.method, headers, body });
+  return { status: answer.status, body: await answer.json() };
 }

@@ -35,9 +35,9 @@ async function runs(file: string, settings: Record<string, string> = {}): Promis
 
 const IDS = ["A-1", "A-2", "A-3"];
 
-test("n8n lists the node, the trigger and the tool", () => {
+test("n8n lists the node, the trigger and the tool", async () => {
   const folder = mkdtempSync(join(tmpdir(), "spillway-nodes-"));
-  n8n.cli("export:nodes", `--output=${join(folder, "types.json")}`);
+  await n8n.cli("export:nodes", `--output=${join(folder, "types.json")}`);
   const types: any[] = JSON.parse(readFileSync(join(folder, "types.json"), "utf8"));
   rmSync(folder, { recursive: true });
   const ours = types.map(({ name }) => name).filter((name) => name.startsWith("n8n-nodes-spillway."));
@@ -85,12 +85,15 @@ test("loop-500-rows.json gives 500 rows their answers, in two batches", async ()
 
 test("agent-tool.json lets the model call the node as its tool", async () => {
   const question = `#scripted:call Summarize_a_text ${JSON.stringify({ text: "A text for the tool." })}`;
-  const output = await runs("agent-tool.json", { question });
-  const [answer] = await output("AI Agent");
-  assert.ok(answer.output.length > 0);
-  // Beside the agent's own turns there is a job that its tool has submitted.
-  const { body } = await call(service, "GET", "/v1/jobs?task=summarize&limit=1");
-  assert.equal(body.data[0].status, "succeeded");
+  const workflow = await n8n.addWorkflow(filled(example("agent-tool.json"), credentials, { question }));
+  // What the tool submits bears the workflow's id; the agent's own turns do not.
+  const submitted = async () => (await call(service, "GET", `/v1/jobs?task=summarize&workflow=${workflow}`)).body.data;
+  assert.deepEqual(await submitted(), []);
+  await n8n.run(workflow, "Click to try");
+  const execution = await n8n.reached(workflow, "success", 120);
+  const [answer] = await n8n.output(execution, "AI Agent");
+  assert.ok(answer.json.output.length > 0);
+  assert.deepEqual((await submitted()).map(({ status }: any) => status), ["succeeded"]);
 });
 
 test("every example is tried, and none names an address or a credential of its own", () => {

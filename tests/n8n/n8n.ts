@@ -1,12 +1,13 @@
 // The real n8n in a folder of its own, on loopback, quiet, with its REST interface as the editor uses it.
 
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, execFile, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { ROOT, until } from "../platforms/service.ts";
 
 /** Where `make n8n` has put it. */
@@ -36,17 +37,17 @@ export class N8n {
   #process: ChildProcess | undefined;
   #cookie = "";
 
-  private constructor(folder: string, port: number, brokerPort: number) {
+  private constructor(folder: string, port: number, brokerPort: number, settings: NodeJS.ProcessEnv = {}) {
     this.#folder = folder;
     this.#port = port;
     this.url = `http://127.0.0.1:${port}`;
-    this.#env = environment(folder, port, brokerPort);
+    this.#env = { ...environment(folder, port, brokerPort), ...settings };
   }
 
-  /** Ready for requests, with our package in it. */
-  static async start(): Promise<N8n> {
+  /** Ready for requests, with our package in it; `settings` are further environment variables. */
+  static async start(settings: NodeJS.ProcessEnv = {}): Promise<N8n> {
     if (!existsSync(TEMPLATE)) await makeTemplate();
-    const n8n = new N8n(mkdtempSync(join(tmpdir(), "spillway-n8n-")), await freePort(), await freePort());
+    const n8n = new N8n(mkdtempSync(join(tmpdir(), "spillway-n8n-")), await freePort(), await freePort(), settings);
     cpSync(TEMPLATE, n8n.#folder, { recursive: true });
     unpackNodes(join(n8n.#folder, ".n8n/nodes/node_modules/n8n-nodes-spillway"));
     await n8n.resume();
@@ -63,9 +64,8 @@ export class N8n {
   /** Starts the process and does not wait for it to be ready. */
   launch(): void {
     const log = openSync(join(this.#folder, "n8n.log"), "a");
-    // A group of its own: n8n's task runners end with it. The kernel ends it with the test, however that ends.
-    const bound = ["--pdeathsig", "KILL", process.execPath, PROGRAM, "start"];
-    const child = spawn("setpriv", bound, { env: this.#env, detached: true, stdio: ["ignore", log, log] });
+    // A group of its own: n8n's task runners end with it.
+    const child = spawn("setpriv", bound("start"), { env: this.#env, detached: true, stdio: ["ignore", log, log] });
     const killed = () => killGroup(child);
     process.once("exit", killed);
     child.once("exit", () => process.off("exit", killed));
@@ -92,9 +92,9 @@ export class N8n {
   }
 
   /** n8n's command line on the same folder; its standard output. */
-  cli(...args: string[]): string {
-    const done = spawnSync(process.execPath, [PROGRAM, ...args], { env: this.#env, encoding: "utf8", timeout: 120_000 });
-    if (done.status !== 0) throw new Error(`n8n ${args.join(" ")} failed:\n${done.stdout}${done.stderr}`);
+  async cli(...args: string[]): Promise<string> {
+    // The tests' own sockets are served meanwhile.
+    const done = await promisify(execFile)("setpriv", bound(...args), { env: this.#env, timeout: 120_000 });
     return done.stdout;
   }
 
@@ -158,6 +158,11 @@ export class N8n {
   async executions(workflowId: string): Promise<Execution[]> {
     const filter = encodeURIComponent(JSON.stringify({ workflowId }));
     return (await this.rest("GET", `executions?filter=${filter}&limit=100`)).results.reverse();
+  }
+
+  /** *Retry* in the list of executions, with the workflow as it was; the new execution's id. */
+  async retry(executionId: string): Promise<string> {
+    return (await this.rest("POST", `executions/${executionId}/retry`, { loadWorkflow: false })).id;
   }
 
   /** Waits for a workflow's only execution to have this status; its id. */
@@ -231,6 +236,9 @@ export class N8n {
 
 const makeTemplate = () => N8n.prepare();
 
+/** For `setpriv`: the kernel ends n8n with the test, however that ends. */
+const bound = (...args: string[]) => ["--pdeathsig", "KILL", process.execPath, PROGRAM, ...args];
+
 function killGroup(child: ChildProcess): void {
   try {
     process.kill(-child.pid!, "SIGKILL");
@@ -239,7 +247,7 @@ function killGroup(child: ChildProcess): void {
   }
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as AddressInfo;

@@ -11,9 +11,9 @@ export async function startLimited(): Promise<{ provider: Running; service: Runn
   return { provider, service: await startServiceBefore(provider, RATE) };
 }
 
-/** Spillway with one account at this provider. */
-export function startServiceBefore(provider: Running, requests = "60000/min"): Promise<Running> {
-  const more = `
+/** Settings with one account at this provider. */
+export function accountAt(provider: Running, requests = "60000/min"): string {
+  return `
 [accounts.main]
 provider = "openai"
 api_key = "sk-scripted"
@@ -25,7 +25,11 @@ steps = ["main/tiny-1"]
 [routes.premium]
 steps = ["main/tiny-1"]
 `;
-  return startService({ more });
+}
+
+/** Spillway with one account at this provider. */
+export function startServiceBefore(provider: Running, requests?: string): Promise<Running> {
+  return startService({ more: accountAt(provider, requests) });
 }
 
 /** What the provider has seen. */
@@ -48,7 +52,8 @@ export function rows(count: number): Row[] {
   });
 }
 
-export type Deliveries = { stage: string; attempts: { status: number | null; error: string | null }[] };
+export type Attempts = { status: number | null; error: string | null }[];
+export type Deliveries = { stage: string; attempts: Attempts };
 
 /** Every attempt to post a group's or job's result, the oldest first. */
 export async function deliveries(service: Running, id: string): Promise<Deliveries> {

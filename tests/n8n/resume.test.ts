@@ -6,7 +6,7 @@ import { type Running, startScripted, until } from "../platforms/service.ts";
 import { Between } from "./between.ts";
 import { addCredentials, type Credentials, example, filled, hooked } from "./examples.ts";
 import { N8n } from "./n8n.ts";
-import { assertTakenOnce, deliveries, rows, saying, startServiceBefore } from "./provider.ts";
+import { assertTakenOnce, type Attempts, deliveries, rows, saying, startServiceBefore } from "./provider.ts";
 
 /** The two ways to wait, with the nodes that submit and that have the answers. */
 const WAYS = [
@@ -53,6 +53,12 @@ function resumes(execution: string): number {
   return n8n.log().split(`Received waiting-webhook "POST" for execution "${execution}"`).length - 1;
 }
 
+/** Each call that n8n has seen is one of Spillway's attempts; one whose connection broke may not have come to it. */
+function assertSeen(seen: number, attempts: Attempts): void {
+  const answered = attempts.filter(({ status }) => status !== null).length;
+  assert.ok(answered <= seen && seen <= attempts.length, `n8n has seen ${seen} of ${JSON.stringify(attempts)}`);
+}
+
 test("an execution that waits while n8n is killed finishes after n8n's start", { timeout: 240_000 }, async () => {
   const slow = [{ id: "slow", text: `#scripted:slow 4s ${saying("late")}` }];
   const waiting = [];
@@ -96,7 +102,7 @@ for (const { name, file, answers } of WAYS) {
     assert.deepEqual(others, []);
     const { attempts } = await assertTakenOnce(service, group);
     assert.equal(attempts[0].status, 409, "n8n does not wait yet");
-    assert.equal(resumes(execution), attempts.length);
+    assertSeen(resumes(execution), attempts);
   });
 
   test(`20 executions at once with an instant provider all get their results: ${name}`, async () => {
@@ -110,9 +116,8 @@ for (const { name, file, answers } of WAYS) {
     });
     const texts = await Promise.all(executions.map(async ({ id }) => (await n8n.output(id, answers))[0].json.text));
     assert.deepEqual(texts.sort(), given.map((_, at) => `to ${at}`).sort());
-    let attempts = 0;
-    for (const group of between.submitted) attempts += (await assertTakenOnce(service, group)).attempts.length;
-    // Each call that n8n has seen is one of Spillway's attempts: nobody was called after a success.
-    assert.equal(executions.reduce((sum, { id }) => sum + resumes(id), 0), attempts);
+    const attempts: Attempts = [];
+    for (const group of between.submitted) attempts.push(...(await assertTakenOnce(service, group)).attempts);
+    assertSeen(executions.reduce((sum, { id }) => sum + resumes(id), 0), attempts);
   });
 }

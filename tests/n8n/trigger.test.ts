@@ -1,6 +1,9 @@
 // The Spillway Trigger: whom it believes, and when it is subscribed.
 
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { call, type Running, SECRET, startService, until } from "../platforms/service.ts";
 import { addCredentials, type Credentials, example, filled } from "./examples.ts";
@@ -23,17 +26,26 @@ after(async () => {
   await service?.stop();
 });
 
-/** The example with a webhook of its own; its address is where the trigger listens. */
-async function publish(name: string): Promise<{ workflow: string; path: string }> {
+/** The example with a webhook of its own. */
+async function add(name: string): Promise<string> {
   const made = filled(example("trigger.json"), credentials, {});
   const trigger = made.nodes.find((node: any) => node.type.endsWith(".spillwayTrigger"));
   trigger.webhookId = name;
-  const workflow = await n8n.addWorkflow({ ...made, name });
+  return n8n.addWorkflow({ ...made, name });
+}
+
+/** Publishes what was added under this name; where its trigger listens. */
+async function listens(workflow: string, name: string): Promise<string> {
   const path = `${name}/spillway`;
   await n8n.publish(workflow, [path]);
-  // n8n publishes in the background; nothing else is subscribed here.
-  await until("it is subscribed", async () => (await subscriptions()).length === 1);
-  return { workflow, path };
+  // n8n publishes in the background.
+  await until("it is subscribed", async () => (await subscriptions()).some(({ url }) => url.endsWith(path)));
+  return path;
+}
+
+async function publish(name: string): Promise<{ workflow: string; path: string }> {
+  const workflow = await add(name);
+  return { workflow, path: await listens(workflow, name) };
 }
 
 async function unpublish(workflow: string): Promise<void> {
@@ -81,6 +93,33 @@ test("a failed job takes the other branch", async () => {
   assert.match(failure.json.what_to_do, /Shorten the prompt/);
   await unpublish(workflow);
 });
+
+test("a copy that brings the original's memory along leaves its subscription alone", async () => {
+  const original = await publish("original");
+  const [first] = await subscriptions();
+  const copy = await add("copy");
+  await copyMemory(original.workflow, copy, first.id);
+  await listens(copy, "copy");
+  await n8n.unpublish(copy);
+  await until("the copy is subscribed no longer", async () => (await subscriptions()).length === 1);
+  const job = await call(service, "POST", "/v1/jobs", { task: "tag", input: "an invoice" });
+  const [answer] = await n8n.output(await n8n.reached(original.workflow, "success"), "Answer");
+  assert.equal(answer.json.job, job.body.id);
+  await unpublish(original.workflow);
+});
+
+/** Gives a workflow what another remembers, as an exported file does that is imported under a new id. */
+async function copyMemory(from: string, to: string, subscription: string): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), "spillway-copy-"));
+  const file = join(folder, "workflow.json");
+  const { staticData } = await n8n.rest("GET", `workflows/${from}`);
+  assert.ok(JSON.stringify(staticData).includes(subscription), "the original remembers its subscription");
+  writeFileSync(file, JSON.stringify([{ ...(await n8n.rest("GET", `workflows/${to}`)), staticData }]));
+  await n8n.cli("import:workflow", `--input=${file}`);
+  rmSync(folder, { recursive: true });
+  const imported = await n8n.rest("GET", `workflows/${to}`);
+  assert.deepEqual(imported.staticData, staticData);
+}
 
 test("what Spillway has not signed starts nothing", async () => {
   const { workflow, path } = await publish("believes");

@@ -36,7 +36,7 @@ function input(caller: IExecuteFunctions, i: number, known: Task[]): unknown {
 	const automatic = mapped.mappingMode === 'autoMapInputData';
 	const values = automatic ? caller.getInputData()[i].json : (mapped.value ?? {});
 	// A task that this Spillway does not have is refused by it, in its own words.
-	return schema ? inputOf(schema, values) : values;
+	return schema ? inputOf(schema, values, automatic) : values;
 }
 
 function provider(options: IDataObject): IDataObject | undefined {
@@ -120,7 +120,9 @@ export async function jobs(caller: IExecuteFunctions): Promise<Prepared[]> {
 export function idempotencyKey(caller: IExecuteFunctions, itemIndex?: number): string {
 	const { idempotencyKey: own } = caller.getNodeParameter('options', itemIndex ?? 0, {}) as IDataObject;
 	const item = itemIndex === undefined ? '' : `-${itemIndex}`;
-	if (own) return `${String(own)}${item}`;
+	// A request that is to wake an execution is that execution's: no other may find its jobs.
+	const waits = caller.getNodeParameter('operation', 0) === 'runAndWait';
+	if (own && !waits) return `${String(own)}${item}`;
 	const run = caller.evaluateExpression('{{ $runIndex }}', 0) as number;
 	const instance = caller.getInstanceId().slice(0, 12);
 	const place = [caller.getWorkflow().id, caller.getExecutionId(), caller.getNode().id, run];

@@ -6,6 +6,7 @@ import { NodeOperationError } from 'n8n-workflow';
 import { call, nodeError, type Call } from '../shared/api';
 import { checkSize, idempotencyKey, jobs, type Prepared } from './jobs';
 import { failedItem, refusalOf } from './results';
+import { nameItem } from './submitting';
 
 const PAGE = 100;
 
@@ -45,7 +46,8 @@ async function whole(caller: IExecuteFunctions, made: Prepared[]): Promise<INode
 	try {
 		const bad = made.findIndex(({ failure }) => failure !== undefined);
 		if (bad >= 0) {
-			throw new NodeOperationError(caller.getNode(), made[bad].failure!.message, { itemIndex: bad });
+			const message = `Item ${bad}: ${made[bad].failure!.message}`;
+			throw new NodeOperationError(caller.getNode(), message, { itemIndex: bad });
 		}
 		const group: IDataObject = { jobs: made.map(({ job }) => job!) };
 		const url = caller.getNodeParameter('callbackUrl', 0) as string;
@@ -53,7 +55,8 @@ async function whole(caller: IExecuteFunctions, made: Prepared[]): Promise<INode
 		await checkSize(caller, group);
 		return [[{ json: await post(caller, '/v1/groups', group), pairedItem }]];
 	} catch (error) {
-		if (!caller.continueOnFail()) throw nodeError(caller, error);
+		const item = nameItem(error as Error, [...made.keys()]);
+		if (!caller.continueOnFail()) throw nodeError(caller, error, item);
 		return [made.map((_, item) => failedItem(caller, refusalOf(error), item))];
 	}
 }

@@ -113,7 +113,7 @@ const task: INodeProperties[] = [
 				fieldWords: { singular: 'field', plural: 'fields' },
 				addAllFields: true,
 				supportAutoMap: true,
-				noFieldsError: 'This task takes no fields; choose Text or JSON instead',
+				noFieldsError: 'This task names no fields: choose JSON, or Map Automatically',
 			},
 		},
 		displayOptions: { show: { operation: SUBMITS, inputMode: ['fields'] } },
@@ -147,7 +147,7 @@ const waiting: INodeProperties[] = [
 				name: 'Polling',
 				value: 'polling',
 				description:
-					'Ask again and again. For an n8n that Spillway cannot reach; always so as a tool of an AI Agent.',
+					'Ask again and again. For an n8n that Spillway cannot reach; always so as a tool of an AI Agent and in a sub-workflow.',
 			},
 		],
 		default: 'callback',
@@ -322,7 +322,8 @@ const options: INodeProperties = {
 			type: 'string',
 			default: '',
 			description:
-				'The same key with the same request gives the same jobs for 24 hours. Default: made from the workflow, the execution, this node and its run, so that a retry never pays twice.',
+				"The same key with the same request gives the same jobs for 24 hours. A group takes the first item's; to that of a job its item's number is added. Default: made from the workflow, the execution, this node and its run, so that a retry never pays twice.",
+			displayOptions: { show: { '/operation': ['submit'] } },
 		},
 		{
 			displayName: 'Lane',

@@ -11,7 +11,7 @@ import type {
 } from 'n8n-workflow';
 import { NodeOperationError, sleep } from 'n8n-workflow';
 
-import { call, nodeError, type Call, type Caller } from '../shared/api';
+import { call, nodeError, passing, type Call, type Caller } from '../shared/api';
 import { itemsOf, failedItem, refusalOf } from './results';
 import { entryOf, mustPoll } from './sleeping';
 import { remembered, retried, submit, type Submitted } from './submitting';
@@ -37,7 +37,7 @@ async function run(caller: IExecuteFunctions): Promise<INodeExecutionData[][]> {
 	const { group, refused } = submitted;
 	if (group === undefined) return [itemsOf(caller, [], refused)];
 	const fresh = known === undefined;
-	const results = polling ? await poll(caller, group) : fresh ? undefined : await ended(caller, group);
+	const results = polling ? await poll(caller, group) : fresh ? undefined : await fetched(caller, group);
 	return results ? [itemsOf(caller, results, refused)] : await goToSleep(caller, group);
 }
 
@@ -47,13 +47,24 @@ async function ended(caller: IExecuteFunctions, group: string): Promise<IDataObj
 	return body.status === 'finished' ? (body.results as IDataObject[]) : undefined;
 }
 
+/** Woken, with a Spillway that cannot answer just now: nobody would wake the execution again. */
+async function fetched(caller: IExecuteFunctions, group: string): Promise<IDataObject[] | undefined> {
+	try {
+		return await ended(caller, group);
+	} catch (error) {
+		if (passing(error)) return await poll(caller, group);
+		throw nodeError(caller, error);
+	}
+}
+
 function limitOf(caller: IExecuteFunctions): Date {
 	const options = caller.getNodeParameter('options', 0, {}) as { waitLimit?: number };
 	return new Date(Date.now() + (options.waitLimit ?? DEFAULT_LIMIT_MINUTES) * 60_000);
 }
 
-function late(caller: IExecuteFunctions, group: string): NodeOperationError {
-	const message = `Spillway's results did not come within the wait limit; the group is ${group}`;
+function late(caller: IExecuteFunctions, group: string, trouble?: Error): NodeOperationError {
+	const why = trouble ? ` (at last: ${trouble.message})` : '';
+	const message = `Spillway's results did not come within the wait limit; the group is ${group}${why}`;
 	return new NodeOperationError(caller.getNode(), message, {
 		description: `The jobs are not lost: fetch them with the operation Get and the ID ${group}. What n8n answered to Spillway's calls stands under /v1/groups/${group}/deliveries; behind a proxy set N8N_WEBHOOK_URL.`,
 	});
@@ -74,6 +85,7 @@ async function poll(caller: IExecuteFunctions, group: string): Promise<IDataObje
 	const limit = limitOf(caller).getTime();
 	const cancel: Call = { method: 'DELETE', path: `/v1/groups/${group}`, accept: [404, 409] };
 	const freed = unstopped(caller);
+	const stopped = caller.getExecutionCancelSignal();
 	caller.onExecutionCancellation(async () => {
 		try {
 			await call(freed, cancel);
@@ -82,9 +94,15 @@ async function poll(caller: IExecuteFunctions, group: string): Promise<IDataObje
 		}
 	});
 	for (let pause = 0.2; ; pause = Math.min(pause * 2, longest)) {
-		const results = await ended(caller, group);
-		if (results) return results;
-		if (Date.now() > limit) throw late(caller, group);
+		let trouble: Error | undefined;
+		try {
+			const results = await ended(caller, group);
+			if (results) return results;
+		} catch (error) {
+			if (!passing(error) || stopped?.aborted) throw nodeError(caller, error);
+			trouble = error as Error;
+		}
+		if (Date.now() > limit) throw late(caller, group, trouble);
 		await sleep(pause * 1000);
 	}
 }

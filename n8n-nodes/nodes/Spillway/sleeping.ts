@@ -14,9 +14,11 @@ function stackOf(context: IExecuteFunctions | IWebhookFunctions): IExecuteData[]
 
 /** Where a node cannot sleep, or could not be woken rightly, it asks instead. */
 export function mustPoll(caller: IExecuteFunctions): boolean {
+	// Of several sub-workflows that sleep at once, n8n takes back the results of one only.
+	const asPart = caller.getMode() === 'integrated';
 	const asTool = caller.isToolExecution?.() || caller.getNode().type.endsWith('Tool');
 	const chosen = caller.getNodeParameter('waitBy', 0, 'callback') === 'polling';
-	return chosen || asTool || stackOf(caller) === undefined;
+	return chosen || asPart || asTool || stackOf(caller) === undefined;
 }
 
 export function entryOf(context: IWebhookFunctions): IExecuteData | undefined {

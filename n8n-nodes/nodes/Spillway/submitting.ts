@@ -68,6 +68,14 @@ export function refusedJob(error: unknown): number | undefined {
 	return told ? Number(told[1]) : undefined;
 }
 
+/** Calls a refused job by the item it was made from. */
+export function nameItem(error: Error, items: number[]): number | undefined {
+	const place = refusedJob(error);
+	const item = place === undefined ? undefined : items[place];
+	if (item !== undefined) error.message = error.message.replace(PLACE, `Item ${item}: `);
+	return item;
+}
+
 export async function submit(caller: IExecuteFunctions, polling: boolean): Promise<Submitted> {
 	const prepared = await jobs(caller);
 	const refused: Record<string, Failure> = {};
@@ -96,11 +104,9 @@ async function send(
 		try {
 			return await post(caller, items.map((item) => prepared[item].job!), polling);
 		} catch (error) {
-			const place = refusedJob(error);
-			const item = place === undefined ? undefined : items[place];
-			if (item === undefined) throw nodeError(caller, error);
 			const bare = error.message.replace(PLACE, '');
-			error.message = `Item ${item}: ${bare}`;
+			const item = nameItem(error, items);
+			if (item === undefined) throw nodeError(caller, error);
 			if (!caller.continueOnFail()) throw nodeError(caller, error, item);
 			refused[item] = { ...refusalOf(error), message: bare };
 		}

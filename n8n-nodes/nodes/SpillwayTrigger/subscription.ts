@@ -10,6 +10,8 @@ export interface Remembered {
 	secret?: string;
 	/** The filters and the address it was made with. */
 	wish?: string;
+	/** The n8n, its address and the workflow that it belongs to: a copied workflow brings all this along. */
+	owner?: string;
 }
 
 /** What the workflow is to start for; an empty list is all. */
@@ -30,13 +32,18 @@ function wishOf(hook: IHookFunctions): IDataObject {
 	return { url, name: `n8n: ${name ?? id}`, ...filtersOf(hook) };
 }
 
+function ownerOf(hook: IHookFunctions): string {
+	const { origin } = new URL(hook.getNodeWebhookUrl('default') as string);
+	return [hook.getInstanceId(), origin, hook.getWorkflow().id].join(' ');
+}
+
 function memory(hook: IHookFunctions): Remembered {
 	return hook.getWorkflowStaticData('node') as Remembered;
 }
 
 export async function subscribed(this: IHookFunctions): Promise<boolean> {
 	const kept = memory(this);
-	if (!kept.subscription || !kept.secret) return false;
+	if (!kept.subscription || !kept.secret || kept.owner !== ownerOf(this)) return false;
 	const path = `/v1/subscriptions/${kept.subscription}`;
 	const { status } = await call(this, { path, accept: [404] });
 	if (status === 404) return false;
@@ -55,17 +62,20 @@ export async function subscribe(this: IHookFunctions): Promise<boolean> {
 	kept.subscription = body.id as string;
 	kept.secret = body.secret as string;
 	kept.wish = JSON.stringify(wish);
+	kept.owner = ownerOf(this);
 	return true;
 }
 
 export async function unsubscribe(this: IHookFunctions): Promise<boolean> {
 	const kept = memory(this);
-	if (kept.subscription) {
+	// Another's is only forgotten: it still starts the workflow that this one was copied from.
+	if (kept.subscription && kept.owner === ownerOf(this)) {
 		const path = `/v1/subscriptions/${kept.subscription}`;
 		await call(this, { method: 'DELETE', path, accept: [404] });
 	}
 	delete kept.subscription;
 	delete kept.secret;
 	delete kept.wish;
+	delete kept.owner;
 	return true;
 }

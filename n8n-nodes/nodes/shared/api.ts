@@ -42,6 +42,22 @@ export function baseUrlOf(given: unknown): string {
 		.replace(/(\/+v1)?\/*$/, '');
 }
 
+/** JSON has no half of a character that takes two: such a half becomes the sign for an unknown one. */
+export function wellFormed(body: IDataObject | undefined): IDataObject | undefined {
+	if (body === undefined) return undefined;
+	const text = JSON.stringify(body);
+	// Whole characters stand as they are; only halves are written as escapes.
+	const mended = text.replace(/\\(\\|ud[89a-f][0-9a-f]{2})/g, (as, what) => (what === '\\' ? as : '\ufffd'));
+	return mended === text ? body : (JSON.parse(mended) as IDataObject);
+}
+
+/** Whether the trouble may be over the next time. */
+export function passing(error: unknown): boolean {
+	if (!(error instanceof NodeApiError)) return false;
+	const status = Number(error.httpCode ?? 0);
+	return status === 0 || status === 429 || status >= 500;
+}
+
 /** Seconds to wait before the next try; none when it is not worth one. */
 export function patience(status: number, retryAfter: unknown, attempt: number): number | undefined {
 	if (attempt >= TRIES || (status !== 429 && status !== 503)) return undefined;
@@ -62,7 +78,8 @@ export function reasonOf(status: number, body: IDataObject): { message: string; 
 	};
 }
 
-export async function call(caller: Caller, request: Call): Promise<Answer> {
+export async function call(caller: Caller, asked: Call): Promise<Answer> {
+	const request = { ...asked, body: wellFormed(asked.body) };
 	for (let attempt = 1; ; attempt++) {
 		const answer = await once(caller, request, attempt);
 		if (answer === undefined) {
@@ -83,6 +100,7 @@ async function once(
 	attempt: number,
 ): Promise<(Answer & { retryAfter: unknown }) | undefined> {
 	const { baseUrl } = await caller.getCredentials('spillwayApi');
+	if (!/^https?:\/\//i.test(baseUrlOf(baseUrl))) throw nowhere(caller, request, baseUrlOf(baseUrl));
 	try {
 		const response = (await caller.helpers.httpRequestWithAuthentication.call(caller, 'spillwayApi', {
 			method: request.method ?? 'GET',
@@ -128,6 +146,13 @@ function refused(caller: Caller, request: Call, answer: Answer): NodeApiError {
 	});
 	error.context.code = answer.body.code;
 	return error;
+}
+
+function nowhere(caller: Caller, { itemIndex }: Call, base: string): NodeOperationError {
+	return new NodeOperationError(caller.getNode(), `The Base URL "${base}" must begin with http:// or https://`, {
+		itemIndex,
+		description: 'Write it so into the Spillway API credential, such as http://spillway:8080.',
+	});
 }
 
 function unreachable(caller: Caller, request: Call, base: string, error: Error): NodeApiError {

@@ -8,7 +8,7 @@ import type {
 } from 'n8n-workflow';
 
 import { call, type Caller } from './api';
-import { fieldsOf, type Schema } from './schema';
+import { fieldsOf, noticeOf, type Schema } from './schema';
 
 export interface Task {
 	name: string;
@@ -57,7 +57,7 @@ export async function getInputFields(this: ILoadOptionsFunctions): Promise<Resou
 	return {
 		fields: fieldsOf(task?.input_schema),
 		emptyFieldsNotice: task
-			? 'This task takes no fields; choose Text or JSON instead.'
+			? noticeOf(task.input_schema)
 			: `Spillway has no task "${chosen}".`,
 	};
 }
