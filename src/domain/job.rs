@@ -321,9 +321,11 @@ impl Flow {
         Self(digest16(parts))
     }
 
-    /// One of an owner's flows.
+    /// One of an owner's 256 flows: few enough to look past all of them, and enough that two names
+    /// hardly ever share one.
     pub fn of_owner(owner: &Owner, name: &str) -> Self {
-        Self(format!("{}.{}", owner.0, digest16(&[name])))
+        let digest = digest16(&[name]);
+        Self(format!("{}.{}", owner.0, digest.get(..2).unwrap_or_default()))
     }
 
     /// The flow as it stands in the store.

@@ -145,6 +145,7 @@ impl Tables<'_> {
     /// deadline is nearest.
     fn serve_flow(&mut self, line: &str, next: &Next, step: u64) -> Result<String, Fault> {
         let (flow, tag) = (next.flow.as_str(), next.tag);
+        let mut start = tag;
         let missing = || Fault::Odd(format!("flow {flow} is active in {line} and has nothing"));
         let (id, since) = if next.by_deadline {
             let (_, id) = self.nearest_of(line, flow)?.ok_or_else(missing)?;
@@ -158,11 +159,13 @@ impl Tables<'_> {
         if next.by_deadline {
             self.facts.insert(was_pulled.as_str(), 1)?;
         } else {
-            let (_, count) = self.line(line)?;
-            self.lines.insert(line, (tag, count))?;
+            let (time, count) = self.line(line)?;
+            // A flow that was looked past does not save up turns.
+            start = tag.max(time);
+            self.lines.insert(line, (start, count))?;
             self.facts.remove(was_pulled.as_str())?;
         }
-        let next_tag = tag.saturating_add(step);
+        let next_tag = start.saturating_add(step);
         self.active.remove((line, tag, flow))?;
         if self.first_of(line, flow)?.is_some() {
             self.activate(line, flow, next_tag)?;

@@ -92,6 +92,9 @@ local function hold(id, flow)
   return true
 end
 
+-- Where the line stands when flows that were looked past are behind it: they do not save up turns.
+local stopped = cell .. 'p:' .. line
+local stood = delivery and tonumber(call('ZSCORE', stopped, '') or 0) or 0
 local past = {}
 for owner in ARGV[7]:gmatch('%S+') do past[owner] = true end
 
@@ -117,7 +120,7 @@ local function next_flow()
     end
   end
   local flow, tag = first_flow()
-  return flow, tag, false
+  return flow, tag and math.max(tag, stood), false
 end
 
 -- Takes a flow's oldest item, one that begins as the one before did, or the one whose deadline is
@@ -143,6 +146,7 @@ local function take(flow, tag, by_deadline)
   local rest, next_tag = call('HINCRBY', cell .. 'n', line, id and -1 or 0), tag + 1 / weight
   if id then
     served, pulled = true, by_deadline
+    if next(past) then stood = tag end
     if hold(id, flow) and not delivery then
       running = call('HINCRBY', cell .. 'o', flow .. 'r', 1)
     end
@@ -174,8 +178,8 @@ if pulled ~= pulled_before then
 end
 local stands = served and call('ZRANGE', flows, 0, 0, 'WITHSCORES')[2]
 if stands then
+  if next(past) then call('ZADD', stopped, stood, '') end
   -- A flow that stopped no further on than the line stands needs no remembering.
-  local stopped = cell .. 'p:' .. line
   local over = call('ZRANGEBYSCORE', stopped, '-inf', stands, 'LIMIT', 0, most + 16)
   if #over > 0 then call('ZREM', stopped, unpack(over)) end
 end

@@ -18,11 +18,12 @@ local function enroll(line, flow)
   local flows, stopped = cell .. 'f:' .. line, cell .. 'p:' .. line
   local stands = call('ZRANGE', flows, 0, 0, 'WITHSCORES')[2]
   if not stands then
-    stands = call('ZSCORE', stopped, '') or 0
+    stands = 0
     call('PUBLISH', cell .. 'hints', line)
   end
-  local own = call('ZSCORE', stopped, flow) or 0
-  call('ZADD', flows, math.max(tonumber(stands), tonumber(own)), flow)
+  -- It stands further on where all wait aside, or the first are looked past.
+  local stood, own = call('ZSCORE', stopped, '') or 0, call('ZSCORE', stopped, flow) or 0
+  call('ZADD', flows, math.max(tonumber(stands), tonumber(stood), tonumber(own)), flow)
 end
 
 -- Makes a flow's nearest deadline known to its line, as long as the flow takes part.

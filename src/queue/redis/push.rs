@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::ScriptInvocation;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::super::{Batch, QueueError};
 use super::codec;
@@ -29,6 +29,9 @@ const LARGE: usize = 1_024 * 1_024;
 /// What a slow link carries in a second. Redis has so much more time for a large push.
 const BYTES_A_SECOND: usize = 2 * 1_024 * 1_024;
 
+/// Large pushes at the same time: they leave connections of their own to others.
+const MOST_LARGE: usize = 4;
+
 /// What the script tells of a batch: a code, and figures or an id.
 pub(super) type Told = Vec<redis::Value>;
 
@@ -41,6 +44,7 @@ pub(super) struct Pushes {
     script: Script,
     lifecycle: Lifecycle,
     gathered: PerRuntime<Gathered>,
+    large: Semaphore,
 }
 
 /// The pushes of one runtime that were not sent yet.
@@ -73,6 +77,7 @@ impl Pushes {
             script: scripts.push.clone(),
             lifecycle: lifecycle.clone(),
             gathered: PerRuntime::default(),
+            large: Semaphore::new(MOST_LARGE),
         }
     }
 
@@ -103,6 +108,11 @@ impl Pushes {
 
     /// Sends a large push on a connection of its own.
     async fn send_alone(&self, Waiting { parcel, tell }: Waiting, limit: Duration) {
+        let Ok(_turn) = self.large.acquire().await else { return };
+        // Whoever waited for it may have been told that it did not come to it.
+        if tell.is_closed() {
+            return;
+        }
         let mut push = call(&self.script, &self.keyspace);
         parcel.add_to(&mut push);
         let answer = self.keyspace.run_alone::<Vec<Told>>(&push, limit).await;

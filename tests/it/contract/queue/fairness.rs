@@ -168,6 +168,55 @@ async fn callback_hosts_share_the_line_evenly(#[case] kind: Kind) {
     assert!(sorted[20..].iter().all(|id| all[..8].contains(id)), "{all:?}");
 }
 
+/// A callback that waits to be posted in this flow; its id.
+async fn posted(store: &Store, flow: Flow) -> String {
+    let job = job();
+    store.add(&job).await;
+    let lease = store.take(&line()).await;
+    let delivery = Some(Delivery { flow, after: Duration::ZERO });
+    store.finish(&lease.token, Ending { delivery, ..ending(&job, Status::Succeeded) }).await;
+    job.id.to_string()
+}
+
+async fn next_past(store: &Store, past: &[&Owner], max: usize) -> Vec<String> {
+    let past: Vec<Owner> = past.iter().copied().cloned().collect();
+    let leases = store.lease_past(&Line::Deliver, max, LONG, &past).await.unwrap();
+    leases.into_iter().map(|lease| lease.token.id).collect()
+}
+
+#[rstest]
+#[case::redis(Kind::Redis)]
+#[case::embedded(Kind::Embedded)]
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_looked_past_saves_up_no_turns(#[case] kind: Kind) {
+    let store = kind.open().await;
+    let [flood, other, late] = ["flood", "other", "late"].map(Owner::of);
+    for _ in 0..30 {
+        for host in ["a", "b", "c"] {
+            posted(&store, Flow::of_owner(&flood, host)).await;
+        }
+    }
+    let mut others = Vec::new();
+    for _ in 0..70 {
+        others.push(posted(&store, Flow::of_owner(&other, "a")).await);
+    }
+    assert_eq!(next_past(&store, &[&flood], 25).await, others[..25]);
+    assert_eq!(next_past(&store, &[&flood], 25).await, others[25..50]);
+    // Nor does who comes meanwhile get the turns that others had before.
+    let mut new = Vec::new();
+    for _ in 0..20 {
+        new.push(posted(&store, Flow::of_owner(&late, "a")).await);
+    }
+    let turns = next_past(&store, &[&flood], 10).await;
+    let count = |turns: &[String], of: &[String]| turns.iter().filter(|id| of.contains(id)).count();
+    assert!((4..=6).contains(&count(&turns, &new)), "{turns:?}");
+    // Five flows: a fifth of the turns each.
+    let turns = next_past(&store, &[], 25).await;
+    for of in [&others, &new] {
+        assert!((4..=6).contains(&count(&turns, of)), "{turns:?}");
+    }
+}
+
 #[rstest]
 #[case::redis(Kind::Redis)]
 #[case::cluster(Kind::Cluster)]
@@ -180,19 +229,10 @@ async fn owners_are_looked_past_until_they_are_not(#[case] kind: Kind) {
     // More flows than Redis is asked for at once, all before the other owner's one.
     for n in 0..300 {
         let (owner, host) = if n < 290 { (&flood, n) } else { (&other, 0) };
-        let job = job();
-        store.add(&job).await;
-        let lease = store.take(&line()).await;
-        let flow = Flow::of_owner(owner, &host.to_string());
-        let delivery = Some(Delivery { flow, after: Duration::ZERO });
-        store.finish(&lease.token, Ending { delivery, ..ending(&job, Status::Succeeded) }).await;
-        own.entry(owner).or_default().push(job.id.to_string());
+        let id = posted(&store, Flow::of_owner(owner, &host.to_string())).await;
+        own.entry(owner).or_default().push(id);
     }
-    let past = async |past: &[&Owner], max| -> Vec<String> {
-        let past: Vec<Owner> = past.iter().copied().cloned().collect();
-        let leases = store.lease_past(&Line::Deliver, max, LONG, &past).await.unwrap();
-        leases.into_iter().map(|lease| lease.token.id).collect()
-    };
+    let past = async |past: &[&Owner], max| next_past(&store, past, max).await;
     assert_eq!(past(&[&flood, &other], 1_000).await, [""; 0]);
     assert_eq!(past(&[&flood], 3).await, own[&other][..3], "in order within a flow");
     assert_eq!(past(&[&Owner::of("nobody"), &flood], 1_000).await, own[&other][3..]);
