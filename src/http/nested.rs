@@ -42,14 +42,9 @@ pub(super) fn nest(flat: Fields, known: impl Fn(&str) -> bool) -> (Fields, bool)
     (kept, any)
 }
 
-/// Whether a name leads into something.
-pub(super) fn is_flat(name: &str) -> bool {
-    path(name).is_some()
-}
-
 /// A field's names, one by one: `a__b`, `a.b`, `a[b]`, `a[]`, and mixtures. `None` for a plain name,
 /// as soon as that shows: names are written by whoever sends.
-fn path(name: &str) -> Option<Vec<&str>> {
+pub(super) fn path(name: &str) -> Option<Vec<&str>> {
     if name.len() > LONGEST {
         return None;
     }

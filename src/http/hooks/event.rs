@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::http::body::{self, Content};
 use crate::http::coerce::json_within;
-use crate::http::nested::{Fields, is_flat, nest};
+use crate::http::nested::{Fields, nest, path};
 use crate::http::problem::{Kind, Problem};
 use crate::http::settings::Settings;
 
@@ -125,18 +125,28 @@ impl<'a> Frame<'a> {
         !HIDDEN.into_iter().any(is) && !self.secret.is_some_and(is)
     }
 
-    /// A workflow that passes on what it got passes on its caller's secrets.
+    /// Whether a flat name leads to a header or parameter that may not be seen.
+    fn leads_to_hidden(&self, name: &str) -> bool {
+        path(name).is_some_and(|parts| {
+            let hides = parts.last().is_some_and(|last| !self.shows(last));
+            hides && parts.iter().any(|part| is_frame(part))
+        })
+    }
+
+    /// A workflow that passes on what it got passes on its caller's secrets, wherever it puts them.
     fn hide(&self, body: &mut Value) {
-        if let Value::Array(items) = body {
-            for item in items {
-                self.hide(item);
+        match body {
+            Value::Array(items) => items.iter_mut().for_each(|item| self.hide(item)),
+            Value::Object(table) => {
+                table.retain(|name, _| !self.leads_to_hidden(name));
+                for (name, inner) in table {
+                    if let Some(inner) = inner.as_object_mut().filter(|_| is_frame(name)) {
+                        inner.retain(|name, _| self.shows(name));
+                    }
+                    self.hide(inner);
+                }
             }
-            return;
-        }
-        for part in ["headers", "query"] {
-            if let Some(Value::Object(inner)) = body.get_mut(part) {
-                inner.retain(|name, _| self.shows(name));
-            }
+            _ => {}
         }
     }
 
@@ -158,7 +168,6 @@ impl<'a> Frame<'a> {
                 query = inner;
             }
             plain = item.shift_remove("body").unwrap_or_default();
-            self.hide(&mut plain);
         }
         let nested = plain.as_object().and_then(|table| nested(table, |_| true));
         let mut body = plain.clone();
@@ -171,6 +180,10 @@ impl<'a> Frame<'a> {
     }
 }
 
+fn is_frame(name: &str) -> bool {
+    ["headers", "query"].iter().any(|part| part.eq_ignore_ascii_case(name))
+}
+
 fn is_item(table: &Map<String, Value>) -> bool {
     ["headers", "query"].iter().all(|name| table.get(*name).is_some_and(Value::is_object))
         && table.contains_key("body")
@@ -180,7 +193,7 @@ fn is_item(table: &Map<String, Value>) -> bool {
 /// The same fields with those flat names nested whose first part is known; `None` without such.
 pub(super) fn nested(table: &Map<String, Value>, known: impl Fn(&str) -> bool) -> Option<Value> {
     // Most have none: they are not copied to find that out.
-    if !table.keys().any(|name| is_flat(name)) {
+    if !table.keys().any(|name| path(name).is_some()) {
         return None;
     }
     let fields: Fields = serde_json::from_value(Value::Object(table.clone())).ok()?;
@@ -333,7 +346,10 @@ mod tests {
         let whole = json!({ "headers": headers, "params": {}, "query": query, "body": { "b": 3 } });
         let part = json!({ "headers": headers, "query": query });
         let twice = json!({ "headers": headers, "params": {}, "query": query, "body": part });
-        for body in [json!([whole, part]), whole.clone(), part.clone(), twice] {
+        let flat = json!({ "headers.authorization": "s3", "query[token]": "s3",
+            "a__headers__cookie": "s3", "headers.x-a": "1" });
+        let deeper = json!({ "json": whole, "all": [{ "of": { "Headers": headers } }] });
+        for body in [json!([whole, part]), whole.clone(), part, twice, flat, deeper] {
             for lists_stay in [false, true] {
                 let read = read_so("application/json", &body.to_string(), lists_stay).await;
                 let told = read.unwrap_or_else(|fault| panic!("{fault}"));
