@@ -192,6 +192,18 @@ test("an answer lost on the way is no second job", async (t) => {
   assert.deepEqual(body.data.map((job: any) => job.id), [results.id]);
 });
 
+test("nor is it taken for a run that Zapier repeats", async (t) => {
+  for (const [message, status] of [["#scripted:context_length", "failed"], ["#scripted:say fine", "succeeded"]]) {
+    const proxy = await losing(t, "POST /v1/jobs", 1);
+    const bundle = bundleOf(service, { task: "chat", message });
+    bundle.authData.baseUrl = proxy.url;
+    const { results } = await runLive(PERFORM, bundle, zapierServer.url(`lossy-${status}`));
+    assert.equal(proxy.asked, 2, "no replay is asked for");
+    assert.equal((await posted(results.id)).cleanedRequest.status, status);
+    assert.equal(zapierServer.posts.filter((post) => post.cleanedRequest.id === results.id).length, 1);
+  }
+});
+
 test("what cannot be repeated safely is neither by us nor by Zapier", async (t) => {
   const { results } = await runLive(SUBMIT, bundleOf(service, { task: "tag", input: "x" }), "");
   await call(service, "GET", `/v1/jobs/${results.id}?wait=30`);
