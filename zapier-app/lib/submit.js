@@ -115,6 +115,14 @@ function keyOf(bundle, body) {
   return `zapier-${createHash("sha256").update(JSON.stringify(words)).digest("hex")}`;
 }
 
+/** Ends a run softly, for another one was about the same. */
+export function submittedBefore(z, { inputData }, id) {
+  const job = id ? `job ${id}` : "a job";
+  return new z.errors.HaltedError(
+    `For ${inputData.once_key} ${job} was submitted within the last 24 hours, so this run was not paid for again.`,
+  );
+}
+
 /**
  * Submits. Answers the receipt, or the result when `wait` is set and it came in time, and whether the
  * job was there before this step. When the step's own first request got no answer, it was that one.
@@ -132,11 +140,6 @@ export async function submit(z, bundle, body, { wait = false } = {}) {
     return { job: response.data, repeated: replayed && !wasSentAgain(response) };
   }
   const { detail, code } = response.data ?? {};
-  if (code === "idempotency_key_reused") {
-    const value = bundle.inputData.once_key;
-    throw new z.errors.HaltedError(
-      `A job for ${value} was submitted within the last 24 hours, so this run was not paid for again.`,
-    );
-  }
+  if (code === "idempotency_key_reused") throw submittedBefore(z, bundle);
   throw new z.errors.Error(detail ?? "Spillway refused the job.", code ?? "Refused", 422);
 }
