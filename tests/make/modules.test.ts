@@ -173,6 +173,14 @@ suite("jobs", () => {
     await assert.rejects(play.run("getJob", { jobId: "job_0_nothing" }), failing("RuntimeError", /^\[404\] /));
   });
 
+  test("an ID stays within its place in the address", async () => {
+    for (const jobId of ["../me", "job_0_x?wait=1", "a b/c"]) {
+      for (const module of ["getJob", "cancelJob", "replayJob"]) {
+        await assert.rejects(play.run(module, { jobId }), failing("RuntimeError", /^\[404\] .*job/), `${module} ${jobId}`);
+      }
+    }
+  });
+
   test("cancel, then replay", async () => {
     const [{ id }] = await play.run("runTask", { ...submit, task: "slow" });
     const [cancelled] = await play.run("cancelJob", { jobId: id });
@@ -262,7 +270,9 @@ suite("results at a webhook", () => {
       assert.deepEqual(play.receive(parameters, { ...headers, "x-spillway-token": "wrong" }, body), { status: 401 });
       assert.equal(play.receive({}, bare, body).bundle.id, id, "no token is asked for when none was given");
 
+      await assert.rejects(new Play({ baseUrl: service.url, apiKey: "sw_wrong" }).detach(parameters, webhook), failing("InvalidAccessTokenError", /^\[401\] /));
       await play.detach(parameters, webhook);
+      await play.detach(parameters, webhook); // What Spillway has ended already is no error.
       const left = (await call(service, "GET", "/v1/subscriptions")).body.data;
       assert.deepEqual(left, []);
       assert.equal(hook.got.length, 1);
