@@ -69,7 +69,9 @@ function header(value: unknown): string | undefined {
 /** One request of a communication; headers and errors come from `parent` too. */
 async function ask(request: any, parent: any, scope: Scope): Promise<Answer> {
   const made = (part: unknown) => plain(render(part ?? {}, scope, functions));
-  const address: string = render(request.url, scope, functions);
+  const written: string = render(request.url, scope, functions);
+  // Make encodes the whole address by itself, which what is encoded already must not be.
+  const address = request.encodeUrl === false ? written : encodeURI(written);
   const url = new URL(address.startsWith("/") ? render(parent.baseUrl, scope, functions) + address : address);
   for (const [key, value] of Object.entries(made(request.qs))) url.searchParams.set(key, String(value));
   const headers = new Headers();
@@ -104,12 +106,15 @@ function parsed(raw: string, answer: Response, parent: any, request: any): unkno
 function check({ statusCode, headers, body }: Answer, request: any, parent: any, scope: Scope): void {
   const inner = { ...scope, statusCode, headers, body };
   const error = { ...parent.response?.error, ...request.response?.error };
-  if (statusCode >= 400) {
+  // Without `valid` a response is valid below 400. With it the expression decides, and what it finds
+  // invalid goes to `error`; we rely on that only where the expression itself reads the status.
+  const { valid } = request.response ?? {};
+  const decides = typeof valid === "string" && valid.includes("statusCode");
+  if (decides ? !render(valid, inner, functions) : statusCode >= 400) {
     const own = { ...error, ...error[statusCode] };
     throw new MakeError(render(own.type ?? "RuntimeError", inner, functions), render(own.message, inner, functions));
   }
-  const valid = request.response?.valid;
-  if (valid !== undefined && !render(valid.condition, inner, functions)) {
+  if (!decides && valid !== undefined && !render(valid.condition, inner, functions)) {
     throw new MakeError(valid.type, render(valid.message, inner, functions));
   }
 }

@@ -32,6 +32,7 @@ export const BUILT_IN: Functions = {
     Object.fromEntries(keys.filter((key) => object?.[key] !== undefined).map((key) => [key, object[key]])),
   toCollection: (list, key, value) =>
     Object.fromEntries((list ?? []).map((entry: Scope) => [String(entry[key]), entry[value]])),
+  encodeURL: (text) => encodeURIComponent(empty(text) ? "" : String(text)),
   sha256: (text, encoding = "hex", key) =>
     (key === undefined ? createHash("sha256") : createHmac("sha256", key)).update(String(text)).digest(encoding),
 };

@@ -33,6 +33,12 @@ steps = ["broken/tiny-1"]
 route = "slow"
 [tasks.broken]
 route = "broken"
+[tasks.optional]
+route = "cheap"
+template = "#scripted:say ok"
+[tasks.optional.input_schema]
+type = "object"
+properties = { note = { type = "string" }, within = { type = "object", required = ["x"], properties = { x = { type = "string" } } } }
 # It answers its own input.
 [tasks.echo]
 route = "cheap"
@@ -110,17 +116,23 @@ suite("run a task", () => {
   test("keeps rows in their places, odd names and further fields", async () => {
     const [{ spec }] = await play.rpc("inputFields", { task: "echo" });
     const names = (fields: any[]) => fields.map((field) => field.name);
-    assert.deepEqual([names(spec), names(spec[0].spec)], [["all", "~others"], ["lines", "strict", "x~json~own", "x~json"]]);
+    assert.deepEqual([names(spec), names(spec[0].spec)], [["all~object", "~others"], ["lines", "strict", "x~json~own", "x~json"]]);
     const run = async (input: object) => {
       const [result] = await play.run("runTask", { ...wait, inputMode: "fields", task: "echo", input });
       return JSON.parse(result.text);
     };
     const lines = [{ sku: "a" }, { sku: "" }, null, { sku: "d" }, {}];
-    const sent = await run({ all: { lines, "x~json~own": "{", "x~json": '{"a": null}' }, "~others": '{"more": [""]}' });
+    const sent = await run({ "all~object": { lines, "x~json~own": "{", "x~json": '{"a": null}' }, "~others": '{"more": [""]}' });
     assert.deepEqual(sent, { all: { lines: [{ sku: "a" }, {}, {}, { sku: "d" }], "x~json": "{", x: { a: null } }, more: [""] });
     // Spillway tells which row is empty; none takes its place.
-    await assert.rejects(run({ all: { strict: [{ sku: "a" }, { sku: "" }, { sku: "c" }] } }), failing("DataError", /strict.*1.*sku/));
-    await assert.rejects(run({ all: { x: "" }, "~others": '["more"]' }), /must be a JSON object/);
+    await assert.rejects(run({ "all~object": { strict: [{ sku: "a" }, { sku: "" }, { sku: "c" }] } }), failing("DataError", /strict.*1.*sku/));
+    await assert.rejects(run({ "all~object": { x: "" }, "~others": '["more"]' }), /must be a JSON object/);
+  });
+
+  test("sends empty objects where they are required", async () => {
+    const run = async (task: string, input: object) => (await play.run("runTask", { ...wait, inputMode: "fields", task, input }))[0].text;
+    assert.deepEqual(JSON.parse(await run("echo", { "all~object": { x: "" }, "~others": "" })), { all: {}, more: null });
+    assert.equal(await run("optional", { note: "", within: { x: "" } }), "ok");
   });
 
   test("goes on with a receipt when the time is over", async () => {
@@ -159,6 +171,14 @@ suite("jobs", () => {
     assert.equal(job.status, "succeeded");
     assert.deepEqual(await play.run("getJob", { jobId: id }), [job]);
     await assert.rejects(play.run("getJob", { jobId: "job_0_nothing" }), failing("RuntimeError", /^\[404\] /));
+  });
+
+  test("an ID stays within its place in the address", async () => {
+    for (const jobId of ["../me", "job_0_x?wait=1", "a b/c"]) {
+      for (const module of ["getJob", "cancelJob", "replayJob"]) {
+        await assert.rejects(play.run(module, { jobId }), failing("RuntimeError", /^\[404\] .*job/), `${module} ${jobId}`);
+      }
+    }
   });
 
   test("cancel, then replay", async () => {
@@ -250,7 +270,9 @@ suite("results at a webhook", () => {
       assert.deepEqual(play.receive(parameters, { ...headers, "x-spillway-token": "wrong" }, body), { status: 401 });
       assert.equal(play.receive({}, bare, body).bundle.id, id, "no token is asked for when none was given");
 
+      await assert.rejects(new Play({ baseUrl: service.url, apiKey: "sw_wrong" }).detach(parameters, webhook), failing("InvalidAccessTokenError", /^\[401\] /));
       await play.detach(parameters, webhook);
+      await play.detach(parameters, webhook); // What Spillway has ended already is no error.
       const left = (await call(service, "GET", "/v1/subscriptions")).body.data;
       assert.deepEqual(left, []);
       assert.equal(hook.got.length, 1);

@@ -44,7 +44,7 @@ const respond = closed({ type: { enum: ["json", "urlencoded", "text"] }, status:
 const response = {
   type,
   error,
-  valid: closed({ condition: iml, message: text(1024), type: { enum: ERROR_TYPES } }, ["condition", "message", "type"]),
+  valid: { anyOf: [iml, closed({ condition: iml, message: text(1024), type: { enum: ERROR_TYPES } }, ["condition", "message", "type"])] },
   limit: { type: ["integer", "string"] },
   iterate: { ...iml, maxLength: 512 },
   output: any,
@@ -54,6 +54,7 @@ const response = {
 const methods = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 const request = {
   url: text(512),
+  encodeUrl: { const: false },
   method: { anyOf: [{ enum: methods }, iml] },
   headers: flat,
   qs: flat,

@@ -1,11 +1,13 @@
 // Submits a job and goes on at once.
 
-import { GROUPS, OPTION_FIELDS, submission, submit, TASK_FIELD, taskInputs } from "../lib/submit.js";
+import { GROUPS, OPTION_FIELDS, submission, submit, submittedBefore, TASK_FIELD, taskInputs } from "../lib/submit.js";
 
 async function perform(z, bundle) {
   const callback = bundle.inputData.callback_url;
   const posted = callback ? { callback_url: callback, callback: { body: "bare" } } : {};
-  const { job } = await submit(z, bundle, await submission(z, bundle, posted));
+  const { job, repeated } = await submit(z, bundle, await submission(z, bundle, posted));
+  // A person at the editor may test twice.
+  if (repeated && bundle.inputData.once_key && !bundle.meta?.isLoadingSample) throw submittedBefore(z, bundle, job.id);
   return job;
 }
 

@@ -14,6 +14,14 @@ const PAUSE = 30;
 /** When each step began. */
 const begun = new WeakMap();
 
+/** What was answered only after an earlier request of the same step had been left without an answer. */
+const sentAgain = new WeakSet();
+
+/** Whether this may be the answer to a request that the step itself had sent already. */
+export function wasSentAgain(response) {
+  return sentAgain.has(response);
+}
+
 function secondsLeft(bundle) {
   if (!begun.has(bundle)) begun.set(bundle, Date.now());
   return STEP - (Date.now() - begun.get(bundle)) / 1000;
@@ -68,10 +76,13 @@ async function ask(z, bundle, { method = "GET", path, params, body, headers, saf
     // Core would throw away what Spillway says to do.
     throwForThrottlingEarly: false,
   };
-  for (let again = safe ? 2 : 0; ; again -= 1) {
+  const most = safe ? 2 : 0;
+  for (let again = most; ; again -= 1) {
     try {
-      const most = Math.max(1, Math.min(timeout, secondsLeft(bundle)));
-      return await z.request({ ...request, timeout: Math.round(most * 1000) });
+      const seconds = Math.max(1, Math.min(timeout, secondsLeft(bundle)));
+      const response = await z.request({ ...request, timeout: Math.round(seconds * 1000) });
+      if (again < most) sentAgain.add(response);
+      return response;
     } catch (error) {
       if (error.name !== "FetchError") throw error;
       const over = again === 0 || secondsLeft(bundle) < 2;

@@ -19,15 +19,25 @@ function refused(z, detail, code) {
 /** The task's input out of the step's fields; `task` is unknown when its name was mapped wrongly. */
 export function readInput(z, inputData, task) {
   const { text, conversation, ...shape } = inputOf(task);
-  const fields = objectOf(z, inputData, shape, "input", "") ?? {};
-  if (conversation && !isEmpty(inputData.message)) {
-    fields.messages = [...(fields.messages ?? []), { role: "user", content: String(inputData.message) }];
-  }
-  if (Object.keys(fields).length > 0) return fields;
+  const said = conversation && !isEmpty(inputData.message);
+  const fields = objectOf(z, inputData, shape, "input", "", said || (isEmpty(inputData.input) && mayBeEmpty(shape)));
+  if (said) fields.messages = [...(fields.messages ?? []), { role: "user", content: String(inputData.message) }];
+  if (fields) return fields;
   if (isEmpty(inputData.input)) {
     throw refused(z, "The task's input is empty. Fill in what it should work on.", "NoInput");
   }
   return text && typeof inputData.input === "string" ? inputData.input : jsonOf(z, inputData.input, "Input");
+}
+
+/** Whether a form that nothing was filled in is an input: it asks for nothing but objects. */
+function mayBeEmpty({ properties }) {
+  return properties.length > 0 && properties.every((one) => !one.required || one.shape.kind === "object");
+}
+
+/** What a required object is when nothing was filled in. Spillway says whether the task takes it. */
+function emptyOf({ properties }) {
+  const required = properties.filter((one) => one.required && one.shape.kind === "object");
+  return Object.fromEntries(required.map((one) => [one.name, emptyOf(one.shape)]));
 }
 
 function valueOf(z, data, shape, key, name) {
@@ -36,7 +46,8 @@ function valueOf(z, data, shape, key, name) {
   return cast(z, data[key], shape, name);
 }
 
-function objectOf(z, data, { properties, open }, key, name) {
+/** Without anything filled in there is no object, unless it is `needed`. */
+function objectOf(z, data, { properties, open }, key, name, needed = false) {
   const label = (part) => `${name} ${part}`.trim();
   const named = properties.map((one) => [
     one.name,
@@ -44,7 +55,7 @@ function objectOf(z, data, { properties, open }, key, name) {
   ]);
   const others = open ? furtherOf(z, data[`${key}__${FURTHER}`], properties, label("Further Fields")) : [];
   const entries = [...named.filter(([, value]) => value !== undefined), ...others];
-  return entries.length > 0 ? Object.fromEntries(entries) : undefined;
+  return needed || entries.length > 0 ? { ...emptyOf({ properties }), ...Object.fromEntries(entries) } : undefined;
 }
 
 /** The properties that have no field of their own. */
@@ -83,9 +94,9 @@ function rowOf(z, row, shape, key, name) {
   const isField = (child) => keys.has(child) || child.startsWith(`${key}__`);
   const entries = Object.entries(row);
   const fields = Object.fromEntries(entries.map(([child, one]) => [keys.get(child) ?? child, one]));
-  const made = objectOf(z, fields, shape, key, name);
   const others = entries.filter(([child, one]) => !isField(child) && !isEmpty(one));
-  return made || others.length > 0 ? { ...Object.fromEntries(others), ...made } : undefined;
+  const made = objectOf(z, fields, shape, key, name, others.length > 0);
+  return made && { ...Object.fromEntries(others), ...made };
 }
 
 function cast(z, value, shape, name) {

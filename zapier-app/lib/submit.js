@@ -2,7 +2,7 @@
 
 import { createHash, randomUUID } from "node:crypto";
 
-import { call, findTask, patience } from "./api.js";
+import { call, findTask, patience, wasSentAgain } from "./api.js";
 import { ANY_INPUT, inputFields } from "./fields.js";
 import { readInput } from "./input.js";
 
@@ -115,7 +115,18 @@ function keyOf(bundle, body) {
   return `zapier-${createHash("sha256").update(JSON.stringify(words)).digest("hex")}`;
 }
 
-/** Submits. Answers the receipt, or the result when `wait` is set and it came in time. */
+/** Ends a run softly, for another one was about the same. */
+export function submittedBefore(z, { inputData }, id) {
+  const job = id ? `job ${id}` : "a job";
+  return new z.errors.HaltedError(
+    `For ${inputData.once_key} ${job} was submitted within the last 24 hours, so this run was not paid for again.`,
+  );
+}
+
+/**
+ * Submits. Answers the receipt, or the result when `wait` is set and it came in time, and whether the
+ * job was there before this step. When the step's own first request got no answer, it was that one.
+ */
 export async function submit(z, bundle, body, { wait = false } = {}) {
   const time = patience(bundle);
   const headers = { "Idempotency-Key": keyOf(bundle, body) };
@@ -125,14 +136,10 @@ export async function submit(z, bundle, body, { wait = false } = {}) {
     : { headers, safe: true };
   const response = await call(z, bundle, { method: "POST", path: "/v1/jobs", body, ...how }, [422]);
   if (response.status !== 422) {
-    return { job: response.data, repeated: response.getHeader("idempotency-replayed") === "true" };
+    const replayed = response.getHeader("idempotency-replayed") === "true";
+    return { job: response.data, repeated: replayed && !wasSentAgain(response) };
   }
   const { detail, code } = response.data ?? {};
-  if (code === "idempotency_key_reused") {
-    const value = bundle.inputData.once_key;
-    throw new z.errors.HaltedError(
-      `A job for ${value} was submitted within the last 24 hours, so this run was not paid for again.`,
-    );
-  }
+  if (code === "idempotency_key_reused") throw submittedBefore(z, bundle);
   throw new z.errors.Error(detail ?? "Spillway refused the job.", code ?? "Refused", 422);
 }

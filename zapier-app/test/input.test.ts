@@ -37,6 +37,16 @@ a__b = { type = "string" }
 a_ = { type = "string" }
 a = { type = "object", properties = { b = { type = "string" }, _b = { type = "string" } } }
 "a-2e-b" = { type = "string" }
+[tasks.hollow]
+route = "cheap"
+template = '''#scripted:say {{ {"within": within, "beside": beside, "note": note} | tojson }}'''
+[tasks.hollow.input_schema]
+type = "object"
+required = ["within"]
+[tasks.hollow.input_schema.properties]
+note = { type = "string" }
+within = { type = "object", required = ["deeper"], properties = { deeper = { type = "object", properties = { x = { type = "string" } } }, y = { type = "string" } } }
+beside = { type = "object", required = ["deeper", "y"], properties = { deeper = { type = "object", properties = { x = { type = "string" } } }, y = { type = "string" } } }
 [tasks.answers]
 route = "cheap"
 [tasks.answers.output_schema]
@@ -135,6 +145,26 @@ suite("lists", () => {
     const further = [{ input__all__lines__sku: "c-1", "input__all__lines__-further": '{"colour": "red"}' }];
     assert.deepEqual(await sent({ input__all__lines: further }), { lines: [{ sku: "c-1", colour: "red" }] });
     assert.match(await refusal({ input__all__closed: '[{"sku": "c-1", "colour": "red"}]' }), /colour/);
+  });
+});
+
+suite("objects that a task requires", () => {
+  /** The task shows as null what it did not get. */
+  const sent = async (inputData: object) => {
+    const shown = Object.entries(JSON.parse(await written({ task: "hollow", ...inputData })));
+    return Object.fromEntries(shown.filter(([, value]) => value !== null));
+  };
+
+  test("are sent empty when nothing was filled in", async () => {
+    assert.deepEqual(await sent({}), { within: { deeper: {} } }, "the whole input");
+    assert.deepEqual(await sent({ input__note: "n", input__within__deeper__x: " " }), { within: { deeper: {} }, note: "n" });
+    assert.deepEqual(await sent({ input__within__y: "b" }), { within: { deeper: {}, y: "b" } });
+    assert.deepEqual(await sent({ input__beside__y: "b" }), { within: { deeper: {} }, beside: { deeper: {}, y: "b" } });
+  });
+
+  test("but not when what asks for them was left out itself, and no text is made up", async () => {
+    assert.deepEqual(await sent({ input__note: "n" }), { within: { deeper: {} }, note: "n" });
+    assert.match(await refusal({ task: "tag" }), /input is empty/);
   });
 });
 

@@ -192,6 +192,18 @@ test("an answer lost on the way is no second job", async (t) => {
   assert.deepEqual(body.data.map((job: any) => job.id), [results.id]);
 });
 
+test("nor is it taken for a run that Zapier repeats", async (t) => {
+  for (const [message, status] of [["#scripted:context_length", "failed"], ["#scripted:say fine", "succeeded"]]) {
+    const proxy = await losing(t, "POST /v1/jobs", 1);
+    const bundle = bundleOf(service, { task: "chat", message });
+    bundle.authData.baseUrl = proxy.url;
+    const { results } = await runLive(PERFORM, bundle, zapierServer.url(`lossy-${status}`));
+    assert.equal(proxy.asked, 2, "no replay is asked for");
+    assert.equal((await posted(results.id)).cleanedRequest.status, status);
+    assert.equal(zapierServer.posts.filter((post) => post.cleanedRequest.id === results.id).length, 1);
+  }
+});
+
 test("what cannot be repeated safely is neither by us nor by Zapier", async (t) => {
   const { results } = await runLive(SUBMIT, bundleOf(service, { task: "tag", input: "x" }), "");
   await call(service, "GET", `/v1/jobs/${results.id}?wait=30`);
@@ -213,8 +225,21 @@ test("only once for the same record, within one workflow", async () => {
   assert.notEqual(other.results.id, first.results.id);
   const submitted = { task: "tag", input: "y", workflow: "submits", once_key: "row 1" };
   const one = await runLive(SUBMIT, bundleOf(service, submitted), "");
-  const two = await runLive(SUBMIT, bundleOf(service, submitted), "");
-  assert.equal(two.results.id, one.results.id, "the same submit is the same job");
+  const two = await errorOf(runLive(SUBMIT, bundleOf(service, submitted), ""));
+  assert.equal(two.name, "HaltedError");
+  assert.ok(two.message.includes(one.results.id), two.message);
+  const test = { meta: { isLoadingSample: true } };
+  const tested = await runLive(SUBMIT, bundleOf(service, submitted, test), "");
+  const retested = await runLive(SUBMIT, bundleOf(service, submitted, test), "");
+  assert.equal(retested.results.id, tested.results.id, "a person at the editor gets the same job");
+});
+
+test("only once, and the answer to it lost on the way: the step's own job", async (t) => {
+  const proxy = await losing(t, "POST /v1/jobs", 1);
+  const bundle = bundleOf(service, { task: "tag", input: "x", workflow: "lossy-once", once_key: "row 1" });
+  bundle.authData.baseUrl = proxy.url;
+  const { results } = await runLive(SUBMIT, bundle, "");
+  assert.deepEqual([results.object, proxy.asked], ["job", 2]);
 });
 
 test("Spillway's own words reach the person who built the Zap", async () => {

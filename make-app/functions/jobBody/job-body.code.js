@@ -17,12 +17,15 @@ function jobBody(parameters) {
     const isEmpty = !entry || !entry.key || entry.value === undefined || entry.value === null || entry.value === '';
     if (!isEmpty) metadata[entry.key] = entry.value;
   });
-  let given = { input: parameters.input, 'input~json': parameters['input~json'] };
+  const { input } = parameters;
+  const isObject = input && typeof input === 'object' && !Array.isArray(input) && typeof input.toISOString !== 'function';
+  // A task whose fields are all optional takes an object without any.
+  let given = isObject ? { 'input~object': input } : { input, 'input~json': parameters['input~json'] };
   if (parameters.inputMode === 'text') given = { input: parameters.inputText };
   else if (parameters.inputMode === 'json') given = { 'input~json': parameters.inputJson };
   return Object.assign(
     iml.withoutEmpty(body),
     Object.keys(metadata).length > 0 ? { metadata } : {},
-    iml.taskInput(given),
+    iml.taskInput(given, true),
   );
 }

@@ -3,6 +3,14 @@ it('sends the fields of a task', () => {
   assert.deepStrictEqual(jobBody(parameters), { task: 'tag', input: { text: 'a "b"\nc', max_tags: 3 } });
 });
 
+it('sends an input without fields, where there are some', () => {
+  const sent = (input) => jobBody({ task: 'own', inputMode: 'fields', input });
+  assert.deepStrictEqual(sent({ note: '' }), { task: 'own', input: {} }, 'all empty');
+  assert.deepStrictEqual(sent({ 'a~object': { b: null }, c: { d: '' } }), { task: 'own', input: { a: {} } }, 'a required one');
+  assert.deepStrictEqual(sent(''), { task: 'own' }, 'no text');
+  assert.deepStrictEqual(sent(undefined), { task: 'own' }, 'nothing');
+});
+
 it('sends text, and JSON', () => {
   assert.deepStrictEqual(jobBody({ task: 'tag', inputMode: 'text', inputText: 'hi' }), { task: 'tag', input: 'hi' }, 'text');
   assert.deepStrictEqual(jobBody({ task: 'tag', inputMode: 'json', inputJson: '{"text":"hi"}' }), { task: 'tag', input: { text: 'hi' } }, 'JSON');

@@ -1,6 +1,7 @@
 // One of Make's fields out of a JSON Schema: to be filled in (`editable`) or to be mapped from.
 // Names to be filled in may end in a word for taskInput: ~json holds what Make has no field for, ~others
-// what the schema allows and does not name, and ~own is behind a name that itself ends like these.
+// what the schema allows and does not name, ~object one that is sent even when all its fields are empty,
+// and ~own is behind a name that itself ends like these.
 function schemaField(name, schema, required, root, editable, depth = 0) {
   const resolve = (part) => {
     if (!part || typeof part !== 'object') return {};
@@ -17,7 +18,7 @@ function schemaField(name, schema, required, root, editable, depth = 0) {
   const deep = depth >= 6;
 
   const words = name.replace(/_/g, ' ');
-  const isOdd = editable && /~(json|others|own)$/.test(name);
+  const isOdd = editable && /~(json|others|object|own)$/.test(name);
   const field = { name: isOdd ? `${name}~own` : name, label: known.title && depth > 0 ? known.title : words.charAt(0).toUpperCase() + words.slice(1) };
   const describe = (type, more) => {
     const validate = {};
@@ -60,7 +61,10 @@ function schemaField(name, schema, required, root, editable, depth = 0) {
     if (!editable) return describe('text');
     return describe('select', { options: values.filter((value) => value !== null).map((value) => ({ label: String(value), value })) });
   }
-  if (has('object') && known.properties && !deep) return describe('collection', { spec: fields(known) });
+  if (has('object') && known.properties && !deep) {
+    if (editable && required && depth > 0) field.name = `${name}~object`;
+    return describe('collection', { spec: fields(known) });
+  }
   if (has('array') && !deep) {
     const items = resolve(known.items);
     const kinds = [].concat(items.type || []);

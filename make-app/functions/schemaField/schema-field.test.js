@@ -7,6 +7,13 @@ it('knows the simple types', () => {
   assert.deepStrictEqual(field({ type: 'string', format: 'date-time' }), { name: 'the_name', label: 'The name', type: 'date' }, 'date');
 });
 
+it('marks an object that is required within another', () => {
+  const within = (required) => field({ type: 'object', required, properties: { a: { type: 'object', properties: { b: { type: 'string', maxLength: 9 } } } } });
+  assert.strictEqual(within(['a']).name, 'the_name', 'not the outermost');
+  assert.strictEqual(within(['a']).spec[0].name, 'a~object', 'required');
+  assert.strictEqual(within([]).spec[0].name, 'a', 'optional');
+});
+
 it('offers choices to fill in and tells text to map from', () => {
   const schema = { type: 'string', enum: ['a', 'b'], description: 'One.' };
   assert.deepStrictEqual(field(schema), { name: 'the_name', label: 'The name', type: 'select', options: [{ label: 'a', value: 'a' }, { label: 'b', value: 'b' }], help: 'One.' }, 'in');

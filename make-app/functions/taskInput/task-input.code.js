@@ -1,7 +1,8 @@
 // A task's input out of the fields that schemaField made, without those left empty: Spillway holds it
 // to the task's schema, where null is a value of its own. How a field's name ends says what it holds.
-function taskInput(value) {
-  if (value === undefined || value === null || value === '') return undefined;
+// An object that is `needed` is one even when nothing is in it.
+function taskInput(value, needed = false) {
+  if (value === undefined || value === null || value === '') return needed ? {} : undefined;
   if (typeof value !== 'object') return value;
   if (typeof value.toISOString === 'function') return value.toISOString();
   if (Array.isArray(value)) {
@@ -40,10 +41,12 @@ function taskInput(value) {
   const keep = (name, item) => {
     if (item !== undefined) kept[name] = item;
   };
+  const isRequired = (key) => key.endsWith('~object');
   Object.keys(value).forEach((key) => {
     if (key === '~others') return;
     if (key.endsWith('~json')) keep(key.slice(0, -5), json(key.slice(0, -5), value[key]));
     else if (key.endsWith('~own')) keep(key.slice(0, -4), iml.taskInput(value[key]));
+    else if (isRequired(key)) keep(key.slice(0, -7), iml.taskInput(value[key]));
     else keep(key, iml.taskInput(value[key]));
   });
   const others = json('Further fields', value['~others']);
@@ -56,5 +59,10 @@ function taskInput(value) {
     }
     kept[name] = others[name];
   });
-  return Object.keys(kept).length === 0 ? undefined : kept;
+  if (Object.keys(kept).length === 0 && !needed) return undefined;
+  Object.keys(value).filter(isRequired).forEach((key) => {
+    const name = key.slice(0, -7);
+    if (!Object.prototype.hasOwnProperty.call(kept, name)) kept[name] = iml.taskInput(value[key], true);
+  });
+  return kept;
 }

@@ -10,6 +10,16 @@ it('keeps every row in its place', () => {
   assert.deepStrictEqual(taskInput([[], ['', 'b']]), [[], ['b']], 'of lists');
 });
 
+it('keeps a required object that is empty, within one that is there', () => {
+  const input = (x, y) => ({ x, 'a~object': { y, 'b~object': { z: '' } } });
+  assert.deepStrictEqual(taskInput(input('x')), { x: 'x', a: { b: {} } }, 'beside another field');
+  assert.deepStrictEqual(taskInput(input('', 'y')), { a: { y: 'y', b: {} } }, 'beside one within');
+  assert.strictEqual(taskInput(input('')), undefined, 'in none');
+  assert.deepStrictEqual(taskInput(input(''), true), { a: { b: {} } }, 'in one that is needed');
+  assert.deepStrictEqual(taskInput({ 'a~object': null, x: 1 }), { a: {}, x: 1 }, 'null');
+  assert.deepStrictEqual(taskInput({ 'a~object~own': 'x' }), { 'a~object': 'x' }, 'a name of its own');
+});
+
 it('reads fields of JSON', () => {
   assert.deepStrictEqual(taskInput({ 'schema~json': '{"a":null,"b":[""]}' }), { schema: { a: null, b: [''] } }, 'text');
   assert.deepStrictEqual(taskInput({ 'schema~json': { a: null, b: [''] } }), { schema: { a: null, b: [''] } }, 'mapped');
