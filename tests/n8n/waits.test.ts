@@ -242,3 +242,11 @@ test("at its limit a wait is an error that names the group", { timeout: 180_000 
   assert.equal(json.id, "A, B");
   assert.match(json.message, told);
 });
+
+test("a node is woken whatever its name", async () => {
+  for (const name of ["Sum }} up", "{{ name }}", `It's "x" \\ y`]) {
+    const workflow = await starts(chained("named", gives("Rows", [{ text: saying("here") }]), spillway(name, credentials)));
+    assert.deepEqual(await texts(await n8n.reached(workflow, "success"), name), ["here"], name);
+    await assertTakenOnce(service, between.submitted.at(-1)!);
+  }
+});
