@@ -81,12 +81,22 @@ test("a half of a character becomes the sign for an unknown one, and nothing els
 });
 
 test("Retry-After is waited for, within reason", () => {
-  assert.equal(patience(429, "7", 1), 7);
-  assert.equal(patience(503, undefined, 1), 1);
-  assert.equal(patience(503, "soon", 2), 2);
-  assert.equal(patience(429, "3600", 1), undefined);
-  assert.equal(patience(429, "1", 4), undefined);
-  assert.equal(patience(422, "1", 1), undefined);
+  assert.equal(patience(429, "7", 1, false), 7);
+  assert.equal(patience(503, undefined, 1, false), 1);
+  assert.equal(patience(503, "soon", 2, false), 2);
+  assert.equal(patience(429, "3600", 1, true), undefined);
+  assert.equal(patience(429, "1", 4, true), undefined);
+  assert.equal(patience(422, "1", 1, true), undefined);
+});
+
+test("what a proxy answers is tried again only where that does no harm", () => {
+  for (const status of [502, 504]) {
+    assert.equal(patience(status, undefined, 1, true), 1);
+    assert.equal(patience(status, undefined, 3, true), 4);
+    assert.equal(patience(status, undefined, 4, true), undefined);
+    assert.equal(patience(status, undefined, 1, false), undefined);
+  }
+  assert.equal(patience(500, undefined, 1, true), undefined);
 });
 
 test("an event is taken once, unless taking it failed", () => {

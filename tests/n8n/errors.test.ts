@@ -110,6 +110,35 @@ for (const { name, file, node } of [
   });
 }
 
+test("a submit whose answer a proxy lost is no failure of the items, whose jobs run", async () => {
+  const lost = [502, 504];
+  between.judge = async (answer) => {
+    const status = lost.shift();
+    return status ? { status, body: {} } : answer;
+  };
+  const rows = [ROWS[0], ROWS[2]];
+  const execution = await runs("run-and-wait.json", "Summarize", { onError: "continueRegularOutput" }, { rows });
+  assert.deepEqual(json(await n8n.output(execution, "Answers")).map(({ text }) => text), ["one", "three"]);
+  assert.deepEqual(lost, []);
+  assert.equal(new Set(between.submitted).size, 1);
+  assert.equal((await stats(provider)).calls, 2);
+});
+
+test("Retry on Fail finds the jobs of a submit that went without a refused item", async () => {
+  let lost = 0;
+  // As often as the node asks before it gives up.
+  between.judge = async (answer) => (answer.status === 202 && lost++ < 4 ? { status: 502, body: {} } : answer);
+  const rows = [ROWS[0], { id: "empty", text: "" }, ROWS[2]];
+  const retrying = { onError: "continueRegularOutput", retryOnFail: true, maxTries: 2, waitBetweenTries: 0 };
+  const execution = await runs("run-and-wait.json", "Summarize", retrying, { rows });
+  const results = json(await n8n.output(execution, "Summarize"));
+  assert.deepEqual(results.map(({ text }) => text), ["one", undefined, "three"]);
+  assert.match(results[1].error.message, /input/);
+  assert.ok(lost > 4, "n8n has tried again");
+  assert.equal(new Set(between.submitted).size, 1);
+  assert.equal((await stats(provider)).calls, 2);
+});
+
 test("a request that Spillway refuses leaves by the error output with the reason", async () => {
   const nothing = [{ id: "empty", text: "" }];
   const execution = await runs("error-branch.json", "Submit all rows", { retryOnFail: false }, { rows: nothing });

@@ -155,6 +155,18 @@ test("an own idempotency key finds the same jobs when submitting, and is no key 
   }
 });
 
+test("an own key in any script stands for its job, wherever its item stands", async () => {
+  const options = { idempotencyKey: "={{ $json.order }}", workflow: "orders" };
+  const submits = async (...orders: string[]) => {
+    const rows = orders.map((order) => ({ order, text: "the order" }));
+    return (await runs(rows, { operation: "submit", sendAs: "jobs", options })).map(({ id }) => id);
+  };
+  const first = await submits("o-1", "Заказ-7", "Счёт-7");
+  assert.equal(new Set(first).size, 3);
+  assert.deepEqual(await submits("Счёт-7", "o-1"), [first[2], first[0]]);
+  assert.equal(new Set(await submits("o-9", "o-9")).size, 2);
+});
+
 test("half an emoji becomes the sign for an unknown character", async () => {
   const [whole, half] = ["😀", "😀".slice(0, 1)];
   const inputJson = "={{ { subject: $json.text, body: '' } }}";

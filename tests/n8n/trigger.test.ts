@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { call, type Running, SECRET, startService, until } from "../platforms/service.ts";
+import { Between } from "./between.ts";
 import { addCredentials, type Credentials, example, filled } from "./examples.ts";
 import { installed, N8n } from "./n8n.ts";
 
@@ -13,15 +14,18 @@ const { Webhook } = installed("standardwebhooks");
 
 let n8n: N8n;
 let service: Running;
+let between: Between;
 let credentials: Credentials;
 
 before(async () => {
   service = await startService();
+  between = await Between.start(service);
   n8n = await N8n.start();
-  credentials = await addCredentials(n8n, service.url);
+  credentials = await addCredentials(n8n, between.url);
 });
 
 after(async () => {
+  between?.stop();
   await n8n?.stop();
   await service?.stop();
 });
@@ -81,6 +85,24 @@ test("it is subscribed from publishing to unpublishing, and a job that ends star
   const [answer] = await n8n.output(execution, "Answer");
   assert.equal(answer.json.job, job.body.id);
   assert.ok(answer.json.text.length > 0);
+  await unpublish(workflow);
+});
+
+test("a lost answer leaves no second subscription, and after its end another is made", async () => {
+  const asked = () => between.requests.filter((request) => request === "POST /v1/subscriptions").length;
+  const before = asked();
+  let lost = 0;
+  between.judge = async (answer) => (lost++ === 0 ? { status: 502, body: {} } : answer);
+  const { workflow } = await publish("lost");
+  // n8n has the secret of the only one: what that has signed starts the workflow.
+  await until("it has asked twice", () => asked() === before + 2);
+  const [first, ...others] = await subscriptions();
+  assert.deepEqual(others, []);
+  await call(service, "POST", "/v1/jobs", { task: "tag", input: "an invoice" });
+  await n8n.reached(workflow, "success");
+  await unpublish(workflow);
+  await listens(workflow, "lost");
+  assert.notEqual((await subscriptions())[0].id, first.id);
   await unpublish(workflow);
 });
 

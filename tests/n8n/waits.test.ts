@@ -9,7 +9,7 @@ import { after, before, beforeEach, test } from "node:test";
 import { call, KEY, Running, SECRET, startScripted, until } from "../platforms/service.ts";
 import { Between } from "./between.ts";
 import { CALLED, calls, chained, gives, loop, spillway, to } from "./build.ts";
-import { addCredentials, type Credentials } from "./examples.ts";
+import { addCredentials, type Credentials, example, filled } from "./examples.ts";
 import { freePort, N8n } from "./n8n.ts";
 import { accountAt, assertTakenOnce, saying, stats } from "./provider.ts";
 
@@ -70,7 +70,7 @@ async function starts(made: object): Promise<string> {
 const texts = async (execution: string, node: string) => (await n8n.output(execution, node)).map(({ json }) => json.text);
 
 /** Executions that come to the limit of their wait: begun first and looked at last, as n8n looks once a minute. */
-let limited: Record<"stops" | "goesOn" | "polls", string>;
+let limited: Record<"stops" | "goesOn" | "polls" | "example", string>;
 
 async function beginLimited(): Promise<void> {
   const late = (parameters: object, more: object = {}) =>
@@ -80,8 +80,20 @@ async function beginLimited(): Promise<void> {
     stops: await late({}),
     goesOn: await late({}, { onError: "continueRegularOutput" }),
     polls: await late({ waitBy: "polling" }),
+    example: await lateExample(),
   };
-  await until("all their jobs are at the provider", async () => (await stats(provider)).calls === 6);
+  await until("all their jobs are at the provider", async () => (await stats(provider)).calls === 8);
+}
+
+/** The example, which names its failed rows. */
+async function lateExample(): Promise<string> {
+  const rows = JSON.stringify(["A", "B"].map((id) => ({ id, ...slow(300, id) })));
+  const made = filled(example("run-and-wait.json"), credentials, { rows });
+  const summarize = made.nodes.find(({ name }: any) => name === "Summarize");
+  summarize.parameters.options = { waitLimit: 0.05 };
+  const workflow = await n8n.addWorkflow(made);
+  await n8n.run(workflow, "Click to try");
+  return workflow;
 }
 
 /** A group that n8n waits for. */
@@ -225,4 +237,16 @@ test("at its limit a wait is an error that names the group", { timeout: 180_000 
   const items = await n8n.output(await n8n.reached(limited.goesOn, "success", 120), "Summarize");
   assert.equal(items.length, 1, "n8n makes one of all");
   assert.match(items[0].json.error, told);
+  const [{ json }, ...others] = await n8n.output(await n8n.reached(limited.example, "success", 120), "Failed rows");
+  assert.deepEqual(others, []);
+  assert.equal(json.id, "A, B");
+  assert.match(json.message, told);
+});
+
+test("a node is woken whatever its name", async () => {
+  for (const name of ["Sum }} up", "{{ name }}", `It's "x" \\ y`]) {
+    const workflow = await starts(chained("named", gives("Rows", [{ text: saying("here") }]), spillway(name, credentials)));
+    assert.deepEqual(await texts(await n8n.reached(workflow, "success"), name), ["here"], name);
+    await assertTakenOnce(service, between.submitted.at(-1)!);
+  }
 });

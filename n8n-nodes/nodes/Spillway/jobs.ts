@@ -1,5 +1,6 @@
 // From the node's parameters to what is submitted.
 
+import { createHash } from 'crypto';
 import type { IDataObject, IExecuteFunctions } from 'n8n-workflow';
 import { NodeOperationError } from 'n8n-workflow';
 
@@ -113,20 +114,46 @@ export async function jobs(caller: IExecuteFunctions): Promise<Prepared[]> {
 	});
 }
 
-/**
- * The same on every try of this node's run, another in every other: n8n's Retry on Fail finds the
- * jobs of the first try.
- */
-export function idempotencyKey(caller: IExecuteFunctions, itemIndex?: number): string {
-	const { idempotencyKey: own } = caller.getNodeParameter('options', itemIndex ?? 0, {}) as IDataObject;
-	const item = itemIndex === undefined ? '' : `-${itemIndex}`;
-	// A request that is to wake an execution is that execution's: no other may find its jobs.
-	const waits = caller.getNodeParameter('operation', 0) === 'runAndWait';
-	if (own && !waits) return `${String(own)}${item}`;
+/** A key as a header carries it: n8n loses other characters, and Spillway takes no more of them. */
+export function plainKey(key: string): string {
+	const plain = key.length <= 255 && /^[!#-~]([ -~]*[!-~])?$/.test(key);
+	return plain ? key : `sha256-${createHash('sha256').update(key).digest('hex')}`;
+}
+
+function ownKey(caller: IExecuteFunctions, itemIndex: number): string {
+	const { idempotencyKey: own } = caller.getNodeParameter('options', itemIndex, {}) as IDataObject;
+	return String(own ?? '').trim();
+}
+
+/** The same on every try of this node's run, another in every other. */
+function runKey(caller: IExecuteFunctions): string {
 	const run = caller.evaluateExpression('{{ $runIndex }}', 0) as number;
 	const instance = caller.getInstanceId().slice(0, 12);
 	const place = [caller.getWorkflow().id, caller.getExecutionId(), caller.getNode().id, run];
-	return `n8n-${instance}-${place.join('-')}${item}`;
+	return `n8n-${instance}-${place.join('-')}`;
+}
+
+/**
+ * For a group without the refused items: n8n's Retry on Fail finds the jobs of the first try, though
+ * it begins with all items again.
+ */
+export function groupKey(caller: IExecuteFunctions, refused: string[] = []): string {
+	// A request that is to wake an execution is that execution's: no other may find its jobs.
+	const waits = caller.getNodeParameter('operation', 0) === 'runAndWait';
+	const key = (waits ? '' : ownKey(caller, 0)) || runKey(caller);
+	return plainKey(refused.length > 0 ? `${key}-without-${refused.join('.')}` : key);
+}
+
+/** For each item's own job: a key of the user's stands for the same job wherever its item stands. */
+export function jobKeys(caller: IExecuteFunctions, made: Prepared[]): string[] {
+	const own = made.map(({ job }, i) => (job ? ownKey(caller, i) : ''));
+	const times = new Map<string, number>();
+	for (const key of own) times.set(key, (times.get(key) ?? 0) + 1);
+	const run = runKey(caller);
+	return own.map((key, i) => {
+		if (key === '') return plainKey(`${run}-${i}`);
+		return plainKey(times.get(key)! > 1 ? `${key} #${i}` : key);
+	});
 }
 
 /** Says what to do before Spillway refuses a group for its size. */

@@ -4,7 +4,7 @@ import type { IDataObject, IExecuteFunctions, INodeExecutionData } from 'n8n-wor
 import { NodeOperationError } from 'n8n-workflow';
 
 import { call, nodeError, type Call } from '../shared/api';
-import { checkSize, idempotencyKey, jobs, type Prepared } from './jobs';
+import { checkSize, groupKey, jobKeys, jobs, type Prepared } from './jobs';
 import { failedItem, refusalOf } from './results';
 import { nameItem } from './submitting';
 
@@ -30,11 +30,12 @@ async function forEach(
 export async function submit(this: IExecuteFunctions): Promise<INodeExecutionData[][]> {
 	const made = await jobs(this);
 	if (this.getNodeParameter('sendAs', 0) === 'jobs') {
+		const keys = jobKeys(this, made);
 		return await forEach(this, async (i) => {
 			const { job, failure } = made[i];
 			if (job === undefined) throw new NodeOperationError(this.getNode(), failure!.message, { itemIndex: i });
 			const url = this.getNodeParameter('callbackUrl', i) as string;
-			return [await post(this, '/v1/jobs', url ? { ...job, callback_url: url } : job, i)];
+			return [await post(this, '/v1/jobs', keys[i], url ? { ...job, callback_url: url } : job, i)];
 		});
 	}
 	return await whole(this, made);
@@ -53,7 +54,7 @@ async function whole(caller: IExecuteFunctions, made: Prepared[]): Promise<INode
 		const url = caller.getNodeParameter('callbackUrl', 0) as string;
 		if (url) group.callback_url = url;
 		await checkSize(caller, group);
-		return [[{ json: await post(caller, '/v1/groups', group), pairedItem }]];
+		return [[{ json: await post(caller, '/v1/groups', groupKey(caller), group), pairedItem }]];
 	} catch (error) {
 		const item = nameItem(error as Error, [...made.keys()]);
 		if (!caller.continueOnFail()) throw nodeError(caller, error, item);
@@ -64,10 +65,11 @@ async function whole(caller: IExecuteFunctions, made: Prepared[]): Promise<INode
 async function post(
 	caller: IExecuteFunctions,
 	path: string,
+	key: string,
 	body: IDataObject,
 	itemIndex?: number,
 ): Promise<IDataObject> {
-	const headers = { 'Idempotency-Key': idempotencyKey(caller, itemIndex) };
+	const headers = { 'Idempotency-Key': key };
 	return (await call(caller, { method: 'POST', path, body, headers, itemIndex })).body;
 }
 

@@ -322,7 +322,7 @@ const options: INodeProperties = {
 			type: 'string',
 			default: '',
 			description:
-				"The same key with the same request gives the same jobs for 24 hours. A group takes the first item's; to that of a job its item's number is added. Default: made from the workflow, the execution, this node and its run, so that a retry never pays twice.",
+				"The same key with the same request gives the same jobs for 24 hours. A group takes the first item's. Of jobs, those that have the same key in one run get their item's number added. Default: made from the workflow, the execution, this node and its run, so that a retry never pays twice.",
 			displayOptions: { show: { '/operation': ['submit'] } },
 		},
 		{

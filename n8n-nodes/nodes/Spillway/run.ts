@@ -13,7 +13,7 @@ import { NodeOperationError, sleep } from 'n8n-workflow';
 
 import { call, nodeError, passing, type Call, type Caller } from '../shared/api';
 import { itemsOf, failedItem, refusalOf } from './results';
-import { entryOf, mustPoll } from './sleeping';
+import { contextOf, entryOf, mustPoll } from './sleeping';
 import { remembered, retried, submit, type Submitted } from './submitting';
 
 const DEFAULT_LIMIT_MINUTES = 3 * 24 * 60;
@@ -122,10 +122,9 @@ async function goToSleep(
 export async function woken(this: IWebhookFunctions): Promise<IWebhookResponseData> {
 	const { id, data } = (this.getBodyData() ?? {}) as { id?: string; data?: IDataObject };
 	const told = data?.id ?? id;
-	const name = JSON.stringify(this.getNode().name);
-	const memory = this.evaluateExpression(`{{ $node[${name}].context["spillway"] }}`, 0);
+	const memory = contextOf(this).spillway as Partial<Submitted> | undefined;
 	const entry = entryOf(this);
-	if (entry === undefined || typeof told !== 'string' || told !== (memory as Partial<Submitted>)?.group) {
+	if (entry === undefined || typeof told !== 'string' || told !== memory?.group) {
 		// 410 ends the delivery: a repeat of an earlier wait must not be tried for days.
 		const detail = 'This execution does not wait for this result.';
 		this.getResponseObject().status(410).json({ status: 410, detail });

@@ -1,14 +1,20 @@
 // Whether an execution can be put to sleep here, and the sleeping node's entry in its data.
 
-import type { IExecuteData, IExecuteFunctions, IWebhookFunctions } from 'n8n-workflow';
+import type { IDataObject, IExecuteData, IExecuteFunctions, IWebhookFunctions } from 'n8n-workflow';
 
 /** Part of what n8n's contexts have beyond their published types, since version 1. */
 interface Inner {
-	runExecutionData?: { executionData?: { nodeExecutionStack?: IExecuteData[] } };
+	runExecutionData?: {
+		executionData?: { nodeExecutionStack?: IExecuteData[]; contextData?: Record<string, IDataObject> };
+	};
+}
+
+function dataOf(context: IExecuteFunctions | IWebhookFunctions) {
+	return (context as unknown as Inner).runExecutionData?.executionData;
 }
 
 function stackOf(context: IExecuteFunctions | IWebhookFunctions): IExecuteData[] | undefined {
-	const stack = (context as unknown as Inner).runExecutionData?.executionData?.nodeExecutionStack;
+	const stack = dataOf(context)?.nodeExecutionStack;
 	return Array.isArray(stack) ? stack : undefined;
 }
 
@@ -24,4 +30,9 @@ export function mustPoll(caller: IExecuteFunctions): boolean {
 export function entryOf(context: IWebhookFunctions): IExecuteData | undefined {
 	const entry = stackOf(context)?.[0];
 	return entry?.node.name === context.getNode().name ? entry : undefined;
+}
+
+/** What the sleeping node has put into its `getContext('node')`, which a webhook's context does not have. */
+export function contextOf(context: IWebhookFunctions): IDataObject {
+	return dataOf(context)?.contextData?.[`node:${context.getNode().name}`] ?? {};
 }

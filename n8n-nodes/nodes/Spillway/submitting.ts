@@ -5,7 +5,7 @@ import { createHash } from 'crypto';
 import type { IDataObject, IExecuteFunctions } from 'n8n-workflow';
 
 import { call, nodeError } from '../shared/api';
-import { checkSize, idempotencyKey, jobs, type Prepared } from './jobs';
+import { checkSize, groupKey, jobs, type Prepared } from './jobs';
 import { refusalOf, type Failure } from './results';
 
 export interface Submitted {
@@ -102,7 +102,9 @@ async function send(
 		const items = [...prepared.keys()].filter((item) => !(item in refused));
 		if (items.length === 0) return undefined;
 		try {
-			return await post(caller, items.map((item) => prepared[item].job!), polling);
+			const made = items.map((item) => prepared[item].job!);
+			// As a retry begins with all items again, every request without some has a key of its own.
+			return await post(caller, made, groupKey(caller, Object.keys(refused)), polling);
 		} catch (error) {
 			const bare = error.message.replace(PLACE, '');
 			const item = nameItem(error, items);
@@ -113,7 +115,12 @@ async function send(
 	}
 }
 
-async function post(caller: IExecuteFunctions, made: IDataObject[], polling: boolean): Promise<string> {
+async function post(
+	caller: IExecuteFunctions,
+	made: IDataObject[],
+	key: string,
+	polling: boolean,
+): Promise<string> {
 	const group: IDataObject = { jobs: made };
 	if (!polling) {
 		group.callback_url = caller.evaluateExpression('{{ $execution.resumeUrl }}', 0) as string;
@@ -124,7 +131,7 @@ async function post(caller: IExecuteFunctions, made: IDataObject[], polling: boo
 	const { body } = await call(caller, {
 		method: 'POST',
 		path: '/v1/groups',
-		headers: { 'Idempotency-Key': idempotencyKey(caller) },
+		headers: { 'Idempotency-Key': key },
 		body: group,
 	});
 	return String(body.id);

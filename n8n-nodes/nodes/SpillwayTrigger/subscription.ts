@@ -1,8 +1,9 @@
 // The trigger's subscription at Spillway: made when the workflow is activated, ended with it.
 
+import { createHash } from 'crypto';
 import type { IDataObject, IHookFunctions, IWebhookFunctions } from 'n8n-workflow';
 
-import { call } from '../shared/api';
+import { call, wellFormed } from '../shared/api';
 
 /** What the trigger remembers in the workflow's static data. */
 export interface Remembered {
@@ -55,9 +56,11 @@ export async function subscribed(this: IHookFunctions): Promise<boolean> {
 
 export async function subscribe(this: IHookFunctions): Promise<boolean> {
 	const wish = wishOf(this);
-	// A second try after a lost answer would leave a subscription that nobody ends.
-	const request = { method: 'POST' as const, path: '/v1/subscriptions', body: wish, repeatable: false };
-	const { body } = await call(this, request);
+	// Asked again after a lost answer, it is the same subscription: none is left that nobody ends.
+	const asked = wellFormed(wish);
+	const print = createHash('sha256').update(JSON.stringify([ownerOf(this), this.getNode().id, asked])).digest('hex');
+	const headers = { 'Idempotency-Key': `n8n-${print}` };
+	const { body } = await call(this, { method: 'POST', path: '/v1/subscriptions', body: asked, headers });
 	const kept = memory(this);
 	kept.subscription = body.id as string;
 	kept.secret = body.secret as string;

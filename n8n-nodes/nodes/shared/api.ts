@@ -18,7 +18,7 @@ export interface Call {
 	qs?: IDataObject;
 	body?: IDataObject;
 	headers?: IDataObject;
-	/** Whether a second call does no harm, so that a lost answer may be asked for again. */
+	/** Whether a second call does no harm, so that a lost answer may be asked for again; a POST needs a key for that. */
 	repeatable?: boolean;
 	/** Statuses beyond 2xx that are an answer. */
 	accept?: number[];
@@ -58,9 +58,23 @@ export function passing(error: unknown): boolean {
 	return status === 0 || status === 429 || status >= 500;
 }
 
-/** Seconds to wait before the next try; none when it is not worth one. */
-export function patience(status: number, retryAfter: unknown, attempt: number): number | undefined {
-	if (attempt >= TRIES || (status !== 429 && status !== 503)) return undefined;
+function repeatable({ method, headers, repeatable: told }: Call): boolean {
+	return told ?? (method !== 'POST' || headers?.['Idempotency-Key'] !== undefined);
+}
+
+/**
+ * Seconds to wait before the next try; none when it is not worth one. What a proxy answers in place of
+ * Spillway, which may have done what was asked, is tried again only where that does no harm.
+ */
+export function patience(
+	status: number,
+	retryAfter: unknown,
+	attempt: number,
+	harmless: boolean,
+): number | undefined {
+	const busy = status === 429 || status === 503;
+	const lost = status === 502 || status === 504;
+	if (attempt >= TRIES || !(busy || (lost && harmless))) return undefined;
 	const told = Number(retryAfter);
 	const seconds = Number.isFinite(told) && told > 0 ? told : 2 ** (attempt - 1);
 	return seconds <= MOST_PATIENCE_S ? seconds : undefined;
@@ -87,7 +101,7 @@ export async function call(caller: Caller, asked: Call): Promise<Answer> {
 			continue;
 		}
 		if (answer.status < 300 || request.accept?.includes(answer.status)) return answer;
-		const seconds = patience(answer.status, answer.retryAfter, attempt);
+		const seconds = patience(answer.status, answer.retryAfter, attempt, repeatable(request));
 		if (seconds === undefined) throw refused(caller, request, answer);
 		await sleep(seconds * 1000);
 	}
@@ -121,7 +135,7 @@ async function once(
 			retryAfter: response.headers['retry-after'],
 		};
 	} catch (error) {
-		if (request.repeatable !== false && attempt < TRIES) return undefined;
+		if (repeatable(request) && attempt < TRIES) return undefined;
 		throw unreachable(caller, request, baseUrlOf(baseUrl), error as Error);
 	}
 }
