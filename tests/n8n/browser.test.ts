@@ -43,6 +43,11 @@ after(async () => {
 });
 
 async function picture(name: string): Promise<void> {
+  // n8n's messages would lie over what is to be seen. One that goes by itself needs no click.
+  for (const message of await page.locator(".el-notification__closeBtn").all()) {
+    await message.click({ timeout: 2_000 }).catch(() => {});
+  }
+  await page.locator(".el-notification").first().waitFor({ state: "detached" });
   // What still moves stands still.
   await page.evaluate(() => Promise.all(document.getAnimations().map(({ finished }) => finished.catch(() => {}))));
   await page.screenshot({ path: join(PICTURES, `${name}.png`), animations: "disabled", caret: "hide" });
@@ -62,14 +67,16 @@ test("a search in the node panel finds the node and the trigger", async () => {
   await page.getByTestId("node-creator-plus-button").click();
   await page.getByTestId("node-creator-search-bar").fill("spillway");
   // n8n shows a node and its trigger as one, with their actions behind it.
-  await page.getByTestId("node-creator-item-name").filter({ hasText: /^\s*Spillway\s*$/ }).click();
+  const found = page.getByTestId("node-creator-item-name").filter({ hasText: /^\s*Spillway\s*$/ });
+  await found.waitFor();
+  await picture("node-panel");
+  await found.click();
   const actions = page.getByTestId("node-creator-item-name");
   await actions.filter({ hasText: "Run a task and wait" }).waitFor();
   const names = (await actions.allTextContents()).map((name: string) => name.trim());
   for (const name of ["Run a task and wait", "Submit a task", "Cancel a job or group", "List jobs"]) {
     assert.ok(names.includes(name), names.join());
   }
-  await picture("node-panel");
 });
 
 test("the task list fills from the server", async () => {
@@ -100,6 +107,9 @@ test("a run shows the result", async () => {
   const output = page.getByTestId("output-panel");
   await output.getByText("succeeded").first().waitFor();
   assert.match(await output.innerText(), /3 items/);
+  // One field a line, so that the answer is seen.
+  await output.getByTestId("ndv-run-data-display-mode").getByText("Schema").click();
+  await output.getByText("finish", { exact: true }).first().waitFor();
   await picture("result");
 });
 
