@@ -14,8 +14,7 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::document::Document;
-use super::fault::{Faults, instead, listed};
-use super::schema::joined;
+use super::fault::{Faults, instead, joined, listed};
 use super::settings::{AuthKey, LogSettings};
 use crate::domain::units::Span;
 use crate::keyspace::{self, Address};

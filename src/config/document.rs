@@ -9,8 +9,7 @@ use serde_json::{Map, Value};
 use toml::de::DeTable;
 
 use super::Environment;
-use super::fault::Faults;
-use super::schema::joined;
+use super::fault::{Faults, joined};
 
 /// A secret's place. Beside its name, `<name>_file` may stand.
 pub(super) struct SecretPlace {

@@ -55,6 +55,14 @@ impl fmt::Display for Faults {
     }
 }
 
+/// A key and a name below it; a name that is not bare is quoted, as in TOML.
+pub(super) fn joined(key: &str, name: &str) -> String {
+    let is_bare =
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    let name = if is_bare { name.to_owned() } else { format!("{name:?}") };
+    if key.is_empty() { name } else { format!("{key}.{name}") }
+}
+
 /// `; did you mean …?` with the known name nearest to `name`, or a list of the known ones.
 pub fn instead<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();

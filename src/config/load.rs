@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::document::{self, Document};
-use super::fault::Faults;
+use super::fault::{Faults, joined};
 use super::{Config, Environment, Plan, auto, check, overrides, resolve, schema};
 
 /// The file's name where nobody names another.
@@ -154,7 +154,7 @@ fn unreadable(root: &Value) -> Faults {
         match value.as_object().filter(|_| document::MAPS.contains(&section.as_str())) {
             Some(entries) => {
                 for (name, entry) in entries {
-                    attempt(schema::joined(section, name), json!({ section: { name: entry } }));
+                    attempt(joined(section, name), json!({ section: { name: entry } }));
                 }
             }
             None => attempt(section.clone(), json!({ section: value })),

@@ -4,9 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::Environment;
 use super::document::{Document, SECRETS, json as from_toml};
-use super::fault::{Faults, nearest};
+use super::fault::{Faults, joined, nearest};
 use super::form::{branches, names, resolved};
-use super::schema::joined;
 
 const PREFIX: &str = "SPILLWAY_";
 

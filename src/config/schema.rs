@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::Config;
 use super::document::{Document, SECRETS};
-use super::fault::{Faults, instead};
+use super::fault::{Faults, instead, joined};
 use super::form::{branches, child, form, names, resolved};
 
 /// The settings' JSON Schema (`schemas/config.json`).
@@ -229,12 +229,4 @@ fn names_of(place: &Location) -> Vec<String> {
         LocationSegment::Index(_) => None,
     });
     names.collect()
-}
-
-/// A key and a name below it; a name that is not bare is quoted, as in TOML.
-pub(super) fn joined(key: &str, name: &str) -> String {
-    let is_bare =
-        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    let name = if is_bare { name.to_owned() } else { format!("{name:?}") };
-    if key.is_empty() { name } else { format!("{key}.{name}") }
 }

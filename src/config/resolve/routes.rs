@@ -8,9 +8,8 @@ use serde_json::Value;
 
 use super::check_name;
 use crate::config::document::Document;
-use crate::config::fault::{Faults, instead};
+use crate::config::fault::{Faults, instead, joined};
 use crate::config::routes::{RouteSettings, StepForm};
-use crate::config::schema::joined;
 use crate::domain::choice::Sort;
 use crate::domain::route::{Route, Rules, Step, Terms};
 use crate::domain::units::Span;
