@@ -6,7 +6,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::bucket::{Quota, Resets, URGENT_ROOM};
-use super::told::Period;
 use super::units::{Growth, Rate, Span, TimeOfDay};
 
 /// What a provider counts.
@@ -31,6 +30,33 @@ impl Axis {
             Self::InputTokens => "input_tokens",
             Self::OutputTokens => "output_tokens",
             Self::Tokens => "tokens",
+        }
+    }
+}
+
+/// Over what time a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Period {
+    /// A minute, or less.
+    Minute,
+    /// A day.
+    Day,
+}
+
+impl Period {
+    /// The period's name in metrics and messages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Minute => "minute",
+            Self::Day => "day",
+        }
+    }
+
+    /// How long it is.
+    pub const fn length(self) -> Duration {
+        match self {
+            Self::Minute => Duration::from_secs(60),
+            Self::Day => Duration::from_secs(86_400),
         }
     }
 }

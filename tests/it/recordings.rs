@@ -11,9 +11,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use spillway::clock::ManualClock;
 use spillway::domain::completion::{Completion, Finish};
-use spillway::domain::limits::Axis::{self, InputTokens, OutputTokens, Requests, Tokens};
+use spillway::domain::limits::{
+    Axis::{self, InputTokens, OutputTokens, Requests, Tokens},
+    Period::{self, Day, Minute},
+};
 use spillway::domain::prompt::{Message, Prompt};
-use spillway::domain::told::Period::{self, Day, Minute};
 use spillway::provider::settings::{AccountSettings, Api, Vendor};
 use spillway::provider::stream::whole;
 use spillway::provider::{ProviderError, Timeouts, connect_account};

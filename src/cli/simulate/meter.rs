@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::bucket::Level;
-use crate::domain::limits::{Axis, Bucket, Cost, LimitSettings, Pool};
-use crate::domain::told::Period;
+use crate::domain::limits::{Axis, Bucket, Cost, LimitSettings, Period, Pool};
 use crate::domain::units::Span;
 use crate::limiter::PoolLevel;
 

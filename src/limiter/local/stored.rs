@@ -11,9 +11,8 @@ use super::super::{
 };
 use crate::domain::bucket::{Level, Quota, UNKNOWN_LOW};
 use crate::domain::job::Lane;
-use crate::domain::limits::{Bucket, Pool};
+use crate::domain::limits::{Bucket, Period, Pool};
 use crate::domain::share::Share;
-use crate::domain::told::Period;
 
 /// What is known of a pool.
 #[derive(Default)]

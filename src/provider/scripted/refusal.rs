@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::domain::limits::Axis;
-use crate::domain::told::{Period, Told};
+use crate::domain::limits::{Axis, Period};
+use crate::domain::told::Told;
 use crate::provider::{ErrorClass, codes};
 
 /// A call for which there is no room.

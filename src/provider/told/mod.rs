@@ -9,8 +9,8 @@ use super::fault::Fault;
 use super::hint;
 use super::json::{list, text};
 use super::settings::Vendor;
-use crate::domain::limits::Axis;
-use crate::domain::told::{Period, Told};
+use crate::domain::limits::{Axis, Period};
+use crate::domain::told::Told;
 
 const MINUTE: f64 = 60.0;
 const HOUR: f64 = 3_600.0;

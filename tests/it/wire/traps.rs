@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use spillway::domain::completion::{Completion, Finish, Usage};
-use spillway::domain::limits::Axis;
+use spillway::domain::limits::{Axis, Period};
 use spillway::domain::price::PriceTable;
-use spillway::domain::told::Period;
 use spillway::provider::settings::Vendor;
 use spillway::provider::stream::whole;
 use spillway::provider::{ErrorClass, ProviderError, Timeouts, codes};

@@ -5,9 +5,9 @@ use serde_json::{Map, Value, json};
 use super::{Asked, Fault, Header, Limited, Refusal, Said, Script, Voice, put, retry_after, time};
 use crate::domain::completion::{Finish, ToolCall};
 use crate::domain::content::{self, Content, Part, Piece};
-use crate::domain::limits::Axis;
+use crate::domain::limits::{Axis, Period};
 use crate::domain::prompt::{Message, Prompt, Role, Tool, ToolChoice};
-use crate::domain::told::{Period, Told};
+use crate::domain::told::Told;
 use crate::provider::json::{list, text};
 use crate::provider::scripted::refusal::Short;
 

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::openai::{chunks, completion};
 use super::{Fault, Header, Limited, Refusal, Said, Script, Voice, event, put, retry_after};
-use crate::domain::limits::Axis;
-use crate::domain::told::{Period, Told};
+use crate::domain::limits::{Axis, Period};
+use crate::domain::told::Told;
 use crate::provider::scripted::refusal::Short;
 
 /// Cerebras.

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use super::{Asked, Body, Fault, Header, Limited, Refusal, Said, Script, Voice, event, put};
 use crate::domain::completion::{Finish, ToolCall};
 use crate::domain::content::{Content, Image, Part, Piece};
-use crate::domain::limits::Axis;
+use crate::domain::limits::{Axis, Period};
 use crate::domain::prompt::{Message, Prompt, Role, Tool, ToolChoice};
-use crate::domain::told::{Period, Told};
+use crate::domain::told::Told;
 use crate::provider::json::{count, list, text};
 use crate::provider::scripted::refusal::Short;
 

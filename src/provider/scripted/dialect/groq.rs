@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::openai::{self, chunks, completion, error, limit_headers};
 use super::{Fault, Header, Limited, Refusal, Said, Script, Voice, put, retry_after};
-use crate::domain::limits::Axis;
-use crate::domain::told::{Period, Told};
+use crate::domain::limits::{Axis, Period};
+use crate::domain::told::Told;
 
 /// Groq.
 pub(super) struct Groq;

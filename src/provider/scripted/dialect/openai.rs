@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::{Asked, Fault, Header, Limited, Refusal, Said, Script, Voice, event, put, retry_after};
 use crate::domain::completion::{Finish, ToolCall};
 use crate::domain::content::Content;
-use crate::domain::limits::Axis;
+use crate::domain::limits::{Axis, Period};
 use crate::domain::prompt::{Message, Prompt, Role, Tool, ToolChoice};
-use crate::domain::told::{Period, Told};
+use crate::domain::told::Told;
 use crate::provider::stream::read_arguments;
 
 /// OpenAI itself.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::Settings;
 use super::refusal::{Limited, Short};
-use crate::domain::limits::Axis;
-use crate::domain::told::{Period, Told};
+use crate::domain::limits::{Axis, Period};
+use crate::domain::told::Told;
 use crate::domain::units::{Growth, Rate};
 
 /// What one call takes.

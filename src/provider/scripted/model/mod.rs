@@ -16,9 +16,8 @@ use super::refusal::{Limited, Short};
 use super::stats::Stats;
 use super::{Settings, chance};
 use crate::clock::SharedClock;
-use crate::domain::limits::Axis;
+use crate::domain::limits::{Axis, Period};
 use crate::domain::prompt::Prompt;
-use crate::domain::told::Period;
 
 mod call;
 

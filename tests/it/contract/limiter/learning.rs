@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rstest::rstest;
-use spillway::domain::limits::{Axis, Learn, Pool};
-use spillway::domain::told::{Period, Told};
+use spillway::domain::limits::{Axis, Learn, Period, Pool};
+use spillway::domain::told::Told;
 use spillway::limiter::End;
 
 use super::{Bench, Kind, ask, calls, costing, ms};
