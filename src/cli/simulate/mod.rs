@@ -140,7 +140,8 @@ pub(super) async fn run(
     };
     // It never waits, so it must not hold up the runtime it is called from.
     let outcome = tokio::task::spawn_blocking(move || run::run(setup)).await??;
-    let report = Report::of(&outcome);
+    let mut report = Report::of(&outcome);
+    report.headline = table::headline(&report);
     if options.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
     } else {

@@ -84,7 +84,7 @@ pub(super) struct Limit {
 }
 
 impl Report {
-    /// Adds up what was seen.
+    /// Adds up what was seen; its headline is `table`'s matter.
     pub(super) fn of(outcome: &Outcome) -> Self {
         let jobs = &outcome.jobs;
         let with = |status| jobs.iter().filter(|job| job.status == status).count();
@@ -98,7 +98,7 @@ impl Report {
         let is_answered = |job: &&Seen| job.status == Some(Status::Succeeded);
         let unpriced = jobs.iter().filter(is_answered).filter(|job| job.cost_usd.is_none());
         let limits: Vec<Limit> = used(outcome).into_iter().map(Limit::from).collect();
-        let mut report = Self {
+        Self {
             headline: String::new(),
             jobs: jobs.len(),
             first_arrival: outcome.first,
@@ -118,9 +118,7 @@ impl Report {
             lanes: lanes(outcome),
             workflows: workflows(outcome),
             limits,
-        };
-        report.headline = super::table::headline(&report);
-        report
+        }
     }
 }
 

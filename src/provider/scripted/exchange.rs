@@ -14,7 +14,8 @@ use super::broken::{PAGE, end, half, huge, nothing, stalled};
 use super::dialect::{Asked, Body, Dialect, Refusal, Said};
 use super::fault::Fault;
 use super::model::{Call, Model, Outcome};
-use super::timeline::{Beat, Script, play, without_end};
+use super::script::Script;
+use super::timeline::{Beat, play, without_end};
 
 /// Answers a request.
 pub(super) async fn answer(model: &Arc<Model>, dialect: Dialect, asked: Asked) -> HttpResponse {

@@ -38,6 +38,7 @@ mod fit;
 mod limits;
 pub mod model;
 mod refusal;
+mod script;
 pub mod server;
 mod stats;
 mod timeline;

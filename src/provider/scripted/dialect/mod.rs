@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::answer::Answer;
 use super::fault::Fault;
 use super::refusal::Limited;
-use super::timeline::Script;
+use super::script::Script;
 use crate::domain::prompt::Prompt;
 use crate::domain::told::Told;
 
