@@ -11,17 +11,17 @@ use super::Engine;
 use super::ask::{Called, Form, Reply};
 use super::catalog::Target;
 use super::contract::{Judged, judge};
-use super::finish::Answer;
 use super::judge::{
     another_may_serve, attempt, cost_of_failure, end, falls_through, metered, refused, rejected,
 };
 use super::learned::Lesson;
 use super::money::label;
+use super::next::{Answer, Next};
 use super::place::Departure;
-use super::sessions::alike;
+use super::tie::alike;
 use super::work::Work;
 use crate::domain::completion::{Completion, Usage};
-use crate::domain::result::{Attempt, JobError, Outcome, millis_between};
+use crate::domain::result::{Attempt, Outcome, millis_between};
 use crate::domain::route::Step;
 use crate::domain::speed::Measure;
 use crate::provider::{ProviderError, codes, stream};
@@ -29,19 +29,6 @@ use crate::telemetry::metrics;
 
 /// A call that times out so shortly before the job's deadline was cut short by it.
 const CUT: TimeDelta = TimeDelta::milliseconds(5);
-
-/// What an attempt means for the job.
-pub(super) enum Next {
-    End(Box<Answer>),
-    Fail(JobError),
-    Expire,
-    /// The same step once more, with the repair turn.
-    Again,
-    /// The escalation route, from its first step.
-    Escalate,
-    Step,
-    Dropped,
-}
 
 /// The whole of an answer.
 pub(super) async fn whole(

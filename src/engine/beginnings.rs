@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use super::Engine;
-use super::sessions::{HOUR, LEAST_TOKENS};
+use super::tie::{HOUR, LEAST_TOKENS};
 use crate::domain::content::Content;
 use crate::domain::job::CachedPrefix;
 use crate::domain::prompt::{Message, Prompt};

@@ -3,25 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
 use super::Engine;
-use super::attempt::Next;
-use super::contract::nobody;
 use super::judge::backoff;
+use super::next::Next;
 use super::place::{Departure, Placement};
-use super::pump::Permit;
+use super::run::{Permit, Run};
+use super::unanswered::nobody;
 use super::upkeep::expired;
 use super::work::Work;
 use crate::domain::result::Status;
-use crate::queue::{LeaseToken, Verdict};
-
-/// A job in this replica's hands.
-pub(super) struct Run {
-    pub(super) work: Work,
-    pub(super) lease: LeaseToken,
-    pub(super) lost: CancellationToken,
-}
+use crate::queue::Verdict;
 
 /// The longest pause before a job that every step has failed is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);

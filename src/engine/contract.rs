@@ -8,17 +8,15 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Engine;
-use super::attempt::Next;
-use super::judge::no_step;
+use super::next::Next;
+use super::unfit::{Repair, Unfit, lines};
 use super::work::Work;
 use crate::domain::completion::{Completion, Finish};
 use crate::domain::lenient::readings;
 use crate::domain::prompt::{Message, Prompt, Role};
-use crate::domain::result::{JobError, Outcome};
 use crate::domain::route::{Route, Step};
 use crate::domain::schema::{Schema, Violation};
 use crate::telemetry::metrics;
@@ -32,34 +30,6 @@ pub(super) enum Judged {
     /// It does not fit the task's output schema.
     Unfit(Unfit),
 }
-
-/// An answer that does not fit.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Unfit {
-    /// What the model wrote.
-    pub(super) text: String,
-    /// In which ways it does not fit.
-    pub(super) violations: Vec<Violation>,
-    /// Whether it is JSON at all.
-    pub(super) is_json: bool,
-    /// Whether it ended at its cap.
-    pub(super) cut: bool,
-    /// Whether the provider broke it off: no fault of the model's.
-    #[serde(default)]
-    pub(super) broken: bool,
-}
-
-/// A repair turn that is to be taken.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Repair {
-    /// The step that gave the answer.
-    pub(super) step: String,
-    /// The answer.
-    pub(super) unfit: Unfit,
-}
-
-/// Violations told in one sentence.
-const TOLD: usize = 5;
 
 /// Violations told to the model, which is to mend all of them.
 const TOLD_TO_MODEL: usize = 30;
@@ -117,36 +87,6 @@ fn read(schema: &Schema, answer: &Completion) -> Result<Value, Unfit> {
             .violations
     });
     Err(Unfit { text: answer.text.clone(), violations, is_json, cut, broken: false })
-}
-
-impl Unfit {
-    /// What is wrong with the answer as a whole.
-    fn whole(detail: &str) -> Self {
-        let violation = Violation { pointer: "#".to_owned(), detail: detail.to_owned() };
-        Self { violations: vec![violation], ..Self::default() }
-    }
-
-    /// In a sentence, for people.
-    pub(super) fn told(&self) -> String {
-        let cut = if self.cut { "It was cut at its output cap. " } else { "" };
-        let told = lines(&self.violations, TOLD).join("; ");
-        format!("The answer does not fit what the task promises. {cut}{told}")
-    }
-
-    /// Whether it is nearer to what was asked for.
-    fn is_better_than(&self, other: &Self) -> bool {
-        let rank = |unfit: &Self| (!unfit.is_json, unfit.violations.len());
-        rank(self) < rank(other)
-    }
-}
-
-fn lines(violations: &[Violation], most: usize) -> Vec<String> {
-    let mut told: Vec<String> =
-        violations.iter().take(most).map(|v| format!("{}: {}", v.pointer, v.detail)).collect();
-    if violations.len() > most {
-        told.push(format!("and {} more", violations.len() - most));
-    }
-    told
 }
 
 /// The prompt of a repair turn: the model's own answer, and what is wrong with it.
@@ -268,34 +208,6 @@ impl Engine {
         if work.progress.repair.is_some() {
             work.word();
         }
-    }
-}
-
-/// Nobody is left who could answer.
-pub(super) fn nobody(work: &Work) -> JobError {
-    let last = work.progress.attempts.last();
-    let is_unfit = last.is_some_and(|last| last.outcome == Outcome::InvalidOutput);
-    match &work.progress.unfit {
-        Some(best) => invalid_output(&best.told()),
-        None if is_unfit => invalid_output(&work.last()),
-        None => no_step(work),
-    }
-}
-
-/// No answer fits.
-pub(super) fn invalid_output(told: &str) -> JobError {
-    JobError {
-        code: "invalid_output".to_owned(),
-        message: format!(
-            "No model's answer fits the task's output schema. The best one so far, which stands in \
-             `text`: {told}"
-        ),
-        retryable: true,
-        hint: Some(
-            "Check the violations against the task's output_schema and max_output_tokens, or name a \
-             route of stronger models in its escalate_to; then replay the job."
-                .to_owned(),
-        ),
     }
 }
 

@@ -3,27 +3,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::Value;
 
 use super::Engine;
-use super::cascade::Run;
+use super::next::Answer;
+use super::run::Run;
 use super::work::Work;
-use crate::domain::completion::Completion;
 use crate::domain::job::{Callback, Job};
 use crate::domain::result::{JobError, JobResult, Status};
-use crate::domain::route::Step;
 use crate::queue::{
     Delivery, Ended, Ending, GroupDelivery, LeaseToken, QueueError, Settled, Verdict,
 };
 use crate::telemetry::metrics;
-
-/// An answer that ends a job.
-pub(super) struct Answer {
-    pub(super) step: Step,
-    pub(super) completion: Completion,
-    pub(super) data: Option<Value>,
-    pub(super) fell_back: bool,
-}
 
 /// How long to go on trying to record what cannot be recorded. Past a lease the job may run again
 /// elsewhere, but a late record still counts as long as it has not.

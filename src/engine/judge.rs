@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::work::Work;
 use crate::domain::completion::{Completion, Usage};
 use crate::domain::limits::Cost;
 use crate::domain::result::{Attempt, JobError, Outcome};
@@ -158,46 +157,6 @@ pub(super) fn rejected(error: &ProviderError) -> JobError {
         message: format!("The provider rejected the request: {}", error.message),
         retryable: false,
         hint: Some("Change the input or the task; the same request will fail again.".to_owned()),
-    }
-}
-
-/// No step of the route can serve the job.
-pub(super) fn no_step(work: &Work) -> JobError {
-    if let Some(window) = work.progress.too_long_for {
-        return too_long(work, window);
-    }
-    JobError {
-        code: "no_step".to_owned(),
-        message: format!(
-            "No step of route `{}` can serve this job; the last: {}",
-            work.route.name,
-            work.last()
-        ),
-        retryable: false,
-        hint: Some("Check the route's models and the job's `provider` object.".to_owned()),
-    }
-}
-
-/// No step's window holds the prompt.
-fn too_long(work: &Work, window: u64) -> JobError {
-    let widest = match window {
-        0 => String::new(),
-        window => format!(" (the largest window asked holds {window})"),
-    };
-    JobError {
-        code: codes::CONTEXT_LENGTH.to_owned(),
-        message: format!(
-            "The prompt has about {} tokens and its answer may have {}; no step of route `{}` holds \
-             that{widest}. The last: {}",
-            work.input_tokens,
-            work.prompt.max_output_tokens,
-            work.route.name,
-            work.last()
-        ),
-        retryable: false,
-        hint: Some(
-            "Shorten the prompt, or add a step with a larger window to the route.".to_owned(),
-        ),
     }
 }
 

@@ -8,7 +8,6 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::Engine;
 use super::allowances::ANONYMOUS;
-use super::intake::IntakeError;
 use super::work::Work;
 use crate::budget::{Ask, BudgetError, Hold, Reserved, SharedBudget, Standing};
 use crate::domain::allowance::{Allowance, Money, Period};
@@ -16,7 +15,6 @@ use crate::domain::result::JobError;
 use crate::domain::route::Step;
 use crate::lifecycle::Lifecycle;
 use crate::limiter::{FARTHEST, LimiterError};
-use crate::queue::QueueError;
 use crate::telemetry::metrics;
 
 /// How much longer than its call money is held.
@@ -44,19 +42,6 @@ pub enum Unadmitted {
     /// The count cannot be asked.
     #[error(transparent)]
     Budget(#[from] BudgetError),
-}
-
-impl From<Unadmitted> for IntakeError {
-    fn from(fault: Unadmitted) -> Self {
-        match fault {
-            Unadmitted::OverBudget(over) => Self::BudgetExhausted(over),
-            Unadmitted::Unpriced => Self::Unpriced,
-            Unadmitted::Budget(BudgetError::Unavailable(why)) => {
-                Self::Queue(QueueError::Unavailable(why))
-            }
-            Unadmitted::Budget(BudgetError::Broken(why)) => Self::Queue(QueueError::Broken(why)),
-        }
-    }
 }
 
 /// What a caller may use up, and what it has.

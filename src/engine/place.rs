@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
-use super::attempt::Next;
 use super::catalog::Target;
 use super::circuit::{Admission, Probe};
 use super::money::{Funds, OverBudget, Purse};
+use super::next::Next;
 use super::sessions::Homes;
 use super::turn::Taken;
 use super::work::Work;

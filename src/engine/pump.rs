@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Engine;
-use super::cascade::{Run, walk};
+use super::cascade::walk;
 use super::held::For;
 use super::place::{Departure, Later, Placement};
+use super::run::{Permit, Run};
+use super::unanswered::nobody;
 use super::work::Prepared;
 use crate::domain::job::{Job, Lane, Line};
 use crate::domain::result::{JobError, Status};
@@ -72,12 +74,6 @@ fn spawn(engine: &Arc<Engine>, line: Line) {
     let (engine_of, rest_until) = (Arc::clone(engine), None);
     let pump = Pump { engine: engine_of, line, aside, put_back: 0, alone, rest_until };
     engine.lifecycle.spawn(pump.run());
-}
-
-/// Leave to make one call.
-pub(super) struct Permit {
-    _lane: OwnedSemaphorePermit,
-    _all: OwnedSemaphorePermit,
 }
 
 struct Pump {
@@ -242,25 +238,6 @@ async fn stand_aside(engine: Arc<Engine>, mut run: Run, mut later: Later) {
 }
 
 impl Engine {
-    /// Leave to make one more call; `None` when draining. Some places are kept for calls that
-    /// somebody waits for.
-    pub(super) async fn permit(&self, lane: Lane) -> Option<Permit> {
-        let urgent = lane == Lane::Interactive;
-        let own = self.lanes.get(lane.index()).map(Arc::clone)?;
-        let of_lane = tokio::select! {
-            biased;
-            () = self.lifecycle.draining() => None,
-            permit = own.acquire_owned() => permit.ok(),
-        }?;
-        let of_all = tokio::select! {
-            biased;
-            () = self.lifecycle.draining() => None,
-            permit = Arc::clone(&self.running).acquire_owned() => permit.ok(),
-            permit = Arc::clone(&self.reserved).acquire_owned(), if urgent => permit.ok(),
-        }?;
-        Some(Permit { _lane: of_lane, _all: of_all })
-    }
-
     /// Gets a job its turn, as far as its patience goes, or ends it when no step can serve it.
     async fn send_on(self: &Arc<Self>, run: &mut Run) -> Tried {
         let age = (self.clock.now() - run.work.job.created_at).to_std().unwrap_or_default();
@@ -268,7 +245,7 @@ impl Engine {
         let error = match self.place(&mut run.work, &mut Vec::new(), patience).await {
             Ok(Placement::Go(departure)) => return Tried::Go(departure),
             Ok(Placement::Later(later)) => return Tried::Later(later),
-            Ok(Placement::Nowhere) => super::contract::nobody(&run.work),
+            Ok(Placement::Nowhere) => nobody(&run.work),
             Ok(Placement::TooDear(error)) => error,
             Ok(Placement::Spent(over)) => over.error(),
             Err(fault) => {

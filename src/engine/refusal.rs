@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::money::OverBudget;
+use super::money::{OverBudget, Unadmitted};
+use crate::budget::BudgetError;
 use crate::callback::guard::Refusal;
 use crate::domain::schema::Violation;
 use crate::queue::QueueError;
@@ -111,4 +112,17 @@ pub enum IntakeError {
     /// The store.
     #[error(transparent)]
     Queue(#[from] QueueError),
+}
+
+impl From<Unadmitted> for IntakeError {
+    fn from(fault: Unadmitted) -> Self {
+        match fault {
+            Unadmitted::OverBudget(over) => Self::BudgetExhausted(over),
+            Unadmitted::Unpriced => Self::Unpriced,
+            Unadmitted::Budget(BudgetError::Unavailable(why)) => {
+                Self::Queue(QueueError::Unavailable(why))
+            }
+            Unadmitted::Budget(BudgetError::Broken(why)) => Self::Queue(QueueError::Broken(why)),
+        }
+    }
 }

@@ -11,13 +11,13 @@ use futures::Stream;
 
 use super::Engine;
 use super::ask::{Called, Form, Reply};
-use super::attempt::Next;
 use super::catalog::Target;
 use super::circuit::Probe;
 use super::judge::{cost_of_failure, end};
 use super::money::Purse;
+use super::next::Next;
 use super::place::Departure;
-use super::pump::Permit;
+use super::run::Permit;
 use super::turn::Taken;
 use super::work::Work;
 use crate::domain::completion::Completion;

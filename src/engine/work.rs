@@ -3,18 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
 use super::catalog::Target;
-use super::contract::{Repair, Unfit, invalid_output};
 use super::judge::{attempt, cost_of_failure, outcome_of};
-use super::sessions::Tie;
+use super::tie::Tie;
+use super::unfit::{Repair, Unfit};
 use crate::domain::completion::Usage;
 use crate::domain::job::Job;
 use crate::domain::prompt::Prompt;
-use crate::domain::result::{Attempt, JobError, Outcome};
+use crate::domain::result::{Attempt, Outcome};
 use crate::domain::route::Route;
 use crate::domain::task::Task;
 use crate::provider::ProviderError;
@@ -96,9 +95,6 @@ pub(super) struct Progress {
 /// Attempts kept on a receipt; rate-limited ones beyond this are dropped, the oldest first.
 const KEPT_ATTEMPTS: usize = 50;
 
-/// So many times more calls may find no connection before a job is given up: about an hour.
-const UNREACHABLE_MORE: u32 = 5;
-
 /// Names the turn a job asks for next. The same whoever asks for it and however often, so that a
 /// job waits at the limiter once.
 pub(super) fn turn_of(job: &Job, progress: &Progress) -> String {
@@ -126,57 +122,11 @@ impl Engine {
     }
 }
 
-impl Tie {
-    /// How long it has waited for its turn.
-    pub(super) fn waited(&self, now: DateTime<Utc>) -> Duration {
-        self.since.and_then(|since| (now - since).to_std().ok()).unwrap_or_default()
-    }
-}
-
 impl Work {
     /// Names the turn asked for after one more attempt.
     pub(super) fn next_turn(&mut self) {
         self.turn = turn_of(&self.job, &self.progress);
         self.tie.since = None;
-    }
-
-    /// Failed too often?
-    pub(super) fn given_up(&self, most: u32) -> Option<JobError> {
-        let progress = &self.progress;
-        let enough = progress.failures >= most
-            || progress.unreachable >= most.saturating_mul(UNREACHABLE_MORE);
-        enough.then(|| self.all_failed())
-    }
-
-    /// Nobody has answered.
-    pub(super) fn all_failed(&self) -> JobError {
-        let last = self.progress.attempts.last().map(|attempt| attempt.outcome);
-        if let Some(best) = &self.progress.unfit
-            && last == Some(Outcome::InvalidOutput)
-        {
-            return invalid_output(&best.told());
-        }
-        JobError {
-            code: "providers_failed".to_owned(),
-            message: format!(
-                "All {} attempts failed; the last: {}",
-                self.progress.attempts.len(),
-                self.last()
-            ),
-            retryable: true,
-            hint: Some("Replay the job once the providers are well again.".to_owned()),
-        }
-    }
-
-    /// The last attempt in words.
-    pub(super) fn last(&self) -> String {
-        self.progress.attempts.last().map_or_else(
-            || "there was none".to_owned(),
-            |last| {
-                let said = last.message.as_deref().unwrap_or(last.outcome.as_str());
-                format!("{}/{} said: {said}", last.account, last.model)
-            },
-        )
     }
 
     /// What the last call cost, as far as known.
