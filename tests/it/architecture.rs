@@ -55,51 +55,112 @@ fn module_of(file: &Path) -> String {
     first.as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned()
 }
 
-/// Top-level modules named after `crate::` (or, in `main`, `spillway::`), comments left out.
-fn imports(file: &Path) -> BTreeSet<String> {
+/// A file's place among the modules: `engine/redis/push.rs` is `engine`, `redis`, `push`.
+fn place_of(file: &Path) -> Vec<String> {
+    let inside = file.strip_prefix(source()).unwrap().with_extension("");
+    let parts = inside.components().map(|part| part.as_os_str().to_str().unwrap().to_owned());
+    parts.filter(|part| part != "mod").collect()
+}
+
+/// Its text without comments.
+fn code_of(file: &Path) -> String {
     let text = fs::read_to_string(file).unwrap();
-    let code: String = text
-        .lines()
-        .map(|line| line.split("//").next().unwrap_or_default())
-        .collect::<Vec<_>>()
-        .join("\n");
-    let word = |rest: &str| -> String {
-        rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
-    };
-    let mut found = BTreeSet::new();
-    for root in ["crate::", "spillway::"] {
-        for rest in code.split(root).skip(1) {
-            let names: Vec<String> = match rest.strip_prefix('{') {
-                Some(list) => top_level_names(list),
-                None => vec![word(rest)],
+    let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// All paths that `a::{b, c::d}, …` begins with, and what comes after them.
+fn paths(text: &str) -> (Vec<Vec<String>>, &str) {
+    let text = text.trim_start();
+    if let Some(mut rest) = text.strip_prefix('{') {
+        let mut found = Vec::new();
+        loop {
+            let (item, after) = paths(rest);
+            found.extend(item);
+            // An item may have another name: `a as b`.
+            let end = after.trim_start_matches(|c| c != ',' && c != '}');
+            let Some(more) = end.strip_prefix(',') else {
+                return (found, end.strip_prefix('}').unwrap_or_default());
             };
-            found.extend(names);
+            rest = more;
         }
+    }
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+    let (word, rest) = text.split_at(end);
+    if word.is_empty() {
+        return (Vec::new(), rest);
+    }
+    let (mut tails, rest) = match rest.strip_prefix("::") {
+        Some(rest) => paths(rest),
+        None => (Vec::new(), rest),
+    };
+    if tails.is_empty() {
+        tails.push(Vec::new());
+    }
+    for tail in &mut tails {
+        tail.insert(0, word.to_owned());
+    }
+    (tails, rest)
+}
+
+/// What code names after `crate::` or, in `main`, `spillway::`.
+fn from_the_top(code: &str) -> BTreeSet<Vec<String>> {
+    let after = |root| code.split(root).skip(1).flat_map(|rest| paths(rest).0);
+    ["crate::", "spillway::"].into_iter().flat_map(after).collect()
+}
+
+/// What a file names of this crate, from the top. Tests within it may name what they like.
+fn imports(file: &Path) -> BTreeSet<Vec<String>> {
+    let (code, place) = (code_of(file), place_of(file));
+    let code = code.split("#[cfg(test)]\nmod ").next().unwrap();
+    let mut found = from_the_top(code);
+    // Each `super::` of several in a row is one module further up.
+    let (mut up, mut pieces) = (0, code.split("super::"));
+    pieces.next();
+    for rest in pieces {
+        up += 1;
+        if rest.is_empty() {
+            continue;
+        }
+        let above = &place[..place.len().saturating_sub(up)];
+        found.extend(paths(rest).0.into_iter().map(|path| [above, &path].concat()));
+        up = 0;
     }
     found
 }
 
-/// The first word of each item in `a::{b, c}, d}`.
-fn top_level_names(list: &str) -> Vec<String> {
-    let (mut depth, mut item, mut names) = (1, String::new(), Vec::new());
-    for c in list.chars() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            ',' if depth == 1 => names.push(std::mem::take(&mut item)),
-            _ if depth == 1 => item.push(c),
-            _ => {}
-        }
-        if depth == 0 {
+/// For each file, the others that it imports. A module and the files within it are one matter.
+fn imported() -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
+    let all = files(&source());
+    let places: BTreeSet<Vec<String>> = all.iter().map(|file| place_of(file)).collect();
+    let nearest = |path: &Vec<String>| {
+        let ends = (1..=path.len()).rev().map(|end| path[..end].to_vec());
+        ends.into_iter().find(|place| places.contains(place))
+    };
+    let of = |file: &PathBuf| {
+        let place = place_of(file);
+        let met = imports(file).iter().filter_map(nearest).collect::<BTreeSet<_>>();
+        let apart = |a: &Vec<String>, b: &Vec<String>| !a.starts_with(b) && !b.starts_with(a);
+        let met = met.into_iter().filter(|other| apart(&place, other)).collect();
+        (place, met)
+    };
+    all.iter().map(of).collect()
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let mut left = imported();
+    assert!(left.values().map(BTreeSet::len).sum::<usize>() > left.len(), "few imports are found");
+    // Whoever imports nobody that is left is part of no circle.
+    loop {
+        let known: BTreeSet<Vec<String>> = left.keys().cloned().collect();
+        left.retain(|_, others| others.iter().any(|other| known.contains(other)));
+        if left.len() == known.len() {
             break;
         }
     }
-    names.push(item);
-    names
-        .iter()
-        .filter_map(|item| item.trim().split("::").next().map(str::to_owned))
-        .filter(|name| !name.is_empty())
-        .collect()
+    let told: Vec<String> = left.keys().map(|place| place.join("::")).collect();
+    assert!(told.is_empty(), "in circles, or above them: {}", told.join(", "));
 }
 
 #[test]
@@ -114,7 +175,10 @@ fn imports_point_down() {
         let may = allowed
             .get(&module)
             .unwrap_or_else(|| panic!("`{module}` is missing from the layers in src/README.md"));
-        for import in imports(&file) {
+        let named = from_the_top(&code_of(&file));
+        let tops: BTreeSet<String> =
+            named.into_iter().filter_map(|path| path.into_iter().next()).collect();
+        for import in tops {
             if import != module && !may.contains(&import) {
                 wrong.push(format!("{} imports {import}", file.display()));
             }
