@@ -69,6 +69,7 @@ test("a search in the node panel finds the node and the trigger", async () => {
   // n8n shows a node and its trigger as one, with their actions behind it.
   const found = page.getByTestId("node-creator-item-name").filter({ hasText: /^\s*Spillway\s*$/ });
   await found.waitFor();
+  await page.getByText("Run LLM tasks within the providers' limits; start workflows").waitFor();
   await picture("node-panel");
   await found.click();
   const actions = page.getByTestId("node-creator-item-name");

@@ -19,7 +19,8 @@ export class SpillwayTrigger implements INodeType {
 		group: ['trigger'],
 		version: [1],
 		subtitle: '={{ $parameter["statuses"].join(", ") }}',
-		description: 'Starts the workflow when a job has ended, whoever submitted it',
+		// n8n's node panel shows the node and its trigger as one, under this description.
+		description: "Run LLM tasks within the providers' limits; start workflows when jobs have ended",
 		defaults: { name: 'Spillway Trigger' },
 		inputs: [],
 		outputs: [NodeConnectionTypes.Main],
