@@ -197,7 +197,8 @@ fn the_picture_names_every_module_and_no_other() {
 
 #[test]
 fn every_file_says_what_it_is_and_fits_a_sitting() {
-    for file in files(&source()) {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    for file in [files(&source()), files(&tests)].concat() {
         let text = fs::read_to_string(&file).unwrap();
         let opening = text.lines().next().unwrap_or_default();
         let said = opening.starts_with("//!") || opening.starts_with("#![doc = include_str!");

@@ -19,6 +19,7 @@ mod ollama;
 mod parts;
 mod requests;
 mod responses;
+mod stream_errors;
 mod streamed;
 mod streams;
 mod traps;
