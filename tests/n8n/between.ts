@@ -1,4 +1,4 @@
-// Stands between n8n and Spillway: knows what was submitted, and decides when and what n8n hears.
+// Stands before a service: knows what was submitted there, and decides when and what the asker hears.
 
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
@@ -11,13 +11,13 @@ export class Between {
   readonly url: string;
   /** The groups and jobs that were submitted, in their order. */
   readonly submitted: string[] = [];
-  /** Method and path of everything that n8n has asked. */
+  /** Method and path of everything that was asked. */
   readonly requests: string[] = [];
   /** Those of them that got no answer, as nobody was there. */
   readonly unanswered: string[] = [];
-  /** Whether n8n is to meet nobody. */
+  /** Whether nobody is to be met. */
   away = false;
-  /** Gets each answer to a `POST`: what it returns is what n8n gets. */
+  /** Gets each answer to a `POST`: what it returns is what the asker gets. */
   judge: (answer: Answer) => Promise<Answer> = async (answer) => answer;
   readonly #server: Server;
 

@@ -18,6 +18,8 @@ export const installed = createRequire(join(N8N, "package.json"));
 const PROGRAM = join(N8N, "node_modules/n8n/bin/n8n");
 /** A folder after n8n's first start, whose migrations take longer than everything else. */
 const TEMPLATE = join(N8N, "template");
+/** Where n8n looks for our package in its folder. */
+const PACKAGE = ".n8n/nodes/node_modules/n8n-nodes-spillway";
 const EMAIL = "owner@example.test";
 const PASSWORD = "Spillway-test-1";
 
@@ -35,6 +37,7 @@ export class N8n {
   readonly #port: number;
   readonly #env: NodeJS.ProcessEnv;
   #process: ChildProcess | undefined;
+  readonly #workers = new Map<string, ChildProcess>();
   #cookie = "";
 
   private constructor(folder: string, port: number, brokerPort: number, settings: NodeJS.ProcessEnv = {}) {
@@ -49,7 +52,7 @@ export class N8n {
     if (!existsSync(TEMPLATE)) await makeTemplate();
     const n8n = new N8n(mkdtempSync(join(tmpdir(), "spillway-n8n-")), await freePort(), await freePort(), settings);
     cpSync(TEMPLATE, n8n.#folder, { recursive: true });
-    unpackNodes(join(n8n.#folder, ".n8n/nodes/node_modules/n8n-nodes-spillway"));
+    unpackNodes(join(n8n.#folder, PACKAGE));
     await n8n.resume();
     return n8n;
   }
@@ -63,32 +66,51 @@ export class N8n {
 
   /** Starts the process and does not wait for it to be ready. */
   launch(): void {
-    const log = openSync(join(this.#folder, "n8n.log"), "a");
+    this.#process = this.#spawn(this.#env, "n8n.log", "start");
+  }
+
+  /** Starts a worker for queue mode, in a folder of its own as in a container, and waits for it to be ready. */
+  async addWorker(name: string): Promise<void> {
+    const folder = join(this.#folder, name);
+    unpackNodes(join(folder, PACKAGE));
+    const own = {
+      HOME: folder,
+      N8N_USER_FOLDER: folder,
+      DB_SQLITE_DATABASE: join(this.#folder, ".n8n/database.sqlite"),
+      N8N_RUNNERS_BROKER_PORT: String(await freePort()),
+    };
+    this.#workers.set(name, this.#spawn({ ...this.#env, ...own }, `${name}.log`, "worker", "--concurrency=1"));
+    await until("the worker is ready", () => this.log(name).includes("n8n worker is now ready"), 120);
+  }
+
+  #spawn(env: NodeJS.ProcessEnv, logFile: string, ...args: string[]): ChildProcess {
+    const log = openSync(join(this.#folder, logFile), "a");
     // A group of its own: n8n's task runners end with it.
-    const child = spawn("setpriv", bound("start"), { env: this.#env, detached: true, stdio: ["ignore", log, log] });
+    const child = spawn("setpriv", bound(...args), { env, detached: true, stdio: ["ignore", log, log] });
     const killed = () => killGroup(child);
     process.once("exit", killed);
     child.once("exit", () => process.off("exit", killed));
-    this.#process = child;
+    return child;
   }
 
   /** As a crash or a power cut ends it. */
   async kill(): Promise<void> {
-    const child = this.#process!;
-    const ended = child.exitCode === null && child.signalCode === null ? once(child, "exit") : undefined;
-    killGroup(child);
-    await ended;
+    await end(this.#process!);
+  }
+
+  async killWorker(name: string): Promise<void> {
+    await end(this.#workers.get(name)!);
   }
 
   /** Ends it for good and forgets its folder. */
   async stop(): Promise<void> {
-    await this.kill();
+    await Promise.all([this.kill(), ...[...this.#workers.values()].map(end)]);
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
-  /** What it has logged so far, over all its starts. */
-  log(): string {
-    return readFileSync(join(this.#folder, "n8n.log"), "utf8");
+  /** What it, or a worker of this name, has logged so far, over all its starts. */
+  log(name = "n8n"): string {
+    return readFileSync(join(this.#folder, `${name}.log`), "utf8");
   }
 
   /** n8n's command line on the same folder; its standard output. */
@@ -238,6 +260,12 @@ const makeTemplate = () => N8n.prepare();
 
 /** For `setpriv`: the kernel ends n8n with the test, however that ends. */
 const bound = (...args: string[]) => ["--pdeathsig", "KILL", process.execPath, PROGRAM, ...args];
+
+async function end(child: ChildProcess): Promise<void> {
+  const ended = child.exitCode === null && child.signalCode === null ? once(child, "exit") : undefined;
+  killGroup(child);
+  await ended;
+}
 
 function killGroup(child: ChildProcess): void {
   try {

@@ -12,7 +12,7 @@ export async function startLimited(): Promise<{ provider: Running; service: Runn
 }
 
 /** Settings with one account at this provider. */
-export function accountAt(provider: Running, requests = "60000/min"): string {
+export function accountAt(provider: { url: string }, requests = "60000/min"): string {
   return `
 [accounts.main]
 provider = "openai"
@@ -28,7 +28,7 @@ steps = ["main/tiny-1"]
 }
 
 /** Spillway with one account at this provider. */
-export function startServiceBefore(provider: Running, requests?: string): Promise<Running> {
+export function startServiceBefore(provider: { url: string }, requests?: string): Promise<Running> {
   return startService({ more: accountAt(provider, requests) });
 }
 

@@ -132,7 +132,7 @@ browser:
 
 # The package and the examples in the real n8n, with a browser. UPDATE=1 takes the screenshots anew.
 # One file after the other: each starts an n8n of its own, which has half a gigabyte.
-test-n8n: compiler n8n browser n8n-package
+test-n8n: compiler redis n8n browser n8n-package
 	@$(BUILT)
 	$(NODE_BIN)/node --test --test-concurrency=1 $(ARGS) tests/n8n/*.test.ts
 
