@@ -18,6 +18,7 @@ const STARTED: &str = r#"{"message":"Workflow was started"}"#;
 const RUNNING: &str = r#"{"code":0,"message":"The execution \"7\" is running already."}"#;
 const FINISHED: &str = r#"{"code":0,"message":"The execution \"7 has finished already."}"#;
 const EDITOR: &str = "<!DOCTYPE html><html><head><title>n8n.io</title></head></html>";
+const PUT_OFF: &str = "n8n is starting up. Please wait";
 const DOUBLE: &str = r#"{"code":0,"message":"There was a problem executing the workflow"}"#;
 
 /// An execution: it can be resumed once, some time after it was called first.
@@ -82,14 +83,15 @@ async fn an_execution_that_is_not_waiting_yet_is_resumed_a_moment_later_and_once
 async fn an_n8n_that_starts_up_is_waited_for_and_one_that_had_it_ends_the_delivery() {
     let (spillway, _folder) = start(Store::Embedded, SCRIPTED);
     let receiver = Receiver::answering(|before, target| match (target, before) {
-        ("/starting", 0..=2) => (404, EDITOR.to_owned()),
+        ("/starting", 0) => (200, PUT_OFF.to_owned()),
+        ("/starting", 1..=2) => (404, EDITOR.to_owned()),
         ("/starting", 3) => (500, String::new()),
         ("/double", 0) => (500, DOUBLE.to_owned()),
         ("/double", _) => (409, FINISHED.to_owned()),
         _ => (200, STARTED.to_owned()),
     });
     for (target, answers) in
-        [("/starting", &[404, 404, 404, 500, 200][..]), ("/double", &[500, 409][..])]
+        [("/starting", &[200, 404, 404, 500, 200][..]), ("/double", &[500, 409][..])]
     {
         let body = json!({ "task": "tag", "input": "x", "callback_url": receiver.url(target) });
         let id = spillway.submit(&body).await;

@@ -12,6 +12,9 @@ use crate::domain::job::Callback;
 const KEPT: usize = 2_048;
 /// The longest `Retry-After` that is honoured.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a receiver that is starting is left alone. n8n takes calls about a second before it has
+/// settled what it left, and may then take an execution that a call has woken for crashed.
+const STARTING: Duration = Duration::from_secs(15);
 /// Shorter parts of a query are words, not secrets.
 const SECRET: usize = 8;
 
@@ -42,6 +45,9 @@ impl Answer {
     /// The verdict, and what went wrong in words.
     pub(super) fn judge(&self, callback: &Callback) -> (Verdict, Option<String>) {
         let status = self.status;
+        if self.is_put_off() {
+            return (Verdict::Again, Some("200: but n8n is only starting up".to_owned()));
+        }
         let asked_for = callback.success_statuses.contains(&status.as_u16());
         if status.is_success() || asked_for {
             return (Verdict::Taken, self.broken_off.map(str::to_owned));
@@ -76,8 +82,26 @@ impl Answer {
         String::from_utf8_lossy(&self.body).to_lowercase().contains(words)
     }
 
-    /// When the receiver wants to be asked again: seconds, or a date.
+    /// Whether nobody has seen the callback although the status says so: what n8n answers to every
+    /// request while it brings its database up to date (n8n 2.41, `abstract-server.ts`).
+    fn is_put_off(&self) -> bool {
+        self.status == StatusCode::OK && self.body.starts_with(b"n8n is starting up")
+    }
+
+    /// Whether the receiver has only begun to start: it has no routes yet, which Express says so.
+    fn is_starting(&self) -> bool {
+        let no_routes = self.status == StatusCode::NOT_FOUND && self.says("<pre>cannot post ");
+        no_routes || self.is_put_off()
+    }
+
+    /// When the receiver wants to be asked again, or is likely to be ready.
     pub(super) fn retry_after(&self, now: DateTime<Utc>) -> Option<Duration> {
+        let starting = self.is_starting().then_some(STARTING);
+        self.asked_pause(now).max(starting)
+    }
+
+    /// `Retry-After`: seconds, or a date.
+    fn asked_pause(&self, now: DateTime<Utc>) -> Option<Duration> {
         let text = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
         let pause = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             // More digits than fit are a long time.
@@ -211,6 +235,22 @@ mod tests {
         let body = r#"{"message":"The execution \"7\" is running already."}"#;
         assert_eq!(answer(409, &[], body).judge(&callback()).0, Verdict::Again);
         assert_eq!(answer(500, &[], "has finished already").judge(&callback()).0, Verdict::Again);
+    }
+
+    #[test]
+    fn an_n8n_that_is_starting_has_nothing_and_is_left_alone_for_a_moment() {
+        let now = DateTime::from_timestamp(784_111_777, 0).unwrap();
+        let put_off = answer(200, &[], "n8n is starting up. Please wait");
+        let (verdict, error) = put_off.judge(&callback());
+        assert!(verdict == Verdict::Again && error.unwrap().contains("starting"));
+        assert_eq!(put_off.retry_after(now), Some(STARTING));
+        let page = "<html><body><pre>Cannot POST /webhook-waiting/7</pre></body></html>";
+        assert_eq!(answer(404, &[], page).retry_after(now), Some(STARTING));
+        let own = [("retry-after", "60")];
+        assert_eq!(answer(404, &own, page).retry_after(now), Some(Duration::from_secs(60)));
+        assert_eq!(answer(404, &[], "not found").retry_after(now), None);
+        let other = answer(200, &[], "The workflow says: n8n is starting up");
+        assert_eq!(other.judge(&callback()).0, Verdict::Taken);
     }
 
     #[test]
