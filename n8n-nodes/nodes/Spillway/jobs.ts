@@ -1,10 +1,10 @@
 // From the node's parameters to what is submitted.
 
-import { createHash } from 'crypto';
 import type { IDataObject, IExecuteFunctions } from 'n8n-workflow';
 import { NodeOperationError } from 'n8n-workflow';
 
 import { call, nodeError } from '../shared/api';
+import { sha256 } from '../shared/hash';
 import { tasks, type Task } from '../shared/options';
 import { inputOf } from '../shared/schema';
 import { refusalOf, type Failure } from './results';
@@ -117,7 +117,7 @@ export async function jobs(caller: IExecuteFunctions): Promise<Prepared[]> {
 /** A key as a header carries it: n8n loses other characters, and Spillway takes no more of them. */
 export function plainKey(key: string): string {
 	const plain = key.length <= 255 && /^[!#-~]([ -~]*[!-~])?$/.test(key);
-	return plain ? key : `sha256-${createHash('sha256').update(key).digest('hex')}`;
+	return plain ? key : `sha256-${sha256(key)}`;
 }
 
 function ownKey(caller: IExecuteFunctions, itemIndex: number): string {

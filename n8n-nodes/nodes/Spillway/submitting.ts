@@ -1,10 +1,10 @@
 // Submitting all items as one group, once: what was submitted is remembered within the execution's
 // data, over restarts and retries.
 
-import { createHash } from 'crypto';
 import type { IDataObject, IExecuteFunctions } from 'n8n-workflow';
 
 import { call, nodeError } from '../shared/api';
+import { sha256 } from '../shared/hash';
 import { checkSize, groupKey, jobs, type Prepared } from './jobs';
 import { refusalOf, type Failure } from './results';
 
@@ -28,7 +28,7 @@ function runIndex(caller: IExecuteFunctions): number {
 }
 
 function printOf(prepared: Prepared[]): string {
-	return createHash('sha256').update(JSON.stringify(prepared)).digest('hex');
+	return sha256(JSON.stringify(prepared));
 }
 
 /** What this run of the node has submitted already. */

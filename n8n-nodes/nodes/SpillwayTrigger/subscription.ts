@@ -1,9 +1,9 @@
 // The trigger's subscription at Spillway: made when the workflow is activated, ended with it.
 
-import { createHash } from 'crypto';
 import type { IDataObject, IHookFunctions, IWebhookFunctions } from 'n8n-workflow';
 
 import { call, wellFormed } from '../shared/api';
+import { sha256 } from '../shared/hash';
 
 /** What the trigger remembers in the workflow's static data. */
 export interface Remembered {
@@ -58,7 +58,7 @@ export async function subscribe(this: IHookFunctions): Promise<boolean> {
 	const wish = wishOf(this);
 	// Asked again after a lost answer, it is the same subscription: none is left that nobody ends.
 	const asked = wellFormed(wish);
-	const print = createHash('sha256').update(JSON.stringify([ownerOf(this), this.getNode().id, asked])).digest('hex');
+	const print = sha256(JSON.stringify([ownerOf(this), this.getNode().id, asked]));
 	const headers = { 'Idempotency-Key': `n8n-${print}` };
 	const { body } = await call(this, { method: 'POST', path: '/v1/subscriptions', body: asked, headers });
 	const kept = memory(this);
