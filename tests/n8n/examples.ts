@@ -49,3 +49,17 @@ export function hooked(workflow: any, path: string): any {
   });
   return workflow;
 }
+
+/** The two ways to wait, with the node that has the answers. */
+export const WAYS = [
+  { name: "Run a task and wait", file: "run-and-wait.json", answers: "Answers" },
+  { name: "plain HTTP and Wait", file: "error-branch.json", answers: "Answers" },
+];
+
+/** Publishes an example behind a webhook of this path that takes the rows; the workflow's id. */
+export async function publishForRows(n8n: N8n, credentials: Credentials, url: string, file: string, path: string): Promise<string> {
+  const settings = { spillway_url: url, rows: "={{ $json.body.rows }}" };
+  const workflow = await n8n.addWorkflow(hooked(filled(example(file), credentials, settings), path));
+  await n8n.publish(workflow, [path]);
+  return workflow;
+}

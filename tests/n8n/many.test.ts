@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type Running } from "../platforms/service.ts";
-import { addCredentials, type Credentials, example, filled, hooked } from "./examples.ts";
+import { addCredentials, type Credentials, publishForRows } from "./examples.ts";
 import { N8n } from "./n8n.ts";
 import { assertTakenOnce, rows, startLimited, stats } from "./provider.ts";
 
@@ -29,9 +29,7 @@ after(async () => {
 /** Publishes the example with its trigger replaced, and posts the rows to it; the execution at its end. */
 async function runs(file: string, path: string): Promise<string> {
   await fetch(`${provider.url}/reset`, { method: "POST" });
-  const settings = { spillway_url: service.url, rows: "={{ $json.body.rows }}" };
-  const workflow = await n8n.addWorkflow(hooked(filled(example(file), credentials, settings), path));
-  await n8n.publish(workflow, [path]);
+  const workflow = await publishForRows(n8n, credentials, service.url, file, path);
   await n8n.post(path, { rows: ROWS });
   const execution = await n8n.reached(workflow, "success", 120);
   await n8n.unpublish(workflow);

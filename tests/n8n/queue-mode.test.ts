@@ -6,15 +6,9 @@ import { connect } from "node:net";
 import { after, before, test } from "node:test";
 import { type Running, startScripted, until } from "../platforms/service.ts";
 import { Between } from "./between.ts";
-import { addCredentials, type Credentials, example, filled, hooked } from "./examples.ts";
+import { addCredentials, type Credentials, publishForRows, WAYS } from "./examples.ts";
 import { freePort, N8n } from "./n8n.ts";
 import { type Row, rows, saying, startServiceBefore } from "./provider.ts";
-
-/** The two ways to wait, with the node that has the answers. */
-const WAYS = [
-  { name: "Run a task and wait", file: "run-and-wait.json", answers: "Answers" },
-  { name: "plain HTTP and Wait", file: "error-branch.json", answers: "Answers" },
-];
 
 let redis: ChildProcess;
 let n8n: N8n;
@@ -56,13 +50,7 @@ function listens(port: number): Promise<boolean> {
   });
 }
 
-/** Publishes an example behind a webhook that takes the rows. */
-async function publish(file: string, path: string): Promise<string> {
-  const settings = { spillway_url: service.url, rows: "={{ $json.body.rows }}" };
-  const workflow = await n8n.addWorkflow(hooked(filled(example(file), credentials, settings), path));
-  await n8n.publish(workflow, [path]);
-  return workflow;
-}
+const publish = (file: string, path: string) => publishForRows(n8n, credentials, service.url, file, path);
 
 async function answersOf(execution: string, node: string): Promise<string[]> {
   return (await n8n.output(execution, node)).map(({ json }) => json.text);

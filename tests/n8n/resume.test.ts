@@ -4,15 +4,9 @@ import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
 import { type Running, startScripted, until } from "../platforms/service.ts";
 import { Between } from "./between.ts";
-import { addCredentials, type Credentials, example, filled, hooked } from "./examples.ts";
+import { addCredentials, type Credentials, publishForRows, WAYS } from "./examples.ts";
 import { N8n } from "./n8n.ts";
 import { assertTakenOnce, type Attempts, deliveries, rows, saying, startServiceBefore } from "./provider.ts";
-
-/** The two ways to wait, with the nodes that submit and that have the answers. */
-const WAYS = [
-  { name: "Run a task and wait", file: "run-and-wait.json", answers: "Answers" },
-  { name: "plain HTTP and Wait", file: "error-branch.json", answers: "Answers" },
-];
 
 let n8n: N8n;
 let provider: Running;
@@ -40,13 +34,7 @@ after(async () => {
   await provider?.stop();
 });
 
-/** Publishes an example behind a webhook that takes the rows. */
-async function publish(file: string, path: string): Promise<string> {
-  const settings = { spillway_url: between.url, rows: "={{ $json.body.rows }}" };
-  const workflow = await n8n.addWorkflow(hooked(filled(example(file), credentials, settings), path));
-  await n8n.publish(workflow, [path]);
-  return workflow;
-}
+const publish = (file: string, path: string) => publishForRows(n8n, credentials, between.url, file, path);
 
 /** How often n8n was called to resume this execution. */
 function resumes(execution: string): number {
