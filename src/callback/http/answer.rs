@@ -88,7 +88,7 @@ impl Answer {
         self.status == StatusCode::OK && self.body.starts_with(b"n8n is starting up")
     }
 
-    /// Whether the receiver has only begun to start: it has no routes yet, which Express says so.
+    /// Whether the receiver has only begun to start: it has no routes yet, as Express says then.
     fn is_starting(&self) -> bool {
         let no_routes = self.status == StatusCode::NOT_FOUND && self.says("<pre>cannot post ");
         no_routes || self.is_put_off()
