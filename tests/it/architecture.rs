@@ -49,17 +49,16 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The top-level module a file belongs to.
-fn module_of(file: &Path) -> String {
-    let first = file.strip_prefix(source()).unwrap().components().next().unwrap();
-    first.as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned()
-}
-
 /// A file's place among the modules: `engine/redis/push.rs` is `engine`, `redis`, `push`.
 fn place_of(file: &Path) -> Vec<String> {
     let inside = file.strip_prefix(source()).unwrap().with_extension("");
     let parts = inside.components().map(|part| part.as_os_str().to_str().unwrap().to_owned());
     parts.filter(|part| part != "mod").collect()
+}
+
+/// The top-level module a file belongs to.
+fn module_of(file: &Path) -> String {
+    place_of(file).remove(0)
 }
 
 /// Its text without comments.

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use redb::{ReadableDatabase, ReadableTableMetadata};
 use serde_json::value::RawValue;
 use spillway::clock::{Clock, SharedClock, SystemClock};
-use spillway::domain::id::{IdSource, JobId};
-use spillway::domain::job::{CachedPrefix, Flow, Job, Lane, Line, Share, Stage};
+use spillway::domain::id::JobId;
+use spillway::domain::job::{CachedPrefix, Flow, Job, Line, Share, Stage};
 use spillway::domain::result::{JobResult, Status};
 use spillway::queue::embedded::EmbeddedQueue;
 use spillway::queue::{
@@ -20,6 +20,7 @@ use spillway::queue::{
 };
 
 use crate::support::eventually;
+use crate::support::job::{job, line, raw};
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -41,33 +42,8 @@ fn crashed(folder: &Path) -> tempfile::TempDir {
     copy
 }
 
-fn line() -> Line {
-    Line::Run { lane: Lane::Standard, route: "cheap".to_owned() }
-}
-
 fn jobs(count: usize) -> Vec<Job> {
-    let (ids, now) = (IdSource::default(), SystemClock.now());
-    let job = |_| Job {
-        id: ids.job(now),
-        caller: "alice".to_owned(),
-        task: "tag".to_owned(),
-        input: RawValue::from_string(r#""hello""#.to_owned()).unwrap(),
-        route: "cheap".to_owned(),
-        lane: Lane::Standard,
-        created_at: now,
-        workflow: None,
-        session: None,
-        callback: None,
-        deliver_by: None,
-        max_cost_usd: None,
-        provider: None,
-        metadata: None,
-        group: None,
-        traceparent: None,
-        share: None,
-        prefix: None,
-    };
-    (0..count).map(job).collect()
+    (0..count).map(|_| Job { input: raw(r#""hello""#), ..job() }).collect()
 }
 
 async fn add(queue: &EmbeddedQueue, job: &Job) {

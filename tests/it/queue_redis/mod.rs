@@ -1,14 +1,11 @@
 //! What only the Redis queue has to bear: Redis set up badly, full, emptied, paused and killed.
 
 use std::collections::BTreeSet;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::value::RawValue;
 use spillway::clock::{Clock, SystemClock};
-use spillway::domain::id::IdSource;
-use spillway::domain::job::{Flow, Job, Lane, Line};
+use spillway::domain::job::{Flow, Job, Line};
 use spillway::domain::result::{DeliveryAttempt, JobResult, Status};
 use spillway::keyspace::{Keyspace, Timeouts};
 use spillway::lifecycle::Lifecycle;
@@ -19,6 +16,7 @@ use spillway::queue::{
     Verdict,
 };
 
+use crate::support::job::{self as plain, IDS, line, raw};
 use crate::support::redis::{RedisServer, unique_prefix};
 
 mod outages;
@@ -28,8 +26,6 @@ mod setup;
 const LONG: Duration = Duration::from_secs(600);
 
 const SHORT: Duration = Duration::from_millis(50);
-
-static IDS: LazyLock<IdSource> = LazyLock::new(IdSource::default);
 
 /// Timeouts short enough to be waited for.
 const BRIEF: Timeouts =
@@ -130,31 +126,13 @@ impl Store {
     }
 }
 
-fn line() -> Line {
-    Line::Run { lane: Lane::Standard, route: "cheap".to_owned() }
-}
-
 pub(crate) fn job(input: &str, workflow: &str) -> Job {
-    let now = SystemClock.now();
+    let job = plain::job();
     Job {
-        id: IDS.job(now),
-        caller: "alice".to_owned(),
-        task: "tag".to_owned(),
-        input: RawValue::from_string(format!("{input:?}")).unwrap(),
-        route: "cheap".to_owned(),
-        lane: Lane::Standard,
-        created_at: now,
+        input: raw(&format!("{input:?}")),
         workflow: Some(workflow.to_owned()),
-        session: None,
-        callback: None,
-        deliver_by: Some(now + chrono::Duration::hours(1)),
-        max_cost_usd: None,
-        provider: None,
-        metadata: None,
-        group: None,
-        traceparent: None,
-        share: None,
-        prefix: None,
+        deliver_by: Some(job.created_at + chrono::Duration::hours(1)),
+        ..job
     }
 }
 
@@ -167,9 +145,9 @@ fn ending(lease: &Lease, delivery: Option<Delivery>) -> Ending {
     let spillway::queue::Item::Job(job, _) = &lease.item else { panic!("{lease:?}") };
     ending_of(job, delivery)
 }
+
 /// The same with an event for somebody, due at once.
 fn ending_of(job: &Job, delivery: Option<Delivery>) -> Ending {
-    static IDS: LazyLock<IdSource> = LazyLock::new(IdSource::default);
     let now = SystemClock.now();
     let event = EventDelivery {
         id: IDS.event(now),

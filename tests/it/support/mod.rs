@@ -2,6 +2,7 @@
 
 pub(crate) mod burst;
 pub(crate) mod cluster;
+pub(crate) mod job;
 pub(crate) mod receiver;
 pub(crate) mod redis;
 pub(crate) mod schema;

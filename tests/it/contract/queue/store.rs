@@ -1,14 +1,13 @@
 //! The stores under test, and what is put into them.
 
 use std::ops::Deref;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::value::RawValue;
 use spillway::clock::{Clock, SystemClock};
-use spillway::domain::id::{GroupId, IdSource, JobId};
-use spillway::domain::job::{Flow, Group, Job, Lane, Line, Stage};
+use spillway::domain::id::{GroupId, JobId};
+use spillway::domain::job::{Flow, Group, Job, Line, Stage};
 use spillway::domain::result::{DeliveryAttempt, JobResult, Status};
 use spillway::lifecycle::Lifecycle;
 use spillway::queue::embedded::EmbeddedQueue;
@@ -21,6 +20,8 @@ use tempfile::TempDir;
 
 use crate::support::cluster::ClusterServers;
 use crate::support::eventually;
+pub(in crate::contract) use crate::support::job::job;
+pub(super) use crate::support::job::{IDS, line, raw};
 use crate::support::redis::RedisServer;
 
 /// A term no test outlasts.
@@ -31,8 +32,6 @@ pub(super) const SHORT: Duration = Duration::from_millis(50);
 
 /// What a wait of [`SHORT`] lasts at least, whatever two clocks make of a millisecond.
 pub(super) const AT_LEAST: Duration = Duration::from_millis(45);
-
-pub(super) static IDS: LazyLock<IdSource> = LazyLock::new(IdSource::default);
 
 /// The implementations.
 #[derive(Clone, Copy, Debug)]
@@ -155,39 +154,9 @@ pub(super) fn one(job: &Job) -> Batch {
     Batch { jobs: vec![job.clone()], group: None, dedup: None }
 }
 
-/// A plain job of the caller `alice`, newer than all made before.
-pub(in crate::contract) fn job() -> Job {
-    let now = SystemClock.now();
-    Job {
-        id: IDS.job(now),
-        caller: "alice".to_owned(),
-        task: "tag".to_owned(),
-        input: raw(r#"{"text":"hello"}"#),
-        route: "cheap".to_owned(),
-        lane: Lane::Standard,
-        created_at: now,
-        workflow: None,
-        session: None,
-        callback: None,
-        deliver_by: None,
-        max_cost_usd: None,
-        provider: None,
-        metadata: None,
-        group: None,
-        traceparent: None,
-        share: None,
-        prefix: None,
-    }
-}
-
 /// A plain job of this workflow.
 pub(super) fn job_of(workflow: &str) -> Job {
     Job { workflow: Some(workflow.to_owned()), ..job() }
-}
-
-/// The line plain jobs wait in.
-pub(super) fn line() -> Line {
-    Line::Run { lane: Lane::Standard, route: "cheap".to_owned() }
 }
 
 /// A group of so many plain jobs.
@@ -204,11 +173,6 @@ pub(super) fn group_of(count: usize) -> (Group, Vec<Job>) {
         created_at: now,
     };
     (group, jobs)
-}
-
-/// JSON as it came.
-pub(super) fn raw(text: &str) -> Box<RawValue> {
-    RawValue::from_string(text.to_owned()).unwrap()
 }
 
 /// A job's end without a callback, to be kept for long.
