@@ -25,11 +25,12 @@ pub trait Limiter: Send + Sync + 'static {
 
     /// Gives back a turn's place among the concurrent calls and settles the charge, both ways:
     /// what was used beyond the charge is added, what was not used is taken out. Also takes in
-    /// what the provider said of its limits. Only the first settling of a turn counts.
+    /// what the provider said of its limits. Only the first settling of a turn counts, and none
+    /// that comes more than a minute after its term.
     async fn settle(&self, ask: &Ask, end: &End) -> Result<(), LimiterError>;
 
     /// Keeps a turn's place among the concurrent calls for another `ask.term`. A turn that was
-    /// settled stays so.
+    /// settled, or can no longer be, stays so.
     async fn renew(&self, ask: &Ask) -> Result<(), LimiterError>;
 
     /// Shuts a gate for a while, with a reason for people. A gate shut for longer stays so.

@@ -153,7 +153,8 @@ impl Limiter for RedisLimiter {
     async fn settle(&self, ask: &Ask, end: &End) -> Result<(), LimiterError> {
         let pools = distinct(&ask.pools);
         let mut call = self.settle.prepare_invoke();
-        call.arg(&ask.id).arg(micros(end.since)).arg(micros(end.age)).arg(micros(REFUSED_FOR));
+        call.arg(&ask.id).arg(micros(end.since)).arg(micros(end.age));
+        call.arg(micros(REFUSED_FOR)).arg(micros(LATE));
         for pool in &pools {
             call.key(&self.keys(['l', 'c'], &pool.id)[..]);
             call.arg(pool.buckets.len()).arg(u8::from(end.refused && minds_refusals(pool)));

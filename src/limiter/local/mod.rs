@@ -59,7 +59,7 @@ impl Limiter for LocalLimiter {
         let (mut state, now) = self.now();
         for pool in distinct(&ask.pools) {
             if let Some(stored) = state.pools.get_mut(&pool.id) {
-                stored.renew(&ask.id, now + micros(ask.term));
+                stored.renew(&ask.id, now, micros(ask.term));
             }
         }
         Ok(())

@@ -153,11 +153,10 @@ impl Stored {
         }
         self.marks.remove(&ask.id);
         self.owe(ask, seen.time, now);
-        let late = micros(LATE);
         let until = now + wait + micros(ask.term);
-        self.turns.retain(|_, until| *until + late >= now);
+        self.forget_turns(now);
         self.turns.insert(ask.id.clone(), until);
-        self.keep(until + late);
+        self.keep(until + micros(LATE));
         next + seen.row
     }
 
@@ -173,7 +172,13 @@ impl Stored {
         }
     }
 
+    /// Forgets the turns that ended too long ago to be settled.
+    fn forget_turns(&mut self, now: f64) {
+        self.turns.retain(|_, until| *until >= now - micros(LATE));
+    }
+
     pub(super) fn settle(&mut self, pool: &Pool, ask: &Ask, end: &End, now: f64) {
+        self.forget_turns(now);
         // Only the first settling finds the turn.
         if self.turns.remove(&ask.id).is_none() {
             return;
@@ -246,7 +251,9 @@ impl Stored {
         }
     }
 
-    pub(super) fn renew(&mut self, id: &str, until: f64) {
+    pub(super) fn renew(&mut self, id: &str, now: f64, term: f64) {
+        self.forget_turns(now);
+        let until = now + term;
         if let Some(held) = self.turns.get_mut(id) {
             *held = held.max(until);
             self.keep(until + micros(LATE));

@@ -2,7 +2,7 @@
 -- Only the first settling counts.
 -- KEYS     for each pool: levels, turns
 -- ARGV     1 id  2 how long ago the turn was taken  3 and the call departed  4 how long a refusal is
---          remembered
+--          remembered  5 how late a turn is settled
 --          then for each pool: buckets, refused 0|1, and for each of its buckets the setting, what
 --          is added and what the provider says is left ('' for nothing); [now]
 -- Returns  how many pools knew the turn
@@ -10,7 +10,7 @@ local SOON, CUT, CUT_AGAIN, NEAR = 10e6, 0.9, 0.7, 0.15
 local SPAN, LONGEST_SPAN = 15e6, 120e6
 local pools = #KEYS / 2
 local id, since, age, remember = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local first, told = 5, {}
+local late, first, told = tonumber(ARGV[5]), 6, {}
 for pool = 1, pools do
   local count, buckets = tonumber(ARGV[first]), {}
   assert(count, 'settle: wrong arity')
@@ -107,6 +107,7 @@ end
 
 local known = 0
 for pool = 1, pools do
+  forget_turns(KEYS[2 * pool], now, late)
   if redis.call('ZREM', KEYS[2 * pool], id) == 1 then
     known = known + 1
     correct(KEYS[2 * pool - 1], told[pool])

@@ -121,7 +121,8 @@ async fn settle_counts_once_and_renew_revives_nothing() {
     range.arg(keyspace.key("c")).arg(&["0", "-1", "WITHSCORES"]);
     let turns: Vec<String> = keyspace.ask(&range).await.unwrap();
     assert_eq!(turns, ["a", "4000000060000000"]);
-    let settle = format!("a 0 0 3600000000 1 0 r 1e-6 2 - - - - - 0.25 - {}", NOW + 500_000);
+    let settle =
+        format!("a 0 0 3600000000 60000000 1 0 r 1e-6 2 - - - - - 0.25 - {}", NOW + 500_000);
     let known: u32 = call(&keyspace, scripts::SETTLE, "l c", &settle).await;
     let again: u32 = call(&keyspace, scripts::SETTLE, "l c", &settle).await;
     assert_eq!((known, again), (1, 0));

@@ -229,6 +229,23 @@ async fn a_turn_settled_after_its_term_is_still_corrected(
 
 #[rstest]
 #[tokio::test]
+async fn a_turn_whose_term_ended_long_ago_is_forgotten_whoever_asks_next(
+    #[values(Kind::Local, Kind::Redis, Kind::Cluster)] kind: Kind,
+) {
+    let bench = Bench::new(kind).await;
+    let pool = calls("p", 1e-6, 10.0);
+    let [renewed, settled] = ["renewed", "settled"].map(|id| ask(id, &[&pool]));
+    bench.granted(&renewed).await;
+    bench.granted(&settled).await;
+    bench.pass(renewed.term + ms(60_001));
+    bench.limiter.renew(&renewed).await.unwrap();
+    assert_eq!(bench.running(&pool).await, 0);
+    bench.limiter.settle(&settled, &End::used(units(5.0))).await.unwrap();
+    assert!((bench.level(&pool).await - 2.0).abs() < 1e-3);
+}
+
+#[rstest]
+#[tokio::test]
 async fn senseless_figures_do_not_spoil_a_bucket(
     #[values(Kind::Local, Kind::Redis, Kind::Cluster)] kind: Kind,
 ) {
