@@ -29,10 +29,6 @@ pub trait Limiter: Send + Sync + 'static {
     /// that comes more than a minute after its term.
     async fn settle(&self, ask: &Ask, end: &End) -> Result<(), LimiterError>;
 
-    /// Keeps a turn's place among the concurrent calls for another `ask.term`. A turn that was
-    /// settled, or can no longer be, stays so.
-    async fn renew(&self, ask: &Ask) -> Result<(), LimiterError>;
-
     /// Shuts a gate for a while, with a reason for people. A gate shut for longer stays so.
     async fn shut(&self, gate: &str, time: Duration, reason: &str) -> Result<(), LimiterError>;
 
@@ -85,7 +81,7 @@ pub struct Ask {
     /// Whether one that is told to wait will come back for this very turn: only then do others
     /// keep back for it.
     pub comes_back: bool,
-    /// How long a place among the concurrent calls is held without being renewed.
+    /// How long a place among the concurrent calls is held by a turn that is not settled.
     pub term: Duration,
 }
 

@@ -42,8 +42,6 @@ pub mod scripts {
     pub const TAKE: &str = source!("#!lua", "lua/take.lua");
     /// Ends a turn. Frees more than it takes.
     pub const SETTLE: &str = source!("#!lua flags=allow-oom", "lua/settle.lua");
-    /// Keeps a turn's place. Adds nothing.
-    pub const RENEW: &str = source!("#!lua flags=allow-oom", "lua/renew.lua");
     /// Shuts a gate. A full store is no reason to go on asking a provider that said no.
     pub const SHUT: &str = source!("#!lua flags=allow-oom", "lua/shut.lua");
     /// Reads gates.
@@ -60,7 +58,6 @@ pub struct RedisLimiter {
     clock: Option<SharedClock>,
     take: Script,
     settle: Script,
-    renew: Script,
     shut: Script,
     gates: Script,
     levels: Script,
@@ -75,7 +72,6 @@ impl RedisLimiter {
             clock: None,
             take: script(scripts::TAKE),
             settle: script(scripts::SETTLE),
-            renew: script(scripts::RENEW),
             shut: script(scripts::SHUT),
             gates: script(scripts::GATES),
             levels: script(scripts::LEVELS),
@@ -166,16 +162,6 @@ impl Limiter for RedisLimiter {
                 or_nothing(&mut call, left);
             }
         }
-        if pools.is_empty() { Ok(()) } else { self.run(&mut call).await }
-    }
-
-    async fn renew(&self, ask: &Ask) -> Result<(), LimiterError> {
-        let pools = distinct(&ask.pools);
-        let mut call = self.renew.prepare_invoke();
-        for pool in &pools {
-            call.key(&self.keys(['c'], &pool.id)[..]);
-        }
-        call.arg(&ask.id).arg(micros(ask.term)).arg(micros(LATE));
         if pools.is_empty() { Ok(()) } else { self.run(&mut call).await }
     }
 

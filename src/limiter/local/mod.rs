@@ -55,16 +55,6 @@ impl Limiter for LocalLimiter {
         Ok(())
     }
 
-    async fn renew(&self, ask: &Ask) -> Result<(), LimiterError> {
-        let (mut state, now) = self.now();
-        for pool in distinct(&ask.pools) {
-            if let Some(stored) = state.pools.get_mut(&pool.id) {
-                stored.renew(&ask.id, now, micros(ask.term));
-            }
-        }
-        Ok(())
-    }
-
     async fn shut(&self, gate: &str, time: Duration, reason: &str) -> Result<(), LimiterError> {
         let (mut state, now) = self.now();
         let until = now + micros(time);

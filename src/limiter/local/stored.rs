@@ -153,10 +153,11 @@ impl Stored {
         }
         self.marks.remove(&ask.id);
         self.owe(ask, seen.time, now);
+        let late = micros(LATE);
         let until = now + wait + micros(ask.term);
-        self.forget_turns(now);
+        self.turns.retain(|_, until| *until + late >= now);
         self.turns.insert(ask.id.clone(), until);
-        self.keep(until + micros(LATE));
+        self.keep(until + late);
         next + seen.row
     }
 
@@ -172,15 +173,10 @@ impl Stored {
         }
     }
 
-    /// Forgets the turns that ended too long ago to be settled.
-    fn forget_turns(&mut self, now: f64) {
-        self.turns.retain(|_, until| *until >= now - micros(LATE));
-    }
-
     pub(super) fn settle(&mut self, pool: &Pool, ask: &Ask, end: &End, now: f64) {
-        self.forget_turns(now);
         // Only the first settling finds the turn.
-        if self.turns.remove(&ask.id).is_none() {
+        let until = self.turns.remove(&ask.id);
+        if until.is_none_or(|until| until + micros(LATE) < now) {
             return;
         }
         let (since, age) = (micros(end.since), micros(end.age));
@@ -248,15 +244,6 @@ impl Stored {
         } else {
             self.learned.insert(bucket.key(), factor);
             self.keep(now + micros(LEARNED_FOR));
-        }
-    }
-
-    pub(super) fn renew(&mut self, id: &str, now: f64, term: f64) {
-        self.forget_turns(now);
-        let until = now + term;
-        if let Some(held) = self.turns.get_mut(id) {
-            *held = held.max(until);
-            self.keep(until + micros(LATE));
         }
     }
 

@@ -26,11 +26,6 @@ local function keep(key, time)
   end
 end
 
--- Forgets the turns that ended too long ago to be settled.
-local function forget_turns(turns, now, late)
-  redis.call('ZREMRANGEBYSCORE', turns, '-inf', '(' .. exact(now - late))
-end
-
 -- A bucket's setting out of eight arguments: key, rate, burst, growth, floor and period of its ramp
 -- ('' for none), period and offset of its resets ('' for none). A day's bucket has a capital for its
 -- key.

@@ -1,5 +1,5 @@
 -- Ends a turn: frees its place, corrects what was charged, and takes in what the provider said.
--- Only the first settling counts.
+-- Only the first settling counts, and none that is later than a turn is settled.
 -- KEYS     for each pool: levels, turns
 -- ARGV     1 id  2 how long ago the turn was taken  3 and the call departed  4 how long a refusal is
 --          remembered  5 how late a turn is settled
@@ -107,8 +107,9 @@ end
 
 local known = 0
 for pool = 1, pools do
-  forget_turns(KEYS[2 * pool], now, late)
-  if redis.call('ZREM', KEYS[2 * pool], id) == 1 then
+  local till = tonumber(redis.call('ZSCORE', KEYS[2 * pool], id))
+  if till then redis.call('ZREM', KEYS[2 * pool], id) end
+  if till and till >= now - late then
     known = known + 1
     correct(KEYS[2 * pool - 1], told[pool])
   end

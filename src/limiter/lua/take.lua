@@ -164,7 +164,7 @@ for _, pool in ipairs(looked) do
   end
   if pool.own then redis.call('ZREM', pool.marks, pool.own) end
   local till = now + departs + term
-  forget_turns(pool.turns, now, late)
+  redis.call('ZREMRANGEBYSCORE', pool.turns, '-inf', '(' .. exact(now - late))
   redis.call('ZADD', pool.turns, exact(till), id)
   keep(pool.turns, till + late)
 end

@@ -112,21 +112,18 @@ async fn take_answers_the_wait_and_writes_only_what_it_grants() {
 }
 
 #[tokio::test]
-async fn settle_counts_once_and_renew_revives_nothing() {
+async fn settle_counts_once() {
     let keyspace = RedisServer::shared().keyspace().await;
     take(&keyspace, "a", 0, NOW).await;
-    let renew = format!("a 60000000 60000000 {NOW}");
-    let _: Value = call(&keyspace, scripts::RENEW, "c", &renew).await;
     let mut range = cmd("ZRANGE");
     range.arg(keyspace.key("c")).arg(&["0", "-1", "WITHSCORES"]);
     let turns: Vec<String> = keyspace.ask(&range).await.unwrap();
-    assert_eq!(turns, ["a", "4000000060000000"]);
+    assert_eq!(turns, ["a", "4000000030000000"]);
     let settle =
         format!("a 0 0 3600000000 60000000 1 0 r 1e-6 2 - - - - - 0.25 - {}", NOW + 500_000);
     let known: u32 = call(&keyspace, scripts::SETTLE, "l c", &settle).await;
     let again: u32 = call(&keyspace, scripts::SETTLE, "l c", &settle).await;
     assert_eq!((known, again), (1, 0));
-    let _: Value = call(&keyspace, scripts::RENEW, "c", &renew).await;
     let levels: Vec<Level> = call(
         &keyspace,
         scripts::LEVELS,
@@ -160,7 +157,6 @@ async fn scripts_refuse_a_wrong_number_of_arguments() {
     let all = [
         scripts::TAKE,
         scripts::SETTLE,
-        scripts::RENEW,
         scripts::SHUT,
         scripts::GATES,
         scripts::LEVELS,
@@ -267,7 +263,6 @@ async fn a_redis_that_is_full_or_gone_is_unavailable() {
     let unavailable = |error: LimiterError| matches!(error, LimiterError::Unavailable(_));
     assert!(unavailable(limiter.take(&ask).await.unwrap_err()));
     limiter.settle(&ask, &End::default()).await.unwrap();
-    limiter.renew(&ask).await.unwrap();
     limiter.shut("g", Duration::from_secs(9), "429").await.unwrap();
     assert_eq!(limiter.shut_gates(&["g".to_owned()]).await.unwrap().len(), 1);
     limiter.open("g").await.unwrap();

@@ -24,7 +24,6 @@ const AXES: [Axis; 4] = [Axis::Requests, Axis::InputTokens, Axis::OutputTokens, 
 enum Step {
     Take { who: usize, pools: u8, cost: Cost, horizon: u64, lane: usize, comes_back: bool },
     Settle { who: usize, end: End },
-    Renew { who: usize },
     Shut { gate: usize, micros: u64 },
     Open { gate: usize },
     Learn { pool: usize, bucket: usize, factor: f64 },
@@ -88,7 +87,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         12 => take,
         5 => (0..8usize, end()).prop_map(|(who, end)| Step::Settle { who, end }),
-        1 => (0..8usize).prop_map(|who| Step::Renew { who }),
         1 => (0..3usize, 0..900_000u64).prop_map(|(gate, micros)| Step::Shut { gate, micros }),
         1 => (0..3usize).prop_map(|gate| Step::Open { gate }),
         1 => learn.prop_map(|(pool, bucket, factor)| Step::Learn { pool, bucket, factor }),
@@ -137,7 +135,6 @@ async fn answer(limiter: &dyn Limiter, step: &Step, asks: &[Ask], pools: &[Arc<P
     match step {
         Step::Take { who, .. } => turn = Some(limiter.take(&asks[*who]).await.unwrap()),
         Step::Settle { who, end } => limiter.settle(&asks[*who], end).await.unwrap(),
-        Step::Renew { who } => limiter.renew(&asks[*who]).await.unwrap(),
         Step::Shut { gate, micros } => {
             let time = Duration::from_micros(*micros);
             limiter.shut(&pools[*gate].id, time, "why").await.unwrap();

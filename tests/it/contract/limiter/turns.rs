@@ -37,7 +37,6 @@ async fn what_asks_for_nothing_and_touches_nothing_goes(
     let bench = Bench::new(kind).await;
     bench.granted(&ask("a", &[])).await;
     bench.settle(&ask("a", &[])).await;
-    bench.limiter.renew(&ask("a", &[])).await.unwrap();
     let pool = calls("p", 1.0, 1.0);
     bench.granted(&ask("b", &[&pool])).await;
     bench.granted(&costing("c", &[&pool], 0.0)).await;
@@ -192,24 +191,19 @@ async fn no_more_run_at_once_than_there_are_places(
 
 #[rstest]
 #[tokio::test]
-async fn a_place_is_free_again_when_its_term_passes_unless_it_is_renewed(
+async fn a_place_is_free_again_when_its_term_passes(
     #[values(Kind::Local, Kind::Redis, Kind::Cluster)] kind: Kind,
 ) {
     let bench = Bench::new(kind).await;
     let pool = places("p", 2);
-    let [lost, kept] = ["lost", "kept"].map(|id| ask(id, &[&pool]));
+    let (lost, later) = (ask("lost", &[&pool]), ask("later", &[&pool]));
     bench.granted(&lost).await;
-    bench.granted(&kept).await;
     bench.pass(Duration::from_secs(20));
-    bench.limiter.renew(&kept).await.unwrap();
-    bench.pass(Duration::from_secs(10));
+    bench.granted(&later).await;
+    bench.pass(ms(10_000));
     assert_eq!(bench.running(&pool).await, 1);
     bench.granted(&ask("next", &[&pool])).await;
     assert_eq!(bench.wait(&ask("one more", &[&pool])).await, None);
-    // A renewal that comes after the end brings nothing back.
-    bench.settle(&kept).await;
-    bench.limiter.renew(&kept).await.unwrap();
-    assert_eq!(bench.running(&pool).await, 1);
 }
 
 #[rstest]
@@ -229,19 +223,19 @@ async fn a_turn_settled_after_its_term_is_still_corrected(
 
 #[rstest]
 #[tokio::test]
-async fn a_turn_whose_term_ended_long_ago_is_forgotten_whoever_asks_next(
+async fn a_turn_settled_more_than_a_minute_after_its_term_is_not(
     #[values(Kind::Local, Kind::Redis, Kind::Cluster)] kind: Kind,
 ) {
     let bench = Bench::new(kind).await;
     let pool = calls("p", 1e-6, 10.0);
-    let [renewed, settled] = ["renewed", "settled"].map(|id| ask(id, &[&pool]));
-    bench.granted(&renewed).await;
-    bench.granted(&settled).await;
-    bench.pass(renewed.term + ms(60_001));
-    bench.limiter.renew(&renewed).await.unwrap();
-    assert_eq!(bench.running(&pool).await, 0);
-    bench.limiter.settle(&settled, &End::used(units(5.0))).await.unwrap();
-    assert!((bench.level(&pool).await - 2.0).abs() < 1e-3);
+    let [in_time, too_late] = ["in time", "too late"].map(|id| ask(id, &[&pool]));
+    bench.granted(&in_time).await;
+    bench.granted(&too_late).await;
+    bench.pass(in_time.term + ms(60_000));
+    bench.limiter.settle(&in_time, &End::used(units(4.0))).await.unwrap();
+    bench.pass(ms(1));
+    bench.limiter.settle(&too_late, &End::used(units(4.0))).await.unwrap();
+    assert!((bench.level(&pool).await - 5.0).abs() < 1e-3);
 }
 
 #[rstest]
@@ -259,7 +253,6 @@ async fn senseless_figures_do_not_spoil_a_bucket(
     }
     let call = Ask { horizon: Duration::MAX, term: Duration::MAX, ..ask("long", &[&pool]) };
     bench.granted(&call).await;
-    bench.limiter.renew(&call).await.unwrap();
     bench.limiter.settle(&call, &End::used(units(f64::INFINITY))).await.unwrap();
     assert!(bench.level(&pool).await <= 1e9);
     bench.pass(Duration::from_secs(1_000_000));
