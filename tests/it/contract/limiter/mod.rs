@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
+use proptest::test_runner::Config;
 use spillway::clock::ManualClock;
 use spillway::domain::bucket::Quota;
 use spillway::domain::job::Lane;
@@ -41,6 +42,15 @@ pub(crate) struct Bench {
     pub(crate) limiter: SharedLimiter,
     pub(crate) clock: Arc<ManualClock>,
     keyspace: Option<Keyspace>,
+}
+
+/// How a property is tried on this limiter: memory is quick, a Redis is not.
+fn tried(kind: Kind) -> Config {
+    let cases = match kind {
+        Kind::Local => 300,
+        Kind::Redis | Kind::Cluster => 32,
+    };
+    Config { cases, failure_persistence: None, ..Config::default() }
 }
 
 /// A clock that shows the year 2100, so that no key expires by the server's clock.

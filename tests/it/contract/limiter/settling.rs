@@ -1,12 +1,12 @@
 //! What is charged too much comes back, as far as it is still there.
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::TestRunner;
 use rstest::rstest;
 use spillway::domain::limits::{Axis, Cost};
 use spillway::limiter::{Ask, End, Turn};
 
-use super::{Bench, Kind, ask, minute, ms, pool};
+use super::{Bench, Kind, ask, minute, ms, pool, tried};
 
 /// Calls as (charged, used, ms from the departure to the end, ms to the next call), none of which
 /// uses more than it is charged.
@@ -26,10 +26,6 @@ struct Left {
     used: f64,
 }
 
-fn seconds(millis: u64) -> f64 {
-    f64::from(u32::try_from(millis).unwrap()) / 1e3
-}
-
 #[rstest]
 #[case(Kind::Local)]
 #[case(Kind::Redis)]
@@ -38,12 +34,7 @@ fn no_window_uses_more_than_allowed_however_much_was_charged_too_much(#[case] ki
     let bench = runtime.block_on(Bench::new(kind));
     let (rate, burst) = (50.0, 60.0);
     let case = std::cell::Cell::new(0);
-    let cases = match kind {
-        Kind::Local => 300,
-        Kind::Redis | Kind::Cluster => 24,
-    };
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let outcome = TestRunner::new(config).run(&calls(), |calls| {
+    let outcome = TestRunner::new(tried(kind)).run(&calls(), |calls| {
         case.set(case.get() + 1);
         let pool =
             pool(&format!("{}", case.get()), vec![minute(Axis::OutputTokens, rate, burst)], None);
@@ -60,7 +51,7 @@ fn no_window_uses_more_than_allowed_however_much_was_charged_too_much(#[case] ki
                         let used = Cost { output: used, ..cost };
                         let since = ms(waited + time);
                         let end = End { since, age: ms(time), ..End::used(used) };
-                        let [granted, at] = [now, now + waited].map(seconds);
+                        let [granted, at] = [now, now + waited].map(|at| ms(at).as_secs_f64());
                         left.push(Left { granted, at, used: used.output });
                         under_way.push((now + waited + time, asked, end));
                         break;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::TestRunner;
 use rstest::rstest;
 use spillway::domain::job::Lane;
 use spillway::domain::limits::{Axis, Bucket, Cost, Pool};
 use spillway::limiter::{Ask, End, Turn};
 
-use super::{Bench, Kind, ask, calls, minute, ms, pool};
+use super::{Bench, Kind, ask, calls, minute, ms, pool, tried};
 
 /// What somebody does: who, in which pools, at what cost, within which horizon; whether the last
 /// call of his ends first; and how much time passes afterwards.
@@ -126,12 +126,7 @@ fn no_window_of_any_pool_holds_more_than_burst_and_rate(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let bench = runtime.block_on(Bench::new(kind));
     let case = std::cell::Cell::new(0);
-    let cases = match kind {
-        Kind::Local => 300,
-        Kind::Redis | Kind::Cluster => 32,
-    };
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let holds = TestRunner::new(config).run(&moves(), |moves| {
+    let holds = TestRunner::new(tried(kind)).run(&moves(), |moves| {
         case.set(case.get() + 1);
         let mut departures = runtime.block_on(play(&bench, case.get(), &moves));
         for pool in pools(case.get()) {
