@@ -4,6 +4,9 @@
 //! `cargo bench --bench queue` takes about two minutes; `-- --help` tells how to run a part. Linux
 //! only: CPU and memory are read from `/proc`.
 
+#[expect(clippy::unwrap_used, reason = "shares a helper with the tests")]
+#[path = "../../it/support/job.rs"]
+mod job;
 #[expect(dead_code, reason = "shares helpers with the other benchmarks")]
 #[path = "../common/process.rs"]
 mod process;

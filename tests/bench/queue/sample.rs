@@ -7,10 +7,11 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::value::RawValue;
 use spillway::clock::{Clock, SystemClock};
-use spillway::domain::id::IdSource;
-use spillway::domain::job::{Job, Lane, Line};
+use spillway::domain::job::Job;
 use spillway::domain::result::{JobResult, Status};
 use spillway::queue::{Batch, Ending, Item, Pushed, Settled, SharedQueue, Verdict};
+
+use crate::job::{job, line};
 
 /// Jobs of one push while the backlog is filled.
 const BATCH: u32 = 1_000;
@@ -24,7 +25,6 @@ const LONG: Duration = Duration::from_secs(3_600);
 /// Many jobs in one line, of so many workflows by turns.
 pub(crate) struct Backlog {
     queue: SharedQueue,
-    ids: IdSource,
     workflows: u32,
     pushed: u32,
 }
@@ -53,7 +53,7 @@ impl Times {
 impl Backlog {
     /// Pushes so many jobs.
     pub(crate) async fn fill(queue: SharedQueue, jobs: u32, workflows: u32) -> Result<Self> {
-        let mut backlog = Self { queue, ids: IdSource::default(), workflows, pushed: 0 };
+        let mut backlog = Self { queue, workflows, pushed: 0 };
         let batches: Vec<u32> =
             (0..jobs.div_ceil(BATCH)).map(|batch| BATCH.min(jobs - batch * BATCH)).collect();
         let queue = backlog.queue.clone();
@@ -90,28 +90,13 @@ impl Backlog {
     }
 
     fn job(&mut self) -> Job {
-        let now = SystemClock.now();
         let workflow = self.pushed % self.workflows;
         self.pushed += 1;
         Job {
-            id: self.ids.job(now),
             caller: "bench".to_owned(),
-            task: "tag".to_owned(),
             input: RawValue::NULL.to_owned(),
-            route: "cheap".to_owned(),
-            lane: Lane::Standard,
-            created_at: now,
             workflow: Some(format!("w{workflow}")),
-            session: None,
-            callback: None,
-            deliver_by: None,
-            max_cost_usd: None,
-            provider: None,
-            metadata: None,
-            group: None,
-            traceparent: None,
-            share: None,
-            prefix: None,
+            ..job()
         }
     }
 }
@@ -120,10 +105,6 @@ async fn push(queue: &SharedQueue, jobs: Vec<Job>) -> Result<()> {
     let pushed = queue.push(Batch { jobs, group: None, dedup: None }).await?;
     ensure!(matches!(pushed, Pushed::Stored { .. }), "not stored: {pushed:?}");
     Ok(())
-}
-
-fn line() -> Line {
-    Line::Run { lane: Lane::Standard, route: "cheap".to_owned() }
 }
 
 fn ending(job: &Job) -> Result<Ending> {

@@ -12,6 +12,9 @@ mod axes;
 mod common;
 mod fair;
 mod interactive;
+#[expect(clippy::unwrap_used, reason = "shares a helper with the tests")]
+#[path = "../../it/support/job.rs"]
+mod job;
 mod learn;
 mod other;
 mod provider;

@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use serde_json::{json, value::RawValue};
-use spillway::clock::{Clock, SystemClock};
-use spillway::domain::id::IdSource;
-use spillway::domain::job::{Job, Lane, Line};
+use serde_json::json;
+use spillway::domain::job::Job;
 use spillway::domain::limits::Pool;
 use spillway::lifecycle::Lifecycle;
 use spillway::limiter::redis::RedisLimiter;
@@ -18,6 +16,7 @@ use spillway::queue::{Batch, Queue};
 use super::{PART, ask, keyspace, pool, take};
 use crate::arrivals::{count, percentile};
 use crate::common::redis::{Fsync, RedisServer};
+use crate::job::{job, line, raw};
 use crate::{Bench, progress};
 
 /// Workflows waiting, and their jobs: as many together.
@@ -107,10 +106,8 @@ impl Set {
         let keyspace = keyspace(redis, &format!("w{workflows}")).await?;
         let limiter = RedisLimiter::new(keyspace.clone());
         let queue = RedisQueue::open(keyspace, &Settings::default(), lifecycle).await?;
-        let ids = IdSource::default();
-        let jobs: Vec<Job> = (0..workflows * each)
-            .map(|number| job(&ids, number % workflows))
-            .collect::<Result<_>>()?;
+        let jobs: Vec<Job> =
+            (0..workflows * each).map(|number| job_of(number % workflows)).collect();
         for jobs in jobs.chunks(500) {
             queue.push(Batch { jobs: jobs.to_vec(), ..Batch::default() }).await?;
         }
@@ -118,8 +115,7 @@ impl Set {
     }
 
     async fn turn(&mut self, name: &str) -> Result<()> {
-        let line = Line::Run { lane: Lane::Standard, route: "bench".to_owned() };
-        let ask = ask(&self.pool, name.to_owned());
+        let (line, ask) = (line(), ask(&self.pool, name.to_owned()));
         let before = Instant::now();
         let leased = self.queue.lease(&line, 1, TERM).await?;
         take(&self.limiter, &ask).await?;
@@ -129,26 +125,11 @@ impl Set {
     }
 }
 
-fn job(ids: &IdSource, workflow: usize) -> Result<Job> {
-    let now = SystemClock.now();
-    Ok(Job {
-        id: ids.job(now),
+fn job_of(workflow: usize) -> Job {
+    Job {
         caller: "bench".to_owned(),
-        task: "work".to_owned(),
-        input: RawValue::from_string("\"I was charged twice and need help today.\"".to_owned())?,
-        route: "bench".to_owned(),
-        lane: Lane::Standard,
-        created_at: now,
+        input: raw(r#""I was charged twice and need help today.""#),
         workflow: Some(format!("workflow-{workflow:05}")),
-        share: None,
-        prefix: None,
-        session: None,
-        callback: None,
-        deliver_by: None,
-        max_cost_usd: None,
-        provider: None,
-        metadata: None,
-        group: None,
-        traceparent: None,
-    })
+        ..job()
+    }
 }
